@@ -1,0 +1,1 @@
+"""Measures servers that speak the confirm protocol, and compares the reports: ``python -m benchmarks``."""

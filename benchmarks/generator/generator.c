@@ -1,0 +1,556 @@
+/* The load generator: one epoll loop that drives many connections and checks every reply, byte by byte.
+ *
+ * It is told what to do by lines on standard input and answers with one line of JSON each:
+ *
+ *   grow N         open N more connections, each confirmed once, at most `window` unconfirmed at a time
+ *   start          put the load of `mode` on every open connection
+ *   mark [PID...]  forget what was counted so far; the window of measurement begins here
+ *   stop [PID...]  it ends here: counters are read at once, then the replies still due are awaited
+ *   quit           (or end of input) close everything and exit
+ *
+ * mark and stop read the CPU time of the server's processes (PID...) at the very moment at which the
+ * counters are read, so that nanoseconds per message is exact.
+ *
+ * Modes: `closed` keeps `depth` messages under way on each connection: sends them in one write, waits
+ * for all replies, goes on. `paced` sends `rate` messages a second in all on a fixed (or Poisson)
+ * schedule, whether or not earlier ones were answered; latency counts from the intended time.
+ * `churn` opens, sends `messages` messages one by one, says /exit, awaits the end of stream, reopens.
+ *
+ * A message is `size` bytes: 16 hexadecimal digits of its number and its connection's, then letters.
+ * Arguments are key=value, below in `set`. Latencies are whole microseconds in buckets of the HDR
+ * histogram with 3 significant digits (http://hdrhistogram.org), printed as [value, count] pairs.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+#ifdef WITH_TLS
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+static SSL_CTX *tls_context;
+#endif
+
+enum mode { CLOSED, PACED, CHURN };
+enum state { CONNECTING, HANDSHAKE, OPEN, LEAVING, DEAD };
+enum failure { REFUSED, RESET, ENDED, MISMATCH, ERROR_REPLY, OTHER, UNANSWERED, FAILURES };
+static const char *failure_names[] = {"refused", "reset", "ended", "mismatch", "error-reply", "other", "unanswered"};
+
+#define PREFIX "Received: "
+#define PREFIX_BYTES 10
+#define RING 64                  /* paced: messages under way on one connection at most */
+#define BUFFER (1 << 18)
+#define HALF 1024                /* HDR: half the sub-buckets that 3 significant digits need */
+#define BUCKETS (32 * HALF)
+
+typedef struct { uint64_t counts[BUCKETS], total; } histogram;
+typedef struct conn {
+    int fd;
+    uint32_t id;
+    enum state state;
+    char loaded, growing;        /* takes part in the load; counts for the running `grow` */
+    uint32_t out_offset, in_offset; /* bytes done of message `sent` and of the reply to message `got` */
+    uint64_t want, sent, got;    /* messages to send up to, sent, and answered; numbered from 0 */
+    uint64_t stamp, opened;      /* closed: when the batch was sent; when connect was called */
+    uint64_t base;               /* churn: `got` when this connection was opened */
+    uint64_t *due;               /* paced: RING intended times, then RING times of sending */
+#ifdef WITH_TLS
+    SSL *ssl;
+#endif
+} conn;
+
+static char host[64] = "127.0.0.1", exit_text[64] = "/exit\n", tls_ca[4096];
+static int port, tls, poisson;
+static uint32_t size = 32, depth = 1, sources = 1, first_source = 1, messages = 1, window = 64, id_base;
+static double rate = 1000, drain_seconds = 10;
+static enum mode mode = CLOSED;
+
+static conn **conns;
+static uint32_t count, capacity, grow_target, grow_confirmed, grow_opened, next_paced;
+static int epoll, timer_fd, running, stopping;
+static uint64_t confirmed, sessions, unsent, failures[FAILURES], grow_began, window_began, stop_at, random_state = 88172645463325252ull;
+static double next_due;
+static char *message, *reply, *input, *output;
+static uint32_t reply_size;
+static histogram latency, service;   /* service: paced, from the real time of sending; churn, a whole session */
+static struct rusage usage_at_mark;
+
+static uint64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000000000ull + t.tv_nsec;
+}
+
+static void record(histogram *h, uint64_t ns) {
+    uint64_t value = (ns + 500) / 1000;
+    int shift = 64 - __builtin_clzll(value | (2 * HALF - 1)) - 11;
+    uint64_t index = ((uint64_t)shift << 10) + (value >> shift);
+    h->counts[index < BUCKETS ? index : BUCKETS - 1]++;
+    h->total++;
+}
+
+static void print_histogram(const char *name, const histogram *h) {
+    const char *comma = "";
+    printf(", \"%s\": [", name);
+    for (uint64_t i = 0; i < BUCKETS; i++)
+        if (h->counts[i]) {
+            uint64_t shift = i < 2 * HALF ? 0 : (i >> 10) - 1;
+            printf("%s[%llu, %llu]", comma, (unsigned long long)((i - (shift << 10)) << shift), (unsigned long long)h->counts[i]);
+            comma = ", ";
+        }
+    printf("]");
+}
+
+/* Write the number of message `number` of connection `id` over the digits of `text`. The lowest digits
+   of the number come first, so that short messages, which have room for some of them only, differ too. */
+static void put_number(char *text, uint32_t id, uint64_t number) {
+    uint64_t digits = (uint64_t)id << 32 | (number & 0xffffffff);
+    uint32_t room = size < 16 ? size : 16;
+    for (uint32_t i = 0; i < room; i++, digits >>= 4)
+        text[i] = "0123456789abcdef"[digits & 15];
+}
+
+static void close_conn(conn *c) {
+#ifdef WITH_TLS
+    if (c->ssl) SSL_free(c->ssl), c->ssl = NULL;
+#endif
+    if (c->fd >= 0) close(c->fd);
+    c->fd = -1;
+    c->state = DEAD;
+}
+
+static void fail(conn *c, enum failure why);
+
+static void open_conn(conn *c) {
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port)};
+    int one = 1;
+    inet_pton(AF_INET, host, &to.sin_addr);
+    c->opened = now_ns();
+    c->want = c->sent = c->got;
+    c->base = c->got;
+    c->out_offset = c->in_offset = 0;
+    c->state = CONNECTING;
+    c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (c->fd < 0) { fail(c, OTHER); return; }
+    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (sources > 1 || first_source > 1) {   /* 127.0.0.1 + n, the port chosen by connect: the whole range for each pair */
+        struct sockaddr_in from = {.sin_family = AF_INET};
+        from.sin_addr.s_addr = htonl(INADDR_LOOPBACK - 1 + first_source + c->id % sources);
+        setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+        if (bind(c->fd, (struct sockaddr *)&from, sizeof from) < 0) { fail(c, OTHER); return; }
+    }
+    if (connect(c->fd, (struct sockaddr *)&to, sizeof to) < 0 && errno != EINPROGRESS) {
+        fail(c, errno == ECONNREFUSED ? REFUSED : OTHER);
+        return;
+    }
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = c};
+    epoll_ctl(epoll, EPOLL_CTL_ADD, c->fd, &event);
+}
+
+/* Count the failure and open the connection anew, unless so many failed that the server must be gone. */
+static void fail(conn *c, enum failure why) {
+    uint64_t sum = 0;
+    failures[why]++;
+    for (int i = 0; i < FAILURES; i++) sum += failures[i];
+    c->got = c->want;            /* what was under way is lost */
+    close_conn(c);
+    if (sum < 1000 && why != OTHER && why != REFUSED && !stopping) open_conn(c);
+    else if (c->growing) c->growing = 0, grow_confirmed++;
+}
+
+static ssize_t put(conn *c, const char *data, size_t n) {
+#ifdef WITH_TLS
+    if (c->ssl) {
+        int r = SSL_write(c->ssl, data, n);
+        if (r > 0) return r;
+        int error = SSL_get_error(c->ssl, r);
+        ERR_clear_error();
+        errno = error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE ? EAGAIN : ECONNRESET;
+        return -1;
+    }
+#endif
+    return send(c->fd, data, n, MSG_NOSIGNAL);
+}
+
+static ssize_t get(conn *c, char *data, size_t n) {
+#ifdef WITH_TLS
+    if (c->ssl) {
+        int r = SSL_read(c->ssl, data, n);
+        if (r > 0) return r;
+        int error = SSL_get_error(c->ssl, r);
+        ERR_clear_error();
+        if (error == SSL_ERROR_ZERO_RETURN) return 0;
+        errno = error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE ? EAGAIN : ECONNRESET;
+        return -1;
+    }
+#endif
+    return recv(c->fd, data, n, 0);
+}
+
+/* Send what is due, as far as the socket takes it; the rest goes when it is writable again. */
+static void flush_conn(conn *c) {
+    uint32_t unit = size + 1;
+    while (c->sent < c->want) {
+        uint32_t filled = 0;
+        for (uint64_t n = c->sent; n < c->want && filled + unit <= BUFFER; n++) {
+            memcpy(output + filled, message, unit);
+            put_number(output + filled, c->id, n);
+            filled += unit;
+        }
+        ssize_t done = put(c, output + c->out_offset, filled - c->out_offset);
+        if (done < 0) {
+            if (errno != EAGAIN) fail(c, errno == ECONNRESET || errno == EPIPE ? RESET : OTHER);
+            return;
+        }
+        uint64_t at = c->out_offset + (uint64_t)done;
+        c->sent += at / unit;
+        c->out_offset = at % unit;
+    }
+}
+
+static void send_batch(conn *c, uint32_t n, uint64_t now) {
+    c->want += n;
+    c->stamp = now;
+    flush_conn(c);
+}
+
+static void say_exit(conn *c) {
+    c->state = LEAVING;
+    if (put(c, exit_text, strlen(exit_text)) < 0) fail(c, RESET);
+}
+
+static void print_cpu(const char *arguments) {
+    struct rusage usage;
+    uint64_t server = 0;
+    char *end;
+    for (long pid; (pid = strtol(arguments, &end, 10)) > 0; arguments = end) {
+        struct timespec t;   /* a process's CPU clock: ~pid << 3 | CPUCLOCK_SCHED, as clock_getcpuclockid() makes it */
+        if (clock_gettime((clockid_t)(~(unsigned)pid << 3 | 2), &t) == 0) server += t.tv_sec * 1000000000ull + t.tv_nsec;
+    }
+    getrusage(RUSAGE_SELF, &usage);
+#define MICROSECONDS(t) ((t).tv_sec * 1000000ll + (t).tv_usec)
+    printf(", \"server_cpu_ns\": %llu, \"user_us\": %lld, \"system_us\": %lld", (unsigned long long)server,
+           MICROSECONDS(usage.ru_utime) - MICROSECONDS(usage_at_mark.ru_utime),
+           MICROSECONDS(usage.ru_stime) - MICROSECONDS(usage_at_mark.ru_stime));
+}
+
+static void print_counts(void) {
+    printf(", \"confirmed\": %llu, \"sessions\": %llu, \"unsent\": %llu, \"open\": ", (unsigned long long)confirmed,
+           (unsigned long long)sessions, (unsigned long long)unsent);
+    uint32_t open = 0;
+    for (uint32_t i = 0; i < count; i++) open += conns[i]->state == OPEN;
+    printf("%u, \"errors\": {", open);
+    const char *comma = "";
+    for (int i = 0; i < FAILURES; i++)
+        if (failures[i]) printf("%s\"%s\": %llu", comma, failure_names[i], (unsigned long long)failures[i]), comma = ", ";
+    printf("}");
+}
+
+static void grown(void) {
+    printf("{\"event\": \"grown\", \"ns\": %llu", (unsigned long long)(now_ns() - grow_began));
+    print_counts();
+    printf("}\n");
+    grow_target = 0;
+}
+
+static void grow_more(void) {
+    while (grow_opened < grow_target && grow_opened - grow_confirmed < window) {
+        conn *c = calloc(1, sizeof *c);
+        if (count == capacity) conns = realloc(conns, (capacity = capacity ? 2 * capacity : 1024) * sizeof *conns);
+        c->id = id_base + count;
+        c->growing = 1;
+        conns[count++] = c;
+        grow_opened++;
+        open_conn(c);
+    }
+    if (grow_target && grow_confirmed == grow_target) grown();
+}
+
+/* All that was sent on this connection is answered: what next? */
+static void answered(conn *c, uint64_t now) {
+    if (c->growing) {
+        c->growing = 0;
+        grow_confirmed++;
+        if (!running) return;
+    }
+    if (!running || stopping) return;
+    if (mode == CLOSED) send_batch(c, depth, now);
+    else if (mode == CHURN) {
+        if (c->got - c->base < messages) send_batch(c, 1, now);
+        else say_exit(c);
+    }
+}
+
+/* Compare what came with the replies due, in order; false where it differs. */
+static int check(conn *c, const char *data, size_t n, uint64_t now) {
+    while (n) {
+        if (c->got == c->want) return fail(c, MISMATCH), 0;   /* nobody asked for this */
+        put_number(reply + PREFIX_BYTES, c->id, c->got);
+        size_t piece = reply_size - c->in_offset < n ? reply_size - c->in_offset : n;
+        if (memcmp(reply + c->in_offset, data, piece)) {
+            fail(c, c->in_offset == 0 && n > 6 && !memcmp(data, "Error:", 6) ? ERROR_REPLY : MISMATCH);
+            return 0;
+        }
+        data += piece, n -= piece;
+        if ((c->in_offset += piece) < reply_size) return 1;
+        c->in_offset = 0;
+        if (c->due) {
+            if (running) {
+                record(&latency, now - c->due[c->got % RING]);
+                record(&service, now - c->due[RING + c->got % RING]);
+            }
+        } else record(&latency, now - c->stamp);
+        c->got++;
+        confirmed++;
+    }
+    return 1;
+}
+
+static void readable(conn *c) {
+    for (;;) {
+        ssize_t n = get(c, input, BUFFER);
+        uint64_t now = now_ns();
+        if (n > 0) {
+            if (!check(c, input, n, now)) return;
+            if (c->got == c->want && c->state == OPEN) answered(c, now);
+            if (c->state == DEAD || c->state == CONNECTING) return;
+#ifdef WITH_TLS
+            if (c->ssl) continue;
+#endif
+            if (n < BUFFER) return;   /* edge-triggered: less than asked for means that nothing is left */
+        } else if (n == 0) {
+            if (c->state == LEAVING) {
+                sessions++;
+                record(&service, now - c->opened);
+                close_conn(c);
+                if (!stopping) open_conn(c);
+            } else fail(c, ENDED);
+            return;
+        } else {
+            if (errno != EAGAIN) fail(c, errno == ECONNRESET || errno == EPIPE ? RESET : OTHER);
+            return;
+        }
+    }
+}
+
+static void opened(conn *c) {
+    c->state = OPEN;
+    if (mode == PACED && !c->due) c->due = calloc(2 * RING, sizeof *c->due);
+    if (c->due) c->due[c->want % RING] = c->due[RING + c->want % RING] = c->opened;
+    if (mode == PACED && running) return;
+    send_batch(c, c->growing || mode == CHURN ? 1 : depth, c->opened);   /* its first latency has the connect in it */
+}
+
+static void handle(conn *c, uint32_t events) {
+    if (c->state == DEAD) return;
+    if (c->state == CONNECTING) {
+        int error = 0;
+        socklen_t n = sizeof error;
+        getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &n);
+        if (error) { fail(c, error == ECONNREFUSED ? REFUSED : error == ECONNRESET ? RESET : OTHER); return; }
+        if (!(events & EPOLLOUT)) return;
+        c->state = HANDSHAKE;
+#ifdef WITH_TLS
+        if (tls) {
+            c->ssl = SSL_new(tls_context);
+            SSL_set_fd(c->ssl, c->fd);
+            SSL_set_connect_state(c->ssl);
+        }
+#endif
+    }
+    if (c->state == HANDSHAKE) {
+#ifdef WITH_TLS
+        if (c->ssl) {
+            int r = SSL_do_handshake(c->ssl);
+            int error = SSL_get_error(c->ssl, r);
+            ERR_clear_error();
+            if (r != 1) {
+                if (error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE) fail(c, OTHER);
+                return;
+            }
+        }
+#endif
+        opened(c);
+        if (c->state != OPEN) return;
+    }
+    if (c->sent < c->want && (events & EPOLLOUT)) flush_conn(c);
+    if (c->state != DEAD && (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))) readable(c);
+}
+
+/* Paced: send every message whose time has come; sleep no longer than until the next one's. */
+static void pace(uint64_t now) {
+    int burst = 0;
+    while (running && !stopping && next_due <= now && burst++ < 64) {
+        conn *c = NULL;
+        for (int tries = 0; tries < 16 && !c; tries++) {
+            conn *candidate = conns[next_paced++ % count];
+            if (candidate->state == OPEN && candidate->want - candidate->got < RING) c = candidate;
+        }
+        if (!c) break;   /* every connection is full: the message stays due, and its latency tells */
+        c->due[c->want % RING] = (uint64_t)next_due;
+        c->due[RING + c->want % RING] = now_ns();
+        c->want++;
+        flush_conn(c);
+        random_state ^= random_state << 13, random_state ^= random_state >> 7, random_state ^= random_state << 17;
+        next_due += 1e9 / rate * (poisson ? -log(((random_state >> 11) + 1) / 9007199254740993.0) : 1.0);
+    }
+    struct itimerspec at = {.it_value = {(time_t)(next_due / 1e9), (long)fmod(next_due, 1e9)}};
+    timerfd_settime(timer_fd, TFD_TIMER_ABSTIME, &at, NULL);
+}
+
+static void begin(void) {
+    uint64_t now = now_ns();
+    running = 1;
+    next_due = now;
+    for (uint32_t i = 0; i < count; i++) {
+        conn *c = conns[i];
+        if (c->state != OPEN || c->got != c->want) continue;
+        if (mode == CLOSED) send_batch(c, depth, now_ns());
+        else if (mode == CHURN) say_exit(c);   /* the connections that `grow` opened leave: from here on all are new */
+    }
+}
+
+static void command(char *line) {
+    if (!strncmp(line, "grow ", 5)) {
+        grow_target = strtoul(line + 5, NULL, 10);
+        grow_opened = grow_confirmed = 0;
+        grow_began = now_ns();
+        grow_more();
+    } else if (!strcmp(line, "start")) {
+        begin();
+        printf("{\"event\": \"started\"}\n");
+    } else if (!strncmp(line, "mark", 4)) {
+        memset(&latency, 0, sizeof latency);
+        memset(&service, 0, sizeof service);
+        confirmed = sessions = 0;
+        getrusage(RUSAGE_SELF, &usage_at_mark);
+        window_began = now_ns();
+        printf("{\"event\": \"marked\", \"ns\": %llu", (unsigned long long)window_began);
+        print_cpu(line + 4);
+        printf("}\n");
+    } else if (!strncmp(line, "stop", 4)) {
+        uint64_t now = now_ns();
+        if (mode == PACED && running && next_due < now) unsent = (now - next_due) * rate / 1e9;
+        printf("{\"event\": \"stopped\", \"ns\": %llu", (unsigned long long)(now - window_began));
+        print_cpu(line + 4);
+        printf(", \"confirmed_in_window\": %llu", (unsigned long long)confirmed);
+        stopping = 1;
+        stop_at = now + (uint64_t)(drain_seconds * 1e9);
+    } else if (!strcmp(line, "quit")) exit(0);
+    else printf("{\"event\": \"unknown command\"}\n");
+}
+
+/* After `stop`: once all is answered (or time is up) finish the line that `stop` began. */
+static void finish_if_drained(void) {
+    uint64_t due = 0;
+    for (uint32_t i = 0; i < count; i++)
+        if (conns[i]->state != DEAD) due += (conns[i]->want - conns[i]->got) + (conns[i]->state == LEAVING);
+    if (due && now_ns() < stop_at) return;
+    failures[UNANSWERED] += due;
+    print_counts();
+    print_histogram("latency_us", &latency);
+    print_histogram("service_us", &service);
+    printf("}\n");
+    stopping = running = 0;
+}
+
+static void set(const char *argument) {
+    const char *value = strchr(argument, '=');
+    if (!value++) { fprintf(stderr, "generator: expected key=value, got %s\n", argument); exit(2); }
+#define KEY(name) (!strncmp(argument, name "=", sizeof name))
+    if (KEY("host")) snprintf(host, sizeof host, "%s", value);
+    else if (KEY("port")) port = atoi(value);
+    else if (KEY("mode")) mode = !strcmp(value, "paced") ? PACED : !strcmp(value, "churn") ? CHURN : CLOSED;
+    else if (KEY("size")) size = strtoul(value, NULL, 10);
+    else if (KEY("depth")) depth = strtoul(value, NULL, 10);
+    else if (KEY("rate")) rate = strtod(value, NULL);
+    else if (KEY("poisson")) poisson = atoi(value);
+    else if (KEY("messages")) messages = strtoul(value, NULL, 10);
+    else if (KEY("window")) window = strtoul(value, NULL, 10);
+    else if (KEY("sources")) sources = strtoul(value, NULL, 10);
+    else if (KEY("first_source")) first_source = strtoul(value, NULL, 10);
+    else if (KEY("id_base")) id_base = strtoul(value, NULL, 10);
+    else if (KEY("terminated")) exit_text[5] = atoi(value) ? '\n' : 0;   /* 0: /exit without LF */
+    else if (KEY("drain")) drain_seconds = strtod(value, NULL);
+    else if (KEY("tls")) tls = atoi(value);
+    else if (KEY("tls_ca")) snprintf(tls_ca, sizeof tls_ca, "%s", value);
+    else { fprintf(stderr, "generator: unknown argument %s\n", argument); exit(2); }
+}
+
+int main(int argc, char **argv) {
+    struct rlimit files;
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGINT, SIG_IGN);     /* Ctrl-C is for the runner, which then says stop */
+    prctl(PR_SET_TIMERSLACK, 1);
+    for (int i = 1; i < argc; i++) set(argv[i]);
+    if (size < 1 || size > 65536 || depth < 1 || window < 1 || sources < 1) { fprintf(stderr, "generator: size, depth, window or sources out of range\n"); return 2; }
+#ifdef WITH_TLS
+    if (tls) {
+        tls_context = SSL_CTX_new(TLS_client_method());
+        SSL_CTX_set_mode(tls_context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+        if (*tls_ca) {
+            if (!SSL_CTX_load_verify_locations(tls_context, tls_ca, NULL)) { fprintf(stderr, "generator: cannot read %s\n", tls_ca); return 2; }
+            SSL_CTX_set_verify(tls_context, SSL_VERIFY_PEER, NULL);
+        }
+    }
+#else
+    if (tls) { fprintf(stderr, "generator: built without OpenSSL\n"); return 2; }
+#endif
+    setvbuf(stdout, NULL, _IOFBF, 1 << 16);
+    message = malloc(size + 1);
+    memset(message, 'm', size);
+    message[size] = '\n';
+    reply_size = PREFIX_BYTES + size + 1;
+    reply = malloc(reply_size);
+    memcpy(reply, PREFIX, PREFIX_BYTES);
+    memcpy(reply + PREFIX_BYTES, message, size + 1);
+    input = malloc(BUFFER);
+    output = malloc(BUFFER);
+    epoll = epoll_create1(0);
+    timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
+    epoll_ctl(epoll, EPOLL_CTL_ADD, 0, &event);
+    event.data.ptr = &timer_fd;
+    event.events = EPOLLIN | EPOLLET;
+    epoll_ctl(epoll, EPOLL_CTL_ADD, timer_fd, &event);
+    static char line[65536];
+    size_t filled = 0;
+    struct epoll_event events[512];
+    for (;;) {
+        int n = epoll_wait(epoll, events, 512, stopping ? 10 : -1);
+        for (int i = 0; i < n; i++) {
+            if (events[i].data.ptr == NULL) {
+                ssize_t got = read(0, line + filled, sizeof line - filled - 1);
+                if (got <= 0) return 0;
+                line[filled += got] = 0;
+                for (char *end; (end = strchr(line, '\n')); ) {
+                    *end = 0;
+                    command(line);
+                    filled -= end + 1 - line;
+                    memmove(line, end + 1, filled + 1);
+                }
+            } else if (events[i].data.ptr != &timer_fd) handle(events[i].data.ptr, events[i].events);
+        }
+        if (grow_target) grow_more();
+        if (mode == PACED && running && !stopping) pace(now_ns());
+        if (stopping) finish_if_drained();
+        fflush(stdout);
+    }
+}

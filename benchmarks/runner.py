@@ -1,0 +1,132 @@
+"""Runs a scenario over servers, in interleaved blocks, and keeps what it measured whatever happens.
+
+Every block measures every server once, each in a fresh process. The order is random in one block
+and reversed in the next, so that a drift of the machine hits all servers alike. The report is saved
+after every trial; Ctrl-C ends the run and leaves it marked incomplete.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import environment
+from benchmarks.generator import GeneratorFailed, program
+from benchmarks.report import Fired, Report, Trial, utc_now
+from benchmarks.report import Server as ServerEntry
+from benchmarks.scenarios.base import Bench, Scenario
+from benchmarks.servers import BuildFailed, Server
+from benchmarks.servers.process import ServerFailed, allow_files
+
+TrialDone = Callable[[Report, Trial | None], None]
+
+
+def cores() -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+    """The cores for server and generator: the first and the second that this process may use; None if alone."""
+    allowed = sorted(os.sched_getaffinity(0))
+    if len(allowed) < 2:
+        return None, None
+    return (allowed[0],), (allowed[1],)
+
+
+def orders(servers: list[Server], blocks: int, seed: int) -> list[list[Server]]:
+    """The order of servers for each block: random, then the same reversed, and so on."""
+    source = random.Random(seed)
+    result: list[list[Server]] = []
+    for block in range(blocks):
+        if block % 2:
+            result.append(result[-1][::-1])
+        else:
+            result.append(source.sample(servers, len(servers)))
+    return result
+
+
+def run(
+    scenario: Scenario,
+    servers: list[Server],
+    parameters: dict[str, Any],
+    output: Path,
+    *,
+    progress: Callable[[str, Server, int], None] = lambda text, server, block: None,
+    done: TrialDone = lambda report, trial: None,
+    seed: int | None = None,
+) -> Report:
+    """Measure and save; returns the report, which is incomplete after Ctrl-C or a failed trial.
+
+    Raises BuildFailed: a server's source does not compile. Raises OSError: ``output`` cannot be written.
+    """
+    seed = secrets.randbelow(2**31) if seed is None else seed
+    server_cores, generator_cores = cores()
+    allow_files()
+    commands = {server.name: server.command() for server in servers}
+    generator = program(scenario.name == "tls")
+    report = Report(
+        id=secrets.token_hex(6),
+        scenario=scenario.name,
+        parameters=dict(parameters),
+        environment=environment.describe(
+            {"server": list(server_cores or ()), "generator": list(generator_cores or ())}
+        )
+        | {"order_seed": seed, "generator": "C" if len(generator) == 1 else "Python"},
+        servers=[
+            ServerEntry(
+                name=server.name,
+                version=server.version(),
+                command=_shown(commands[server.name]),
+                source_hash=server.source_hash(),
+            )
+            for server in servers
+        ],
+        metrics=scenario.metrics,
+        histograms=scenario.histograms,
+        series=scenario.series,
+        revision=environment.revision(),
+        harness=environment.harness(),
+        created=utc_now(),
+    )
+    if server_cores is None:
+        report.warnings.append(
+            Fired(check="not-pinned", message="one core only: server and load generator shared it")
+        )
+    if len(generator) > 1:
+        report.warnings.append(
+            Fired(
+                check="python-generator",
+                message="no C compiler: the load generator in Python may be slower than the servers",
+            )
+        )
+    report.save(output)
+    failed = False
+    order = 0
+    try:
+        for block, sequence in enumerate(orders(servers, parameters["blocks"], seed)):
+            for server in sequence:
+                bench = Bench(server_cores, generator_cores, lambda text: progress(text, server, block))  # noqa: B023
+                trial: Trial | None = None
+                try:
+                    trial = scenario.trial(bench, server, parameters)
+                    trial.block, trial.order = block, order
+                    report.trials.append(trial)
+                except (ServerFailed, GeneratorFailed, BuildFailed) as error:
+                    failed = True
+                    bench.warn("trial-failed", str(error), server.name)
+                order += 1
+                report.warnings += [
+                    Fired(check=f.check, message=f.message, server=f.server, block=block) for f in bench.warnings
+                ]
+                report.save(output)
+                done(report, trial)
+        report.complete = not failed
+    except KeyboardInterrupt:
+        report.warnings.append(Fired(check="interrupted", message="the run was interrupted; what was measured is kept"))
+    report.save(output)
+    return report
+
+
+def _shown(command: list[str]) -> list[str]:
+    """A command line without the directory of its program, so that reports name no private path."""
+    return [Path(command[0]).name, *command[1:]]

@@ -1,0 +1,89 @@
+"""Memory per idle connection: the slope over plateaus, in the process and in the kernel."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from benchmarks.probe import kernel_bytes, pss_bytes
+from benchmarks.report import Metric, Plateau, Trial
+from benchmarks.scenarios.base import Bench, Load, Scenario
+from benchmarks.servers import Server
+from benchmarks.servers.process import ServerProcess
+
+
+class Memory(Scenario):
+    """Connections that were confirmed once and say no more, in steps; a straight line through what was used."""
+
+    name = "memory"
+    question = "How much memory does a connection take that was served once and now is idle?"
+    metrics = {
+        "user_kib_per_connection": Metric(
+            unit="KiB", better="lower", title="server memory per idle connection (PSS)", primary=True
+        ),
+        "kernel_kib_per_connection": Metric(
+            unit="KiB", better="lower", title="kernel memory per idle connection, both ends and the generator's"
+        ),
+        "first_mib": Metric(unit="MiB", better="lower", title="server memory before the first connection (PSS)"),
+    }
+    defaults = {"connections": 18_000, "size": 32, "plateaus": 4, "settle": 0.5, "blocks": 3}
+    quick = {"connections": 6000, "blocks": 1, "settle": 0.3}
+    full = {"blocks": 10}
+
+    def refuses(self, server: Server, parameters: dict[str, Any]) -> str | None:
+        """A thread for each connection needs as many threads as the machine allows."""
+        return None
+
+    def trial(self, bench: Bench, server: Server, parameters: dict[str, Any]) -> Trial:
+        """Open a share of the connections, wait until nothing changes, read, and go on."""
+        total, steps = parameters["connections"], parameters["plateaus"]
+        began = time.monotonic()
+        plateaus: list[Plateau] = []
+        errors: dict[str, int] = {}
+        with (
+            ServerProcess(server, bench.server_cores) as process,
+            Load(bench, process, total, size=parameters["size"]) as load,
+        ):
+            time.sleep(parameters["settle"])
+            first = pss_bytes(process.pids)
+            held = 0
+            for step in range(1, steps + 1):
+                bench.progress(f"holding {total * step // steps:,} connections")
+                shares = [share * step // steps - share * (step - 1) // steps for share in load.shares]
+                grown = load.grow(shares)
+                time.sleep(parameters["settle"])
+                held = sum(answer["open"] for answer in grown)
+                for answer in grown:
+                    errors.update(answer["errors"])
+                plateaus.append(
+                    Plateau(
+                        connections=held,
+                        user_bytes=pss_bytes(process.pids),
+                        kernel_bytes=sum(kernel_bytes().values()),
+                    )
+                )
+        if errors:
+            bench.warn("errors", f"failures while opening: {errors}", server.name)
+        return Trial(
+            server=server.name,
+            block=0,
+            order=0,
+            seconds=time.monotonic() - began,
+            messages=held,
+            errors=errors,
+            values={
+                "user_kib_per_connection": slope(plateaus, "user_bytes") / 1024,
+                "kernel_kib_per_connection": slope(plateaus, "kernel_bytes") / 1024,
+                "first_mib": first / 2**20,
+            },
+            memory=plateaus,
+        )
+
+
+def slope(plateaus: list[Plateau], key: str) -> float:
+    """Bytes per connection: the least-squares line through the plateaus."""
+    x = [plateau["connections"] for plateau in plateaus]
+    y = [plateau[key] for plateau in plateaus]  # type: ignore[literal-required]
+    return float(np.polyfit(x, y, 1)[0])

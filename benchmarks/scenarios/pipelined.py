@@ -1,0 +1,14 @@
+"""The same as confirm with several messages in one write: what framing and batching cost."""
+
+from __future__ import annotations
+
+from benchmarks.scenarios.confirm import Confirm
+
+
+class Pipelined(Confirm):
+    """Closed loop, ``depth`` messages sent in one write, all replies awaited."""
+
+    name = "pipelined"
+    question = "What does one confirmation cost when a client sends many messages in one write?"
+    defaults = {**Confirm.defaults, "connections": 1000, "depth": 16}
+    quick = {**Confirm.quick, "connections": 500}

@@ -1,0 +1,81 @@
+"""asyncio with a Protocol: no task per client, the loop calls ``data_received``. asyncio's fast way.
+
+A buffer is kept only between reads that end inside a line; replies to one read go out in one write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter_ns
+from typing import cast
+
+from benchmarks.servers.common import MAX_MESSAGE_BYTES, TOO_LONG, options, ready, reply_to
+
+
+class Confirm(asyncio.Protocol):
+    """One client."""
+
+    __slots__ = ("rest", "transport")
+    transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the transport; asyncio has set TCP_NODELAY on it."""
+        self.transport = cast(asyncio.Transport, transport)
+        self.rest = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Confirm each whole line of what came."""
+        lines = (self.rest + data).split(b"\n")
+        self.rest = lines.pop()
+        replies = []
+        for line in lines:
+            if len(line) > MAX_MESSAGE_BYTES + line.endswith(b"\r"):
+                self.leave(replies, TOO_LONG)
+                return
+            reply = reply_to(line)
+            if reply is None:
+                self.leave(replies)
+                return
+            replies.append(reply)
+        if replies:
+            self.transport.write(b"".join(replies))
+        if len(self.rest) > MAX_MESSAGE_BYTES + self.rest.endswith(b"\r"):
+            self.leave([], TOO_LONG)
+
+    def leave(self, replies: list[bytes], last: bytes = b"") -> None:
+        """Send what is due and end; what still comes in is dropped."""
+        self.rest = b""
+        self.transport.write(b"".join(replies) + last)
+        self.transport.close()
+
+    def eof_received(self) -> None:
+        """Bytes that no LF closed are a last message."""
+        if self.rest:
+            self.transport.write(reply_to(self.rest) or b"")
+
+
+class Slowed(Confirm):
+    """The same, delayed by a busy loop of a known length for each read: to test comparisons with."""
+
+    __slots__ = ()
+    busy_ns = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Burn the time, then confirm."""
+        until = perf_counter_ns() + self.busy_ns
+        while perf_counter_ns() < until:
+            pass
+        super().data_received(data)
+
+
+async def serve(host: str, port: int, busy_ns: int = 0) -> None:
+    """Serve until the process is ended."""
+    Slowed.busy_ns = busy_ns
+    server = await asyncio.get_running_loop().create_server(Slowed if busy_ns else Confirm, host, port, backlog=4096)
+    ready(server.sockets[0].getsockname())
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    given = options(__doc__)
+    asyncio.run(serve(given.host, given.port, given.busy_ns))

@@ -1,0 +1,50 @@
+"""What the Python servers share: their options, the protocol's rules, and the line that says they are ready.
+
+Only what is the same work whichever library waits for the bytes is here. How bytes are read, split
+and answered is each server's own, in its own idiom.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+from typing import Final
+
+MAX_MESSAGE_BYTES: Final = 65_536
+"""A line may have so many bytes without its terminator."""
+
+TOO_LONG: Final = b"Error: message-too-long: a message is limited to 65536 bytes\n"
+NOT_UTF8: Final = b"Error: invalid-utf8: the message is not UTF-8\n"
+
+
+def options(description: str | None) -> argparse.Namespace:
+    """Parse ``--host`` and ``--port``, which every server takes."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--busy-ns", type=int, default=0, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def ready(address: tuple[str, int]) -> None:
+    """Say on standard output that connections are accepted now."""
+    print(f"ready tcp://{address[0]}:{address[1]}", flush=True)
+
+
+def no_delay(connection: socket.socket) -> None:
+    """Send small replies at once."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def reply_to(line: bytes) -> bytes | None:
+    """Answer one line without its LF; None for ``/exit``, which ends the connection."""
+    if line.endswith(b"\r"):
+        line = line[:-1]
+    if line.startswith(b"/") or (line[:1].isspace() and line.lstrip().startswith(b"/")):
+        if line.strip().lower() == b"/exit":
+            return None
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return NOT_UTF8
+    return b"Received: " + line + b"\n"

@@ -1,0 +1,12 @@
+"""uvloop with the same streams and task per client as ``asyncio_streams``."""
+
+from __future__ import annotations
+
+import uvloop
+
+from benchmarks.servers.asyncio_streams import serve
+from benchmarks.servers.common import options
+
+if __name__ == "__main__":
+    given = options(__doc__)
+    uvloop.run(serve(given.host, given.port))
