@@ -37,7 +37,7 @@ class Client(Protocol):
 
     @property
     def address(self) -> Any:
-        """The peer's address as ``getpeername`` gives it, or what a PROXY header said; None once it is gone."""
+        """The peer's address as ``getpeername`` or a PROXY header gives it; None once it is gone."""
 
     state: Any
     """The handler's own, for this connection; None at first."""

@@ -1,0 +1,7 @@
+"""``python -m chat_gevent`` is the ``chat-gevent`` command."""
+
+import sys
+
+from chat_gevent.cli import main
+
+sys.exit(main())

@@ -1,0 +1,516 @@
+"""One client: read, answer, send, park, close.
+
+A connection is a small object with slots and no greenlet of its own. Whoever calls :meth:`serve`
+leases it a greenlet for that long; when nothing is left to read the call returns, and the client is
+parked. What could be asked of the kernel (the peer's address) is not stored.
+
+A connection's life is three phases: ``OPENING`` while a TLS handshake or a PROXY header is due,
+``SERVING``, and ``CLOSING`` once its last reply is on the way. Closing a socket with unread input
+makes the kernel send RST, which can destroy replies the client has not read. So :meth:`hang_up` shuts
+down the write side, and what still comes in is read and dropped until the client closes as well, or
+``linger_timeout`` is over.
+
+Every message that was read is answered before the connection closes, unless the client vanished.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from _socket import SHUT_WR
+from enum import IntEnum
+from errno import ECONNRESET, EPIPE
+from select import EPOLLIN
+from ssl import SSLWantReadError, SSLWantWriteError
+from typing import TYPE_CHECKING, Any, Final
+
+from gevent import Timeout, getcurrent, spawn_raw
+
+from chat_gevent.confirm import ErrorCode, error_reply, is_exit
+from chat_gevent.framing import (
+    AUTO_SECONDS,
+    CHUNK_BYTES,
+    Framing,
+    MessageTooLong,
+    split_chunk,
+    split_lines,
+)
+
+if TYPE_CHECKING:
+    from _socket import socket as RawSocket
+    from collections.abc import Callable
+
+    from greenlet import greenlet
+
+    from chat_gevent.parking import ParkingLot
+    from chat_gevent.tls import TlsSocket
+
+
+READ_BYTES: Final = 65_536
+"""Most bytes taken with one read."""
+
+READS_PER_LEASE: Final = 16
+"""Most reads before others have their turn, so that a client that floods can't starve them."""
+
+log = logging.getLogger("chat_gevent")
+
+
+EXPLANATIONS: Final[dict[str, str]] = {
+    ErrorCode.SERVER_FULL: "no more clients are admitted now, try again later",
+    ErrorCode.ADDRESS_FULL: "too many clients share your address",
+    ErrorCode.SHUTTING_DOWN: "the server is going away",
+}
+
+
+class Phase(IntEnum):
+    """Where a connection is in its life."""
+
+    OPENING = 0
+    SERVING = 1
+    CLOSING = 2
+
+
+class WriteTimeout(Exception):
+    """The client took nothing of its replies for ``write_timeout``."""
+
+
+class Closed(Exception):
+    """The connection ended while it was being served; nothing is left to do for it."""
+
+
+class Connection:
+    """A client's connection; it is also the :class:`chat_gevent.confirm.Client` that handlers are given.
+
+    :param socket: non-blocking; the connection owns it.
+    :param lot: what parks the connection and keeps the books.
+    :param opening: called once in a leased greenlet before the first message is read, as
+        ``opening(connection) -> bytes``; it does the TLS handshake or reads a PROXY header, and
+        returns input that it read too much.
+    """
+
+    __slots__ = (
+        "_opening",
+        "framing",
+        "greenlet",
+        "leaving",
+        "left_over",
+        "lot",
+        "messages",
+        "missed",
+        "paid_until",
+        "peer",
+        "phase",
+        "quick",
+        "reason",
+        "received",
+        "sent",
+        "since",
+        "socket",
+        "state",
+        "tick",
+        "tls",
+        "waiting",
+    )
+
+    def __init__(
+        self, socket: RawSocket, lot: ParkingLot, opening: Callable[[Connection], bytes] | None = None
+    ) -> None:
+        self.socket: RawSocket | TlsSocket = socket
+        self.lot = lot
+        self._opening = opening
+        self.phase = Phase.SERVING if opening is None else Phase.OPENING
+        self.framing = lot.settings.framing
+        self.left_over = b""
+        self.greenlet: greenlet | None = None  # the one that is leased to this connection
+        self.waiting = False  # ... and waits for input
+        self.missed = 0  # what epoll said while it was busy
+        self.leaving = ""  # why it is to close after this message; the error code if there is one to tell
+        self.reason = "killed"  # of the close; set by whoever knows better
+        self.tick = self.since = lot.tick
+        self.messages = self.received = self.sent = 0
+        self.paid_until = 0.0  # of message_rate: when all messages so far are paid for
+        self.tls = False  # the socket decrypts, and may hold input that epoll knows nothing of
+        self.state: Any = None
+        self.peer: Any = None  # the address that a PROXY header gave
+        self._set_quick()
+
+    def _set_quick(self) -> None:
+        """Whether the next wake may go the short way (ParkingLot._work)."""
+        self.quick = (
+            self.lot.quick
+            and self.phase is Phase.SERVING
+            and self.framing is Framing.LINE
+            and not self.left_over
+            and not self.tls
+            and not self.leaving
+        )
+
+    # -- what a handler may use ----------------------------------------------------------------
+
+    @property
+    def address(self) -> Any:
+        """The peer's address as ``getpeername`` or a PROXY header gives it; None once it is gone."""
+        if self.peer is not None:
+            return self.peer
+        try:
+            return self.socket.getpeername()
+        except OSError:
+            return None
+
+    def close(self) -> None:
+        """Close after the reply to the message that is being handled."""
+        self.leaving = self.leaving or "handler"
+
+    # -- serving: all of this runs in a greenlet that is leased to the connection -----------------
+
+    @property
+    def fd(self) -> int:
+        """The descriptor; -1 once the connection is closed."""
+        return self.socket.fileno()
+
+    def serve(
+        self, event: int = 0, data: bytes | None = None, unsent: bytes = b"", resident: bool = False
+    ) -> None:
+        """Send ``unsent``, answer ``data`` and all else that has come in, until the client is parked or gone.
+
+        ``event`` is what epoll said, 0 where it said nothing. A ``resident`` client is parked only when
+        :meth:`wait_readable` is told so.
+        """
+        if self.greenlet is not None:  # another greenlet is at it
+            if self.waiting:
+                self.waiting = False
+                self.lot.resume(self.greenlet, event)
+            else:
+                self.missed |= event
+            return
+        self.greenlet = getcurrent()
+        self.quick = False
+        try:
+            if unsent:
+                self._send_rest(unsent)
+            self._serve(event, data, resident)
+        except Closed:
+            pass
+        except WriteTimeout:
+            self.drop("write-timeout")
+        except OSError as error:
+            self.lost(error)
+        except BaseException:
+            self.drop("killed")
+            raise
+        finally:
+            self.greenlet = None
+            self.waiting = False
+        self._set_quick()
+
+    def serve_resident(self) -> None:
+        """Serve the client in the current greenlet for as long as it is connected, never parking it."""
+        while self.fd >= 0:
+            self.serve(resident=True)
+
+    def _serve(self, event: int, data: bytes | None, resident: bool) -> None:
+        if self._opening is not None:
+            opening, self._opening = self._opening, None
+            data = opening(self) or None
+            self.phase = Phase.SERVING
+            self.tick = self.lot.tick
+            event = 0
+        if self.leaving in (ErrorCode.SERVER_FULL, ErrorCode.ADDRESS_FULL):
+            self._leave_if_told()
+        while True:
+            self._exchange(event, data)
+            if not resident or self.fd < 0:
+                return
+            event, data = self.wait_readable(), None
+            if not event:
+                return
+
+    def _exchange(self, event: int, data: bytes | None) -> None:
+        """Read and answer until nothing is left.
+
+        A short read shows that, unless the event said more than "input", or the socket decrypts: then
+        only a read that finds nothing does.
+        """
+        to_the_end = event != EPOLLIN or self.tls
+        for _ in range(READS_PER_LEASE):
+            to_the_end |= self.missed != 0
+            self.missed = 0
+            asked = CHUNK_BYTES if self.framing is Framing.CHUNK else READ_BYTES
+            if data is None:
+                data = self.read(asked)
+                if data is None:
+                    self._leave_if_told()
+                    return
+            if self.phase is Phase.CLOSING:  # what comes after the last reply is dropped
+                if not data:
+                    self.drop(self.reason)
+                    return
+            elif not data:
+                self._finish()
+                return
+            else:
+                self.received += len(data)
+                to_the_end |= self.framing is Framing.AUTO
+                self._answer(data)
+                if self._leave_if_told():
+                    to_the_end = True
+            if len(data) < asked and not (to_the_end or self.missed):
+                return
+            data = None
+        self.lot.rearm(self)
+
+    def _leave_if_told(self) -> bool:
+        """Hang up if somebody has asked for it; an error code is told to the client."""
+        if not self.leaving or self.phase is Phase.CLOSING:
+            return False
+        explanation = EXPLANATIONS.get(self.leaving)
+        self.hang_up(self.leaving, self._error(ErrorCode(self.leaving), explanation) if explanation else b"")
+        return True
+
+    def _answer(self, data: bytes) -> None:
+        if self.framing is Framing.AUTO:
+            data = self._decide(data)
+        limit = self.lot.settings.max_message_bytes
+        too_long = False
+        try:
+            if self.framing is Framing.LINE:
+                messages, self.left_over = split_lines(self.left_over, data, limit)
+            else:
+                messages, self.left_over = split_chunk(self.left_over, data, min(CHUNK_BYTES, limit))
+        except MessageTooLong as error:
+            messages, too_long = error.complete, True
+        self._answer_each(messages)
+        if too_long and self.phase is not Phase.CLOSING:
+            explanation = f"a message is limited to {limit} bytes"
+            self.hang_up(ErrorCode.MESSAGE_TOO_LONG, self._error(ErrorCode.MESSAGE_TOO_LONG, explanation))
+
+    def _answer_each(self, messages: list[bytes]) -> None:
+        lot = self.lot
+        handler, rate = lot.handler, lot.settings.message_rate
+        end = self.framing.terminator
+        replies: list[bytes] = []
+        exiting = False
+        for message in messages:
+            turn = lot.turns
+            if rate:
+                self._pay(rate, replies)
+            try:
+                text = message.decode()
+            except UnicodeDecodeError as error:
+                explanation = f"byte {error.start} of the message: {error.reason}"
+                replies.append(self._error(ErrorCode.INVALID_UTF8, explanation))
+                continue
+            if is_exit(text):
+                exiting = True
+                break
+            try:
+                reply = handler(text, self)
+                if reply is not None:
+                    replies.append(reply.encode() + end)
+                self.messages += 1
+            except (Exception, Timeout):  # whatever a handler raises is its own failure, not the server's
+                log.exception("handler failed for %s", self.address)
+                replies.append(
+                    self._error(ErrorCode.HANDLER_FAILED, "the server could not handle the message")
+                )
+            if turn != lot.turns and replies:  # it has blocked: don't keep what is due any longer
+                self.send(b"".join(replies))
+                replies.clear()
+            if self.leaving == "handler":
+                break
+        if messages:
+            self.tick = lot.tick
+        if exiting:
+            self.hang_up("exit", b"".join(replies))
+        elif replies:
+            self.send(b"".join(replies))
+
+    def _decide(self, data: bytes) -> bytes:
+        """Settle ``auto``: wait for an LF for as long as it may come; returns all that was read meanwhile."""
+        deadline = time.monotonic() + AUTO_SECONDS
+        while b"\n" not in data and len(data) <= self.lot.settings.max_message_bytes:
+            left = deadline - time.monotonic()
+            if left <= 0 or not self.wait_readable(left):
+                break
+            more = self.read(READ_BYTES)
+            if more == b"":
+                break  # the end shows again with the next read
+            data += more or b""
+            self.received += len(more or b"")
+        self.framing = Framing.LINE if b"\n" in data else Framing.CHUNK
+        return data
+
+    def _finish(self) -> None:
+        """End of stream: what no terminator closed is a last message."""
+        last, self.left_over = self.left_over, b""
+        if last:
+            self._answer_each([last])
+        if self.phase is Phase.SERVING:
+            self.reason = "eof"
+        self.drop(self.reason)
+
+    def _pay(self, rate: float, replies: list[bytes]) -> None:
+        """Token bucket, one second deep: wait until the client may send a message again."""
+        now = time.monotonic()
+        ahead = self.paid_until - now - 1
+        if ahead > 0 and not self.lot.draining.is_set():
+            if replies:
+                self.send(b"".join(replies))
+                replies.clear()
+            self.lot.draining.wait(ahead)
+            now = time.monotonic()
+        self.paid_until = max(self.paid_until, now) + 1 / rate
+
+    def _error(self, code: ErrorCode, explanation: str) -> bytes:
+        self.lot.errors[code] += 1
+        end = b"" if self.framing is Framing.CHUNK else b"\n"
+        return error_reply(code, explanation) + end
+
+    # -- input and output ------------------------------------------------------------------------
+
+    def read(self, size: int) -> bytes | None:
+        """One read: None where nothing is there, ``b""`` at the end of the stream. Raises OSError."""
+        while True:
+            try:
+                return self.socket.recv(size)
+            except (BlockingIOError, SSLWantReadError):
+                return None
+            except SSLWantWriteError:
+                self.wait_writable()
+
+    def wait_readable(self, seconds: float | None = None) -> int:
+        """Block this greenlet until there may be input; returns what epoll said of it.
+
+        That is 0 after ``seconds``, and when the connection is to be parked or closed.
+        """
+        if self.missed:
+            event, self.missed = self.missed, 0
+            return event
+        timer = None if seconds is None else Timeout.start_new(seconds)
+        self.waiting = True
+        try:
+            return int(self.lot.hub.switch())
+        except Timeout as timeout:
+            if timeout is not timer:
+                raise
+            return 0
+        finally:
+            self.waiting = False
+            if timer is not None:
+                timer.close()
+
+    def send(self, data: bytes) -> None:
+        """Send all of ``data``, blocking this greenlet while the client is slow to take it.
+
+        Raises OSError: the client is gone; WriteTimeout: it took nothing for ``write_timeout``.
+        """
+        try:
+            sent = self.socket.send(data)
+        except (BlockingIOError, SSLWantWriteError):
+            sent = 0
+        self.sent += sent
+        if sent < len(data):
+            self._send_rest(data[sent:])
+
+    def _send_rest(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            self.wait_writable()
+            try:
+                sent = self.socket.send(rest)
+            except (BlockingIOError, SSLWantWriteError):
+                continue
+            self.sent += sent
+            rest = rest[sent:]
+
+    def wait_writable(self) -> None:
+        """Block this greenlet until the client takes more. Raises WriteTimeout."""
+        seconds = self.lot.settings.write_timeout or None
+        hub = self.lot.hub
+        watcher = hub.loop.io(self.fd, 2)
+        try:
+            with Timeout.start_new(seconds, WriteTimeout()):
+                hub.wait(watcher)
+        finally:
+            watcher.close()
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def hang_up(self, reason: str, last: bytes = b"") -> None:
+        """Send ``last``, end the write side, and drop what still comes in until the client closes too.
+
+        Blocks as :meth:`send` does. Raises OSError, WriteTimeout.
+        """
+        self.reason = reason
+        if last:
+            self.send(last)
+        self._end_output()
+
+    def _end_output(self) -> None:
+        self.phase = Phase.CLOSING
+        self.quick = False
+        self.tick = self.lot.tick
+        try:
+            self.socket.shutdown(SHUT_WR)
+        except OSError as error:
+            self.lost(error)
+            raise Closed from None
+
+    def expire(self, code: ErrorCode, reason: str) -> None:
+        """Tell a client that is parked or waits for input why it must go, and close. Never blocks."""
+        if self.greenlet is not None and not self.waiting:
+            return  # a handler is at work, or a reply on its way: neither is idle
+        self.reason = reason
+        try:
+            if self.phase is Phase.SERVING:
+                self.sent += self.socket.send(self._error(code, "no complete message came for too long"))
+                self._end_output()
+            else:
+                self.drop(reason)
+        except (OSError, Closed):  # it takes no more: it has not read what it was sent before
+            self.drop(reason)
+        self.release()
+
+    def dismiss(self) -> None:
+        """Have the client told that the server goes away, once what it sent is answered. Never blocks."""
+        if self.phase is Phase.CLOSING:
+            return
+        self.leaving = ErrorCode.SHUTTING_DOWN
+        if self.phase is Phase.OPENING:
+            self.drop("shutting-down")
+        elif self.greenlet is None:
+            spawn_raw(self.serve)
+        elif self.waiting:
+            self.release(EPOLLIN)
+
+    def release(self, event: int = 0) -> None:
+        """Have the hub end this connection's wait for input, if it is in one, with ``event`` as result."""
+        if self.waiting and self.greenlet is not None:
+            self.waiting = False
+            self.lot.hub.loop.run_callback(self.greenlet.switch, event)
+
+    def abort(self) -> None:
+        """Close at once, whatever is due, and end the greenlet that serves the connection."""
+        busy = self.greenlet
+        self.drop("cut-off")
+        if busy is not None:
+            self.waiting = False
+            self.lot.hub.loop.run_callback(busy.throw)
+
+    def lost(self, error: OSError) -> None:
+        """The client vanished: nothing that is due can reach it."""
+        log.debug("client lost: %s", error)
+        self.drop("reset" if error.errno in (ECONNRESET, EPIPE) else "lost")
+
+    def drop(self, reason: str) -> None:
+        """Close the socket now. A reason that was there before, of the hang-up, is kept."""
+        fd = self.fd
+        if fd < 0:
+            return
+        if self.phase is not Phase.CLOSING:
+            self.reason = reason
+        self.phase = Phase.CLOSING
+        self.quick = False
+        self.left_over = b""
+        self.lot.forget(self, fd)
+        self.socket.close()

@@ -1,0 +1,24 @@
+"""What this machine allows."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+from typing import Final
+
+RESERVED_FILES: Final = 64
+"""Descriptors kept for other things than clients: listeners, logs, the admin page, what handlers open."""
+
+
+def raise_file_limit() -> int:
+    """Raise this process's soft limit of open files to the hard one; returns it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def default_max_connections() -> int:
+    """How many clients the limit of open files carries, less those open and a reserve; at least 1."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, soft - len(list(Path("/proc/self/fd").iterdir())) - RESERVED_FILES)

@@ -1,0 +1,310 @@
+"""The parking lot: every client that waits, and the few greenlets that serve those who don't.
+
+A gevent server usually keeps one greenlet blocked in ``recv`` for each client. Here a client owns a
+greenlet while it has something to say, and none while it has not.
+
+How it works:
+
+* Every connection is registered once, edge-triggered, with one epoll descriptor of the lot's own.
+  The hub watches only that descriptor, so a waiting client costs no watcher, and no ``epoll_ctl``
+  between one message and the next.
+* When the descriptor is readable, the hub takes a turn: it collects the ready connections (at most
+  :data:`TURN_CONNECTIONS`) and switches into a **worker**, a greenlet from the free list, which is
+  leased to one ready client after the other (``_work``).
+* A worker that blocks (a handler that sleeps, a reader that is slow) keeps its client, and the hub
+  sees that the turn is unfinished and puts the next worker on it. So handlers are written as for any
+  gevent server, greenlets = clients that are busy right now, and a switch is paid for a turn, not
+  for a message.
+* A client whose lease must wait for input (``park_after`` > 0, a handshake) is **resident**: the
+  turn notes it, and the hub switches into it once the turn is done.
+* One coarse timer sweeps all connections for every limit in time, so that no message starts a timer.
+
+Edge-triggered means that whoever serves a client reads until nothing is left, or arms it again
+(:meth:`ParkingLot.rearm`). A read that returns less than it asked for has left nothing, unless the
+event said more than "input" (end of stream, urgent data): then it is read to the end.
+
+Source of the idea's figures, and of what else was tried: README.md in this folder.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from operator import length_hint
+from select import EPOLLET, EPOLLIN, EPOLLPRI, EPOLLRDHUP
+from typing import TYPE_CHECKING, Any, Final
+
+import gevent
+from gevent import get_hub
+from gevent.event import Event
+from gevent.monkey import get_original
+from greenlet import GreenletExit, getcurrent, greenlet
+
+from chat_gevent.confirm import ErrorCode, Handler, confirm, confirm_lines
+from chat_gevent.connection import READ_BYTES, Connection, Phase
+from chat_gevent.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# monkey.patch_all(), which a handler's module may have called, takes these names out of ``select``.
+epoll = get_original("select", "epoll")
+
+INTEREST: Final = EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET
+"""RDHUP and PRI tell apart the events after which a short read does not mean "nothing left"."""
+
+TURN_CONNECTIONS: Final = 512
+"""Most connections served in one turn, before the hub looks at timers, listeners and others again."""
+
+DRAIN_PACE: Final = 0.01
+"""Most seconds between two clients' dismissal, so that a few clients are no reason to wait."""
+
+DRAIN_SHARE: Final = 0.8
+"""Part of the time to drain in which clients are dismissed; the rest is theirs to read and close."""
+
+log = logging.getLogger("chat_gevent")
+
+
+class ParkingLot:
+    """All connections of one process, whichever listener they came from.
+
+    :param settings: limits and time-outs; fixed for the lot's life.
+    :param handler: answers a message; :func:`chat_gevent.confirm.confirm` unless given.
+    """
+
+    def __init__(self, settings: Settings | None = None, handler: Handler = confirm) -> None:
+        self.settings = settings = settings or Settings()
+        self.handler = handler
+        self.hub = get_hub()
+        self.connections: list[Connection | None] = []  # by descriptor
+        self.live = 0
+        self.accepted = 0
+        self.closed: Counter[str] = Counter()  # by reason
+        self.refused: Counter[str] = Counter()  # by error code
+        self.errors: Counter[str] = Counter()  # error replies by code
+        self.past_messages = self.past_received = self.past_sent = 0  # of connections that are closed
+        self.addresses: Counter[Any] | None = Counter() if settings.max_connections_per_address else None
+        self.handler_seconds = 0.0
+        self.draining = Event()
+        self.empty = Event()
+        self.empty.set()
+
+        limits = (settings.idle_timeout, settings.handshake_timeout, settings.linger_timeout)
+        shortest = min([1.0, *(each for each in (*limits, settings.park_after) if each)])
+        self.tick_seconds = shortest if shortest == 1.0 else shortest / 4
+        self.tick = 0
+        self.started_at = time.time()
+
+        # What a connection must be for the short way through _work, beside being undisturbed itself.
+        self.quick = handler is confirm and not settings.message_rate and settings.park_after == 0
+        self._quick_bytes = min(READ_BYTES, settings.max_message_bytes + 1)
+
+        self._epoll = epoll()
+        self._turn: Iterator[tuple[int, int]] = iter(())
+        self.turns = 0
+        self._free: list[greenlet] = []
+        self._workers = 0
+        self._resume: list[tuple[greenlet, int]] = []
+        self._ready = self.hub.loop.io(self._epoll.fileno(), 1)
+        self._ready.start(self._take_turn)
+        self._sweeper = self.hub.loop.timer(self.tick_seconds, self.tick_seconds, ref=False)
+        self._sweeper.start(self._sweep)
+
+    # -- connections come and go ---------------------------------------------------------------
+
+    def admit(self, connection: Connection, address: Any = None) -> None:
+        """Park a new connection; it is served from its first byte on.
+
+        ``address`` is kept only where the clients of an address are counted.
+        """
+        if self.addresses is not None and address is not None:
+            connection.peer = address
+            self.addresses[address[0]] += 1
+        fd = connection.fd
+        connections = self.connections
+        while fd >= len(connections):
+            connections.append(None)
+        connections[fd] = connection
+        self.live += 1
+        self.empty.clear()
+        self._epoll.register(fd, INTEREST)
+
+    def forget(self, connection: Connection, fd: int) -> None:
+        """Take the books of a connection that closes; its descriptor is still open."""
+        self.connections[fd] = None
+        self.live -= 1
+        self.closed[connection.reason] += 1
+        self.past_messages += connection.messages
+        self.past_received += connection.received
+        self.past_sent += connection.sent
+        if self.addresses is not None and connection.peer is not None:
+            self.addresses[connection.peer[0]] -= 1
+            if not self.addresses[connection.peer[0]]:
+                del self.addresses[connection.peer[0]]
+        if not self.live:
+            self.empty.set()
+
+    def rearm(self, connection: Connection) -> None:
+        """Have another event for input that is there already: it goes behind all that are ready now."""
+        self._epoll.modify(connection.fd, INTEREST)
+
+    def drain(self, seconds: float) -> int:
+        """Dismiss every client within ``seconds``; returns how many were cut off, with replies still due.
+
+        All that a client has sent is answered, then it is told ``shutting-down``. Many clients are
+        dismissed one after the other, so that they don't come back as one herd.
+        """
+        deadline = time.monotonic() + seconds
+        self.draining.set()
+        leaving = [each for each in self.connections if each is not None]
+        pace = min(DRAIN_PACE, DRAIN_SHARE * seconds / max(1, len(leaving)))
+        for done, connection in enumerate(leaving):
+            connection.dismiss()
+            ahead = deadline - seconds + (done + 1) * pace - time.monotonic()
+            if ahead > 0.01:
+                gevent.sleep(ahead)
+        self.empty.wait(max(0.0, deadline - time.monotonic()))
+        cut_off = 0
+        for rest in [each for each in self.connections if each is not None]:
+            cut_off += rest.phase is not Phase.CLOSING
+            rest.abort()
+        return cut_off
+
+    def close(self) -> None:
+        """Give back the lot's own descriptor, timer and greenlets; all connections must be gone."""
+        self._ready.stop()
+        self._ready.close()
+        self._sweeper.stop()
+        self._sweeper.close()
+        self._epoll.close()
+        self.hub.loop.run_callback(self._retire, len(self._free))
+
+    # -- turns ---------------------------------------------------------------------------------
+
+    def _take_turn(self) -> None:
+        """Serve the connections that are ready. Runs in the hub, so it must not block."""
+        self._turn = turn = iter(self._epoll.poll(0, TURN_CONNECTIONS))
+        self.turns += 1
+        while length_hint(turn):  # again, where a worker has blocked before the end
+            (self._free.pop() if self._free else self._hire()).switch()
+        while self._resume:
+            resume, self._resume = self._resume, []
+            for resident, event in resume:
+                resident.switch(event)
+
+    def _hire(self) -> greenlet:
+        self._workers += 1
+        return greenlet(self._work, self.hub)
+
+    def _work(self) -> None:
+        """What a worker does: serve whoever is left of the turn, wait on the free list, and again."""
+        connections = self.connections
+        quick_bytes = self._quick_bytes
+        me = getcurrent()
+        free, wait = self._free, self.hub.switch
+        custom = self.handler is not confirm
+        resident = self.settings.park_after != 0
+        try:
+            while True:
+                for fd, event in self._turn:
+                    connection = connections[fd]
+                    if connection is None:  # closed since the turn began
+                        continue
+                    data, unsent = None, b""
+                    if connection.quick and event == EPOLLIN:
+                        # The common case, written out: whole lines that need no closer look, one
+                        # read, one send. Everything else is Connection.serve's.
+                        try:
+                            data = connection.socket.recv(READ_BYTES)
+                            size = len(data)
+                            if size < quick_bytes and data[-1:] == b"\n" and (reply := confirm_lines(data)):
+                                connection.messages += data.count(b"\n")
+                                connection.received += size
+                                connection.tick = self.tick
+                                data, unsent = None, reply
+                                sent = connection.socket.send(reply)
+                                connection.sent += sent
+                                if sent == len(reply):
+                                    continue
+                                unsent = reply[sent:]
+                        except BlockingIOError:  # nothing there, or no room for the reply
+                            if not unsent:
+                                continue
+                        except OSError as error:
+                            connection.lost(error)
+                            continue
+                    connection.serve(event, data, unsent, resident)
+                    if custom:
+                        # What the handler left in this greenlet must not be leased to the next client:
+                        # gevent.local keeps its values by greenlet, and context variables live in it.
+                        if me.__dict__:
+                            return
+                        me.gr_context = None
+                free.append(me)
+                if wait() is False:
+                    return
+        except GreenletExit:
+            pass
+        except BaseException as error:  # noqa: BLE001 - nothing may escape into the hub; it decides
+            self.hub.handle_error(self, type(error), error, error.__traceback__)
+        finally:
+            self._workers -= 1
+
+    def _retire(self, count: int) -> None:
+        """End ``count`` free workers. Runs in the hub, which is where an ended worker returns to."""
+        for _ in range(min(count, len(self._free))):
+            self._free.pop(0).switch(False)
+
+    @property
+    def greenlets_free(self) -> int:
+        """Workers that wait for a client to serve."""
+        return len(self._free)
+
+    @property
+    def greenlets_leased(self) -> int:
+        """Workers that serve a client: busy in a handler or a send, or resident."""
+        return self._workers - len(self._free)
+
+    # -- time ----------------------------------------------------------------------------------
+
+    def resume(self, resident: greenlet, event: int) -> None:
+        """Have the hub switch into a greenlet that waits for input, at the end of this turn."""
+        self._resume.append((resident, event))
+
+    def _sweep(self) -> None:
+        """Look after every limit in time. Runs in the hub, so it must not block."""
+        self.tick += 1
+        ticks = self.tick_seconds
+        settings = self.settings
+        tick = self.tick
+        # Rounded up and one more: a tick that had begun must not shorten a limit.
+        idle = _ticks(settings.idle_timeout, ticks)
+        opening = _ticks(settings.handshake_timeout, ticks)
+        lingering = _ticks(settings.linger_timeout, ticks)
+        park = _ticks(settings.park_after, ticks) if settings.park_after else 0
+        oldest = tick - min(idle, opening, lingering, park or idle)
+        for connection in self.connections:
+            if connection is None or connection.tick > oldest:
+                continue
+            age = tick - connection.tick
+            phase = connection.phase
+            if phase is Phase.CLOSING:
+                if age >= lingering:
+                    connection.drop("linger")
+            elif phase is Phase.OPENING:
+                if age >= opening:
+                    connection.expire(ErrorCode.IDLE_TIMEOUT, "handshake-timeout")
+            elif age >= idle:
+                connection.expire(ErrorCode.IDLE_TIMEOUT, "idle-timeout")
+            elif park and age >= park and connection.waiting:
+                connection.release()
+        spare = len(self._free) - settings.spare_greenlets
+        # In bulk, and only when nearly all are free: greenlets that end one by one among living ones
+        # leave holes in the address space, and each hole counts against vm.max_map_count.
+        if spare > 0 and self.greenlets_leased <= settings.spare_greenlets:
+            self._retire(spare)
+
+
+def _ticks(seconds: float, tick_seconds: float) -> int:
+    return int(-(-seconds // tick_seconds)) + 1 if seconds else 2**62
