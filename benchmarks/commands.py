@@ -1,0 +1,187 @@
+"""The commands that read reports: ``compare``, ``show``, ``history`` and ``tables``.
+
+Each returns an exit status: 0 fine (compare: no regression), 1 a regression (tables --check: stale
+tables), 2 a file or an option that cannot be used, 3 not comparable, or unclear under ``--strict``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.compare import MARGIN, CompareError, compare
+from benchmarks.report import Report, ReportError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+USAGE = 2
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands to the subparsers of ``python -m benchmarks``; each sets ``run`` to its function."""
+    parser = commands.add_parser(
+        "compare",
+        help="compare the servers of one report, or reports with the first",
+        description="Compare the servers of one report with each other (paired by block), or several reports "
+        "with the first (unpaired). Exit status: 0 no regression, 1 a regression, 2 a file or option that cannot "
+        "be used, 3 not comparable, or unclear under --strict.",
+    )
+    parser.add_argument("reports", nargs="+", metavar="REPORT", help="a report's file")
+    parser.add_argument("--html", metavar="FILE", help="write the comparison as one HTML file")
+    parser.add_argument("--markdown", metavar="FILE", help="write it as Markdown; - for standard output")
+    parser.add_argument(
+        "--margin",
+        type=margin,
+        default=MARGIN,
+        metavar="3%",
+        help="what is too small to matter (default 3%%)",
+    )
+    parser.add_argument(
+        "--baseline", metavar="SERVER", help="in one report: what to compare with (its first)"
+    )
+    parser.add_argument("--strict", action="store_true", help="exit with 3 where a verdict is unclear")
+    parser.add_argument("--force", action="store_true", help="compare although conditions differ")
+    parser.set_defaults(run=_compare)
+
+    parser = commands.add_parser("show", help="show one report")
+    parser.add_argument("report", metavar="REPORT", help="a report's file")
+    parser.add_argument("--html", metavar="FILE", help="write it as one HTML file")
+    parser.set_defaults(run=_show)
+
+    parser = commands.add_parser("history", help="a line for each report of a directory, and a plot")
+    parser.add_argument("directory", metavar="DIR", help="where the reports are")
+    parser.add_argument("--html", metavar="FILE", help="write it with plots as one HTML file")
+    parser.set_defaults(run=_history)
+
+    parser = commands.add_parser("tables", help="write the tables of README files from reports")
+    parser.add_argument("documents", nargs="*", metavar="DOCUMENT", help="Markdown files with table markers")
+    parser.add_argument("--results", metavar="DIR", help="where the reports are (benchmarks/results)")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit with 1 where a table is stale"
+    )
+    parser.set_defaults(run=_tables)
+
+
+def margin(text: str) -> float:
+    """``3%`` or ``0.03`` as a fraction; argparse reports anything else."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no percentage such as 3%") from None
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 0% and 100%")
+    return value
+
+
+def compare_files(
+    paths: list[str],
+    *,
+    html: str | None = None,
+    markdown: str | None = None,
+    margin: float = MARGIN,
+    strict: bool = False,
+    force: bool = False,
+    baseline: str | None = None,
+    console: Console | None = None,
+) -> int:
+    """Load, compare, print and write; returns the exit status. Complaints are one line on standard error."""
+    from rich.console import Console
+
+    from benchmarks import text
+
+    def work() -> int:
+        reports = [Report.load(path) for path in paths]
+        result = compare(reports, labels(paths), margin=margin, strict=strict, force=force, baseline=baseline)
+        if markdown != "-":
+            text.print_result(result, console or Console())
+        if markdown == "-":
+            sys.stdout.write(text.markdown(result))
+        elif markdown:
+            Path(markdown).write_text(text.markdown(result), encoding="utf-8")
+        if html:
+            from benchmarks.html import comparison_page
+
+            Path(html).write_text(comparison_page(result), encoding="utf-8")
+        return result.status
+
+    return _guarded(work)
+
+
+def labels(paths: list[str]) -> list[str]:
+    """Short names for reports: their files' stems, or whole paths where stems repeat."""
+    stems = [Path(path).stem for path in paths]
+    return stems if len(set(stems)) == len(stems) else list(paths)
+
+
+def _guarded(work: Callable[[], int]) -> int:
+    try:
+        return work()
+    except (ReportError, CompareError) as error:
+        print(error, file=sys.stderr)
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
+    return USAGE
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    return compare_files(
+        arguments.reports,
+        html=arguments.html,
+        markdown=arguments.markdown,
+        margin=arguments.margin,
+        strict=arguments.strict,
+        force=arguments.force,
+        baseline=arguments.baseline,
+    )
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from benchmarks.show import print_report
+
+    def work() -> int:
+        report = Report.load(arguments.report)
+        print_report(report, Console())
+        if arguments.html:
+            from benchmarks.html import report_page
+
+            Path(arguments.html).write_text(report_page(report), encoding="utf-8")
+        return 0
+
+    return _guarded(work)
+
+
+def _history(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from benchmarks import history
+
+    def work() -> int:
+        found = history.collect(Path(arguments.directory))
+        history.print_history(found, Console())
+        if arguments.html:
+            from benchmarks.html import history_page
+
+            Path(arguments.html).write_text(history_page(found), encoding="utf-8")
+        return 0
+
+    return _guarded(work)
+
+
+def _tables(arguments: argparse.Namespace) -> int:
+    from benchmarks import tables
+
+    def work() -> int:
+        documents = [Path(name) for name in arguments.documents] or tables.documents()
+        results = Path(arguments.results) if arguments.results else tables.RESULTS
+        stale = [path for path in documents if tables.update(path, results, write=not arguments.check)]
+        for path in stale:
+            print(f"{path}: {'stale' if arguments.check else 'written'}")
+        return 1 if stale and arguments.check else 0
+
+    return _guarded(work)

@@ -1,0 +1,311 @@
+"""Comparing: which servers of one report, or which of several reports, are faster, slower or the same.
+
+One report: each server against a baseline server, paired block by block. Several: each report against the
+first, server by server of equal name, unpaired, since two runs share no blocks. Where kernel, CPU, cores,
+pinning, scenario or parameters differ the reports are refused with the differences named, unless forced.
+
+Primary metrics get a verdict (:func:`benchmarks.statistics.decide`), with Holm's correction over every
+comparison that one call makes; the others are shown without. A candidate that failed more of its requests
+than the baseline is never called faster or the same: its figures are those of the requests that were left.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from benchmarks import noise
+from benchmarks.comparable import differences
+from benchmarks.figures import Figure, by_block, error_rate, figures, saturated
+from benchmarks.report import Metric, Report, Server
+from benchmarks.statistics import ALPHA, Estimate, Verdict, decide, geometric_mean, holm, paired, unpaired
+
+MARGIN: Final = 0.03
+NO_REGRESSION: Final = 0
+REGRESSION: Final = 1
+NOT_COMPARABLE: Final = 3
+
+
+class CompareError(ValueError):
+    """There is nothing to compare; the message is one line for a person."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One metric of a candidate against the baseline.
+
+    ``values`` are the two figures shown. ``p`` is corrected; it and ``verdict`` are None for a metric that
+    takes no part in verdicts. ``reason`` says why a verdict is not a plainer one; it may be empty.
+    """
+
+    name: str
+    metric: Metric
+    baseline: str
+    candidate: str
+    values: tuple[float, float]
+    estimate: Estimate
+    floor: float
+    p: float | None = None
+    verdict: Verdict | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """The geometric mean of a metric's ratios over the servers that the reports share."""
+
+    title: str
+    candidate: str
+    ratio: float
+    servers: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Result:
+    """What :func:`compare` found. ``refused`` names the differences that forbid a verdict."""
+
+    labels: list[str]
+    reports: list[Report]
+    margin: float
+    baseline: str
+    comparisons: list[Comparison] = field(default_factory=list)
+    means: list[Mean] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    status: int = NO_REGRESSION
+
+    @property
+    def paired(self) -> bool:
+        """Whether the ratios were taken block by block within one run."""
+        return len(self.reports) == 1
+
+    @property
+    def candidates(self) -> list[str]:
+        """What was compared with the baseline, in order."""
+        return list(dict.fromkeys(comparison.candidate for comparison in self.comparisons))
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One server of one report, and what it is called in the result."""
+
+    label: str
+    report: Report
+    server: Server
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One metric of one pair, before anything is estimated."""
+
+    one: Side
+    two: Side
+    figure: Figure
+    other: Figure
+    metric: Metric
+
+
+def compare(
+    reports: Sequence[Report],
+    labels: Sequence[str],
+    *,
+    margin: float = MARGIN,
+    strict: bool = False,
+    force: bool = False,
+    baseline: str | None = None,
+) -> Result:
+    """Compare the servers of one report, or several reports with the first.
+
+    ``labels`` name the reports; ``margin`` is a fraction; ``baseline`` is the server that the others of one
+    report are compared with (the first unless given). Raises :class:`CompareError` where there is
+    nothing to compare and ``ReportError`` for a damaged histogram.
+    """
+    if baseline is not None and len(reports) > 1:
+        raise CompareError("a baseline server is chosen among the servers of one report; give one file")
+    result = Result(labels=list(labels), reports=list(reports), margin=margin, baseline=labels[0])
+    _look_at_reports(result)
+    if result.paired:
+        pairs = _pairs_within(reports[0], baseline)
+        result.baseline = pairs[0][0].label
+    else:
+        for label, report in zip(labels[1:], reports[1:], strict=True):
+            refused, others = differences(reports[0], report)
+            between = f" ({labels[0]} against {label})" if len(reports) > 2 else ""
+            result.refused += [text + between for text in refused]
+            result.differences += [text + between for text in others]
+        if result.refused and not force:
+            result.status = NOT_COMPARABLE
+            return result
+        pairs = _pairs_between(reports, labels)
+    if result.refused:
+        result.notes.insert(0, "Compared by force although conditions differ: the ratios prove nothing.")
+    jobs = _jobs(result, pairs)
+    result.comparisons = _judge(jobs, margin)
+    if not result.paired:
+        result.means = _means(result, pairs)
+    verdicts = {comparison.verdict for comparison in result.comparisons}
+    if Verdict.SLOWER in verdicts:
+        result.status = REGRESSION
+    elif strict and (Verdict.UNCLEAR in verdicts or verdicts <= {None}):
+        result.status = NOT_COMPARABLE
+    return result
+
+
+def _look_at_reports(result: Result) -> None:
+    for label, report in zip(result.labels, result.reports, strict=True):
+        if not report.trials:
+            raise CompareError(f"{label}: the report has no trials")
+        if not report.complete:
+            result.notes.append(f"{label} is incomplete: its run was interrupted.")
+        if report.revision.dirty:
+            result.notes.append(f"{label} was measured with files that differ from its git revision.")
+    ids = [report.id for report in result.reports]
+    if len(set(ids)) != len(ids):
+        result.notes.append("The same report was given twice.")
+
+
+def _pairs_within(report: Report, baseline: str | None) -> list[tuple[Side, Side]]:
+    names = [server.name for server in report.servers]
+    if len(names) < 2:
+        raise CompareError(
+            "the report has one server: give a second report, or measure two servers in one run"
+        )
+    if baseline is not None and baseline not in names:
+        raise CompareError(f"no server {baseline!r} in the report; it has {', '.join(names)}")
+    first = report.server(baseline or names[0])
+    others = [server for server in report.servers if server.name != first.name]
+    return [(Side(first.name, report, first), Side(other.name, report, other)) for other in others]
+
+
+def _pairs_between(reports: Sequence[Report], labels: Sequence[str]) -> list[tuple[Side, Side]]:
+    first = reports[0]
+    pairs = []
+    for label, report in zip(labels[1:], reports[1:], strict=True):
+        names = {server.name for server in report.servers}
+        matches = [(server, report.server(server.name)) for server in first.servers if server.name in names]
+        if not matches and len(first.servers) == len(report.servers) == 1:
+            matches = [(first.servers[0], report.servers[0])]
+        if not matches:
+            raise CompareError(f"{labels[0]} and {label} have no server in common")
+        alone = len(matches) == 1
+        pairs += [
+            (
+                Side(labels[0] if alone else f"{one.name}, {labels[0]}", first, one),
+                Side(label if alone else f"{two.name}, {label}", report, two),
+            )
+            for one, two in matches
+        ]
+    return pairs
+
+
+def _jobs(result: Result, pairs: Sequence[tuple[Side, Side]]) -> list[_Job]:
+    known: dict[int, Mapping[str, Figure]] = {
+        id(report): {figure.name: figure for figure in figures(report)} for report in result.reports
+    }
+    jobs = []
+    for one, two in pairs:
+        theirs = known[id(two.report)]
+        for name, figure in known[id(one.report)].items():
+            other = theirs.get(name)
+            if other is None or one.server.name not in figure.shown or two.server.name not in other.shown:
+                continue
+            metric = figure.metric
+            if metric.unit != other.metric.unit:
+                result.notes.append(f"{metric.title} is left out: its unit differs between the reports.")
+                continue
+            both = saturated(one.report, one.server.name) and saturated(two.report, two.server.name)
+            if metric.when_saturated and not both:
+                metric = dataclasses.replace(metric, primary=False)
+            jobs.append(_Job(one, two, figure, other, metric))
+    return jobs
+
+
+def _judge(jobs: Sequence[_Job], margin: float) -> list[Comparison]:
+    """Estimate every ratio, correct the p values of the primary ones together, and say the verdicts."""
+    together = max(1, sum(job.metric.primary for job in jobs))
+    estimates = [_estimate(job, together) for job in jobs]
+    primary = [index for index, job in enumerate(jobs) if job.metric.primary]
+    corrected = dict(zip(primary, holm([estimates[index].p for index in primary]), strict=True))
+    return [
+        _verdict(job, estimates[index], _floor(job), corrected.get(index), margin)
+        for index, job in enumerate(jobs)
+    ]
+
+
+def _estimate(job: _Job, together: int) -> Estimate:
+    first = by_block(job.figure.samples[job.one.server.name])
+    second = by_block(job.other.samples[job.two.server.name])
+    if job.one.report is not job.two.report:
+        return unpaired(list(first.values()), list(second.values()))
+    blocks = sorted(first.keys() & second.keys())
+    return paired([first[b] for b in blocks], [second[b] for b in blocks], together)
+
+
+def _floor(job: _Job) -> float:
+    if job.one.report is job.two.report:
+        return noise.within(job.one.report, job.figure, job.one.server.name, job.two.server.name)
+    return max(noise.between(job.figure, job.one.server.name), noise.between(job.other, job.two.server.name))
+
+
+def _verdict(job: _Job, estimate: Estimate, floor: float, p: float | None, margin: float) -> Comparison:
+    one, two = job.one, job.two
+    verdict: Verdict | None = None
+    reason = ""
+    if p is not None:
+        verdict = decide(estimate, p, margin, floor, job.metric.better == "lower")
+        failed, before = error_rate(two.report, two.server.name), error_rate(one.report, one.server.name)
+        if failed > before and verdict in (Verdict.FASTER, Verdict.SAME):
+            verdict = Verdict.UNCLEAR
+            reason = f"{failed:.2%} of {two.label}'s requests failed, {before:.2%} of {one.label}'s"
+        elif verdict is Verdict.UNCLEAR:
+            reason = _why_unclear(job, estimate, floor, p, margin)
+    return Comparison(
+        name=job.figure.name,
+        metric=job.metric,
+        baseline=one.label,
+        candidate=two.label,
+        values=(job.figure.shown[one.server.name], job.other.shown[two.server.name]),
+        estimate=estimate,
+        floor=floor,
+        p=p,
+        verdict=verdict,
+        reason=reason,
+    )
+
+
+def _why_unclear(job: _Job, estimate: Estimate, floor: float, p: float, margin: float) -> str:
+    if estimate.method == "none":
+        what = "block" if job.one.report is job.two.report else "trial"
+        return f"{estimate.n} {what}{'' if estimate.n == 1 else 's'} with a value above 0 tell too little"
+    if p < ALPHA and 1 / (1 + floor) < estimate.ratio < 1 + floor and floor > margin:
+        return f"within the noise floor of {floor:.1%}"
+    if p < ALPHA:
+        return "differs, but by how much compared with the margin is open"
+    return "the interval holds both 1 and more than the margin"
+
+
+def _means(result: Result, pairs: Sequence[tuple[Side, Side]]) -> list[Mean]:
+    """Geometric means, where the servers of both reports are the same and at least two."""
+    means = []
+    for label, report in zip(result.labels[1:], result.reports[1:], strict=True):
+        ours, theirs = ({server.name for server in r.servers} for r in (result.reports[0], report))
+        if ours != theirs:
+            alone = ", ".join(sorted(ours ^ theirs))
+            result.notes.append(
+                f"No mean over servers: only one of {result.labels[0]} and {label} has {alone}."
+            )
+            continue
+        sides = {two.label for _, two in pairs if two.report is report}
+        by_metric: dict[str, list[Comparison]] = {}
+        for comparison in result.comparisons:
+            if comparison.candidate in sides and comparison.metric.primary and comparison.estimate.n:
+                by_metric.setdefault(comparison.name, []).append(comparison)
+        means += [
+            Mean(of[0].metric.title, label, geometric_mean([c.estimate.ratio for c in of]), len(of))
+            for of in by_metric.values()
+            if len(of) == len(ours) > 1
+        ]
+    return means
