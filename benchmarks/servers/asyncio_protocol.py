@@ -9,7 +9,14 @@ import asyncio
 from time import perf_counter_ns
 from typing import cast
 
-from benchmarks.servers.common import MAX_MESSAGE_BYTES, TOO_LONG, options, ready, reply_to
+from benchmarks.servers.common import (
+    MAX_MESSAGE_BYTES,
+    TOO_LONG,
+    keep_large_blocks_in_the_heap,
+    options,
+    ready,
+    reply_to,
+)
 from chat_gevent.confirm import confirm_lines
 
 
@@ -86,4 +93,5 @@ async def serve(host: str, port: int, busy_ns: int = 0) -> None:
 
 if __name__ == "__main__":
     given = options(__doc__)
+    keep_large_blocks_in_the_heap()
     asyncio.run(serve(given.host, given.port, given.busy_ns))

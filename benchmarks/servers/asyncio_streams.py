@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from benchmarks.servers.common import MAX_MESSAGE_BYTES, TOO_LONG, options, ready, reply_to
+from benchmarks.servers.common import (
+    MAX_MESSAGE_BYTES,
+    TOO_LONG,
+    keep_large_blocks_in_the_heap,
+    options,
+    ready,
+    reply_to,
+)
 
 
 async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -38,4 +45,5 @@ async def serve(host: str, port: int) -> None:
 
 if __name__ == "__main__":
     given = options(__doc__)
+    keep_large_blocks_in_the_heap()
     asyncio.run(serve(given.host, given.port))
