@@ -1,0 +1,215 @@
+"""What ties the users, the measures and Locust together: one :class:`Kit` for each Locust environment.
+
+In every process a greenlet collects once a second what the users counted. In a single process the
+:class:`Tally` it goes to is the run's. A worker sends its tally with Locust's own reports
+(``report_to_master``) and starts a new one; the master adds them (``worker_report``), so a final
+report that a worker sends as it quits is counted like any other.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import resource
+import socket
+import sys
+import weakref
+from collections.abc import Iterator
+from itertools import islice
+from time import perf_counter
+from typing import Any, Final
+
+import gevent
+from locust import User
+from locust.runners import MasterRunner, WorkerRunner
+
+from loadtest import locust_tables
+from loadtest.client import Settings
+from loadtest.framing import Framing
+from loadtest.health import Sampler
+from loadtest.measures import Measures
+from loadtest.messages import Exchange, make_ring
+from loadtest.options import OptionsError, Plan, read_plan, read_settings
+from loadtest.pacing import Schedule
+from loadtest.tally import Tally
+
+_kits: weakref.WeakKeyDictionary[Any, Kit] = weakref.WeakKeyDictionary()
+_STRIDE: Final = 389
+"""How far apart neighbouring users start in the ring: a prime, so that all places are used."""
+
+
+def kit_of(environment: Any) -> Kit:
+    """The kit of a Locust environment, made at the first call."""
+    try:
+        return _kits[environment]
+    except KeyError:
+        kit = _kits[environment] = Kit(environment)
+        return kit
+
+
+def raise_file_limit() -> None:
+    """Let this process open as many files as the system allows it; Locust itself stops at 10,000."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class Kit:
+    """Plans, messages, schedules, measures and tallies of one environment."""
+
+    def __init__(self, environment: Any) -> None:
+        self._environment = weakref.ref(environment)
+        self.measures = Measures()
+        self.tally = Tally()
+        self.sampler = Sampler(self.measures)
+        self._plans: dict[tuple[str, Framing | None], tuple[Plan, Settings]] = {}
+        self._rings: dict[tuple[type[Framing], int], list[Exchange]] = {}
+        self._schedules: set[Schedule] = set()
+        self._users = 0
+        self.process = f"{socket.gethostname()}:{os.getpid()}"
+        self._collector: gevent.Greenlet[[], None] | None = None
+        environment.events.test_start.add_listener(self._on_test_start)
+
+    @property
+    def environment(self) -> Any:
+        """The environment, which outlives its kit."""
+        environment = self._environment()
+        assert environment is not None
+        return environment
+
+    @property
+    def options(self) -> Any:
+        """The options as they are now; the web form may have changed them since the start."""
+        return self.environment.parsed_options
+
+    # -- for users -------------------------------------------------------------------------------
+
+    def plan_for(self, host: str, framing: Framing | None) -> tuple[Plan, Settings]:
+        """The plan and the settings of users with this host. Raises OptionsError."""
+        key = (host, framing)
+        try:
+            return self._plans[key]
+        except KeyError:
+            plan = read_plan(self.options, framing)
+            found = self._plans[key] = plan, read_settings(self.options, host, plan)
+            return found
+
+    def next_user(self) -> int:
+        """A number that no other user of this process has."""
+        self._users += 1
+        return self._users - 1
+
+    def exchanges(self, user: Any, plan: Plan) -> Iterator[Exchange]:
+        """The messages of one user, without end."""
+        if plan.template is not None:
+            return plan.template.exchanges(plan.framing, user.number)
+        ring = self._ring(plan)
+        return _walk(ring, user.number * _STRIDE % len(ring))
+
+    def _ring(self, plan: Plan) -> list[Exchange]:
+        key = (type(plan.framing), plan.message_size)
+        if key not in self._rings:
+            self._rings[key] = make_ring(plan.framing, plan.message_size)
+        return self._rings[key]
+
+    def interval(self, plan: Plan) -> float:
+        """Seconds between two sends of one user."""
+        per_user = plan.rate if plan.rate_per_user else plan.rate / max(1, self.total_users)
+        return plan.pipeline / per_user
+
+    @property
+    def total_users(self) -> int:
+        """Users of the whole test, in all processes."""
+        runner = self.environment.runner
+        if isinstance(runner, WorkerRunner):
+            told = getattr(self.options, "tcp_total_users", None)
+            return int(told or runner.target_user_count or 1)
+        return int(runner.target_user_count) if runner else 1
+
+    def schedule(self, user: Any, plan: Plan) -> Schedule:
+        """A schedule from a random moment of its first interval on, so that users don't send in step."""
+        interval = self.interval(plan)
+        most = -(-plan.messages // plan.pipeline) if plan.messages else math.inf
+        schedule = Schedule(perf_counter() + random.uniform(0.0, interval), interval, most)
+        self._schedules.add(schedule)
+        return schedule
+
+    def end_schedule(self, schedule: Schedule) -> None:
+        """A user stops: what was due by now was intended, whether or not it was sent."""
+        self._schedules.discard(schedule)
+        self.measures.intended += schedule.due(perf_counter())
+
+    def intended_now(self) -> int:
+        """Intended starts that have come (of a message, or of a pipelined batch), sent or not."""
+        now = perf_counter()
+        return self.measures.intended + sum(schedule.due(now) for schedule in self._schedules)
+
+    # -- for Locust ------------------------------------------------------------------------------
+
+    def attach(self) -> None:
+        """Called once Locust has its runner: check the options, raise limits, start collecting."""
+        self.process = f"{socket.gethostname()}:{os.getpid()}"
+        raise_file_limit()
+        locust_tables.install()
+        environment = self.environment
+        try:
+            plan = read_plan(self.options)
+            if environment.host:
+                read_settings(self.options, environment.host, plan)
+        except OptionsError as error:
+            sys.stderr.write(f"locust: error: {error}\n")
+            sys.exit(2)
+        runner = environment.runner
+        events = environment.events
+        if isinstance(runner, MasterRunner):
+            events.worker_report.add_listener(self._on_worker_report)
+        elif isinstance(runner, WorkerRunner):
+            events.report_to_master.add_listener(self._on_report_to_master)
+        if not isinstance(runner, WorkerRunner):
+            from loadtest.finish import Finish
+
+            Finish(self).attach()
+        self._collector = gevent.spawn(self._collect_forever)
+
+    def _on_test_start(self, **_: Any) -> None:
+        self._plans.clear()
+        self.measures.reset()
+        self.tally = Tally()
+        self.sampler.begin()
+        runner = self.environment.runner
+        if self.options is not None and isinstance(runner, MasterRunner):
+            self.options.tcp_total_users = runner.target_user_count
+
+    def _collect_forever(self) -> None:
+        while True:
+            self.sampler.wait(1.0)
+            self.collect()
+
+    def collect(self) -> None:
+        """Move what was counted since the last time into the tally."""
+        runner = self.environment.runner
+        if isinstance(runner, MasterRunner):
+            self.tally.note_health("master", self.sampler.sample())
+            return
+        interval = self.measures.collect(self.tally.entries)
+        self.tally.take(self.process, self.measures, interval, self.sampler.sample(), self.intended_now())
+
+    def _on_report_to_master(self, client_id: str, data: dict[str, Any]) -> None:
+        self.collect()
+        data["loadtest"] = self.tally.to_message()
+        self.tally = Tally()
+
+    def _on_worker_report(self, client_id: str, data: dict[str, Any]) -> None:
+        message = data.get("loadtest")
+        if message:
+            self.tally.add(message)
+
+
+def _walk(ring: list[Exchange], start: int) -> Iterator[Exchange]:
+    yield from islice(ring, start, None)
+    while True:
+        yield from ring
+
+
+__all__ = ["Kit", "User", "kit_of", "raise_file_limit"]

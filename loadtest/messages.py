@@ -1,0 +1,88 @@
+"""What is sent and what must come back: rings of ready-made messages, and templates.
+
+Unless a template is given, a process makes :data:`RING` different messages of the wanted size once,
+with the bytes to send and the bytes that must come back. Users walk the ring from different places,
+so neighbours send different messages at any time, a reply that went to the wrong user is noticed, and
+the hot path formats nothing: a reply is right if it equals the expected bytes.
+"""
+
+from __future__ import annotations
+
+import random
+import string
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from chat_gevent.confirm import CONFIRMED
+from loadtest.framing import Framing
+
+RING: Final = 1024
+"""Messages of a process's ring."""
+
+_CONFIRMED: Final = CONFIRMED.encode()
+_FILL: Final = (string.ascii_letters + string.digits).encode()
+
+Exchange = tuple[bytes, bytes]
+"""Bytes to send, and bytes that must come back."""
+
+
+def confirm_exchange(framing: Framing, message: bytes) -> Exchange:
+    """The exchange of one message. Raises ValueError where the framing can't carry it."""
+    return framing.encode(message), framing.encode(_CONFIRMED + message)
+
+
+def make_ring(framing: Framing, size: int) -> list[Exchange]:
+    """:data:`RING` different messages of ``size`` bytes (fewer differ where ``size`` is tiny), shuffled."""
+    filler = _FILL * (size // len(_FILL) + 1)
+    ring = [
+        confirm_exchange(
+            framing, (b"%04d " % number + filler)[:size] if size > 4 else (b"%04d" % number)[-size:]
+        )
+        for number in range(RING)
+    ]
+    random.Random(0).shuffle(ring)
+    return ring
+
+
+_FIELDS: Final[dict[str, Callable[[int, int, str], str]]] = {
+    "user": lambda user, number, spec: str(user),
+    "n": lambda user, number, spec: str(number),
+    "time": lambda user, number, spec: f"{time.time():.6f}",
+    "uuid": lambda user, number, spec: str(uuid.uuid4()),
+    "random": lambda user, number, spec: "".join(random.choices(string.ascii_letters, k=int(spec or 8))),
+}
+
+
+class Template:
+    """``hello {user}, message {n} at {time} {uuid} {random:16}``; doubled braces are braces."""
+
+    def __init__(self, text: str) -> None:
+        """Raises ValueError with a sentence for a person."""
+        self.parts: list[tuple[str, Callable[[int, int, str], str] | None, str]] = []
+        for literal, name, spec, conversion in string.Formatter().parse(text):
+            if name is not None and name not in _FIELDS:
+                raise ValueError(f"unknown field {{{name}}}: use {', '.join(_FIELDS)}")
+            if (
+                conversion
+                or (name != "random" and spec)
+                or (name == "random" and spec and not spec.isdigit())
+            ):
+                raise ValueError(f"field {{{name}}}: only {{random:LENGTH}} takes an argument, a number")
+            self.parts.append((literal, _FIELDS[name] if name is not None else None, spec or ""))
+        if "\n" in text:
+            raise ValueError("a message template may not contain a line break")
+
+    def message(self, user: int, number: int) -> bytes:
+        """The message ``number`` of ``user``."""
+        return "".join(
+            literal + (field(user, number, spec) if field else "") for literal, field, spec in self.parts
+        ).encode()
+
+    def exchanges(self, framing: Framing, user: int) -> Iterator[Exchange]:
+        """The exchanges of one user, without end. Raises ValueError where the framing can't carry one."""
+        number = 0
+        while True:
+            yield confirm_exchange(framing, self.message(user, number))
+            number += 1

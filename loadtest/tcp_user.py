@@ -1,0 +1,200 @@
+"""Locust users that speak TCP: :class:`TcpUser` for any protocol, :class:`ConfirmUser` for the confirm protocol.
+
+A ``TcpUser`` has ``client``, a :class:`loadtest.session.TcpSession`, connected before the first task
+and closed when the user stops. What it reports, and all the options, come with it: a locustfile that
+imports this module has them in ``locust --help``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import islice
+from time import perf_counter
+from typing import Any, ClassVar
+
+import gevent
+from locust import User, events, tag, task
+from locust.exception import StopTest, StopUser
+from locust.user.task import LOCUST_STATE_STOPPING
+
+from loadtest.framing import Framing
+from loadtest.kit import Kit, kit_of
+from loadtest.messages import Exchange
+from loadtest.options import OptionsError, Plan, add_options
+from loadtest.pacing import LATE_SECONDS
+from loadtest.session import TcpSession, no_context
+
+FIRST_BACKOFF = 0.1
+LAST_BACKOFF = 5.0
+"""Seconds to wait after the first failed connect in a row, and at most; they double in between."""
+
+
+def _options(parser: Any) -> None:
+    add_options(parser)
+
+
+def _init(environment: Any, **_: Any) -> None:
+    kit_of(environment).attach()
+
+
+events.init_command_line_parser.add_listener(_options)
+events.init.add_listener(_init)
+
+
+class TcpUser(User):
+    """A user with a TCP, TLS or UNIX connection; subclass it and write tasks that call ``self.client``.
+
+    Raises StopTest where the host is missing or can't be read.
+    """
+
+    abstract = True
+
+    framing: ClassVar[Framing | None] = None
+    """What separates messages; None takes what ``--framing`` says."""
+
+    name: ClassVar[str] = "CONFIRM"
+    """The entry that ``client.confirm`` counts under."""
+
+    def __init__(self, environment: Any) -> None:
+        super().__init__(environment)
+        kit = kit_of(environment)
+        if not self.host:
+            raise StopTest("a host is missing: give --host tcp://HOST:PORT, or set it in the user class")
+        try:
+            self.plan, settings = kit.plan_for(self.host, self.framing)
+        except OptionsError as error:
+            raise StopTest(str(error)) from None
+        self.number = kit.next_user()
+        context = no_context if type(self).context is User.context else self.context
+        self.client = TcpSession(settings, environment.events.request, kit.measures, context, self.name)
+
+    def on_start(self) -> None:
+        """Connect; a failed attempt is a failed CONNECT, and is repeated."""
+        self.ensure_connected()
+
+    def on_stop(self) -> None:
+        """Close the connection."""
+        self.client.close()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether Locust has asked this user to stop once its task is done."""
+        return bool(self._state == LOCUST_STATE_STOPPING)
+
+    def ensure_connected(self) -> None:
+        """Return with an open connection, however many attempts it takes. Raises StopUser when stopping."""
+        backoff = FIRST_BACKOFF
+        while not self.client.connected and not self.client.connect():
+            gevent.sleep(backoff * random.uniform(0.5, 1.0))
+            backoff = min(2 * backoff, LAST_BACKOFF)
+            if self.stopping:
+                raise StopUser
+
+
+class ConfirmUser(TcpUser):
+    """Sends messages of the confirm protocol in the way that the options say, and checks every reply."""
+
+    abstract = False
+
+    @tag("confirm")
+    @task
+    def drive(self) -> None:
+        """Send messages until the user is stopped or has sent as many as it should."""
+        kit = kit_of(self.environment)
+        plan = self.plan
+        if plan.hold:
+            self._hold(kit, plan)
+        elif plan.rate:
+            self._paced(kit, plan)
+        else:
+            self._closed(kit, plan)
+        raise StopUser
+
+    def _closed(self, kit: Kit, plan: Plan) -> None:
+        """Next message once the reply is there and the pause is over."""
+        low, high = plan.think
+        if plan.pipeline == 1 and not (
+            high or plan.messages or plan.messages_per_connection or plan.lifetime
+        ):
+            exchanges = kit.exchanges(self, plan)
+            client = self.client
+            while not self.stopping:
+                if not client.confirm(next(exchanges)):
+                    self._after_failure()
+            return
+        for batch in self._batches(kit, plan):
+            if not self._send(batch):
+                self._after_failure()
+            if high:
+                self.client.idle(random.uniform(low, high)) if self.client.connected else gevent.sleep(low)
+
+    def _paced(self, kit: Kit, plan: Plan) -> None:
+        """Messages at their intended starts; late ones at once, until they have caught up."""
+        schedule = kit.schedule(self, plan)
+        try:
+            for batch in self._batches(kit, plan):
+                schedule.change(kit.interval(plan))
+                intended = schedule.take()
+                wait = intended - perf_counter()
+                if wait > 0:
+                    gevent.sleep(wait)
+                    if self.stopping:
+                        schedule.taken -= 1
+                        return
+                if perf_counter() - intended > LATE_SECONDS:
+                    kit.measures.late_starts += 1
+                if not self._send(batch, intended):
+                    self.ensure_connected()
+        finally:
+            kit.end_schedule(schedule)
+
+    def _hold(self, kit: Kit, plan: Plan) -> None:
+        """Mostly idle: a message every ``hold`` seconds, the first at a random moment of them."""
+        pause = random.uniform(0.0, plan.hold)
+        for batch in self._batches(kit, plan):
+            if not self.client.idle(pause):
+                self._after_failure()
+            if self.stopping:
+                return
+            if not self._send(batch):
+                self._after_failure()
+            pause = plan.hold
+
+    def _batches(self, kit: Kit, plan: Plan) -> Iterator[list[Exchange]]:
+        """What to send together, until the user is stopped or done; connections end and begin here."""
+        exchanges = kit.exchanges(self, plan)
+        client = self.client
+        left = plan.messages or -1
+        on_connection = 0
+        while left and not self.stopping:
+            used_up = plan.messages_per_connection and on_connection >= plan.messages_per_connection
+            if client.connected and (
+                used_up or (plan.lifetime and perf_counter() - client.connected_at > plan.lifetime)
+            ):
+                client.exit()
+            if not client.connected:
+                self.ensure_connected()
+                on_connection = 0
+            size = plan.pipeline
+            if left > 0:
+                size = min(size, left)
+            if plan.messages_per_connection:
+                size = min(size, plan.messages_per_connection - on_connection)
+            yield list(islice(exchanges, size))
+            on_connection += size
+            left -= size if left > 0 else 0
+        if client.connected and plan.messages_per_connection and not self.stopping:
+            client.exit()
+
+    def _send(self, batch: list[Exchange], intended: float = 0.0) -> bool:
+        if len(batch) == 1:
+            return self.client.confirm(batch[0], intended)
+        return self.client.confirm_many(batch, intended)
+
+    def _after_failure(self) -> None:
+        """Connect anew where the connection is gone; where it is not, give others a turn."""
+        if self.client.connected:
+            gevent.sleep(0)
+        else:
+            self.ensure_connected()
