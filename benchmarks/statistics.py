@@ -182,7 +182,8 @@ def _logs(values: Sequence[float]) -> Floats:
     array = np.asarray(values, dtype=float)
     if np.any(array <= 0) or not np.all(np.isfinite(array)):
         raise ValueError("a ratio needs positive, finite values")
-    return np.log(array)
+    logs: Floats = np.log(array)
+    return logs
 
 
 def _walsh(logs: Floats) -> Floats:
