@@ -36,12 +36,18 @@ def _run(arguments: argparse.Namespace) -> int:
         value = getattr(arguments, name)
         if value is not None:
             parameters[name] = value
-    servers = [find(name) for name in arguments.servers.split(",")] if arguments.servers else list(SERVERS.values())
+    servers = (
+        [find(name) for name in arguments.servers.split(",")] if arguments.servers else list(SERVERS.values())
+    )
     console = Console(stderr=True)
 
     def done(report: Report, trial: Trial | None) -> None:
         if trial:
-            figures = "  ".join(f"{trial.values[name]:.2f} {m.unit} {name}" for name, m in report.metrics.items() if name in trial.values)
+            figures = "  ".join(
+                f"{trial.values[name]:.2f} {m.unit} {name}"
+                for name, m in report.metrics.items()
+                if name in trial.values
+            )
             console.print(f"block {trial.block} {trial.server:20} {figures}")
 
     report = runner.run(scenario, servers, parameters, Path(arguments.output), done=done)
@@ -69,9 +75,17 @@ def _table(report: Any) -> None:
         for name in report.metrics:
             values = [t.values[name] for t in trials if name in t.values]
             cells.append(f"{statistics.median(values):,.2f}" if values else "")
-        ratios = [t.values[primary] / base[t.block] for t in trials if base.get(t.block) and primary in t.values]
-        cells.append(f"{statistics.median(ratios):.3f} ({min(ratios):.3f}-{max(ratios):.3f})" if ratios else "")
-        busy = [f"{statistics.median(t.cpu[k] for t in trials):.0%}" for k in ("server", "generator") if k in trials[0].cpu]
+        ratios = [
+            t.values[primary] / base[t.block] for t in trials if base.get(t.block) and primary in t.values
+        ]
+        cells.append(
+            f"{statistics.median(ratios):.3f} ({min(ratios):.3f}-{max(ratios):.3f})" if ratios else ""
+        )
+        busy = [
+            f"{statistics.median(t.cpu[k] for t in trials):.0%}"
+            for k in ("server", "generator")
+            if k in trials[0].cpu
+        ]
         cells.append("/".join(busy))
         table.add_row(*cells)
     Console(width=160).print(table)

@@ -107,7 +107,12 @@ def revision() -> Revision:
 def harness() -> str:
     """A hash of the code that measures: the generator, the scenarios, the probe and the runner."""
     here = Path(__file__).parent
-    files = [here / "probe.py", here / "runner.py", *sorted(here.glob("generator/*.[cp]*")), *sorted(here.glob("scenarios/*.py"))]
+    files = [
+        here / "probe.py",
+        here / "runner.py",
+        *sorted(here.glob("generator/*.[cp]*")),
+        *sorted(here.glob("scenarios/*.py")),
+    ]
     digest = hashlib.sha256(sys.version.encode())
     for file in files:
         if file.is_file():

@@ -116,13 +116,16 @@ def run(
                     bench.warn("trial-failed", str(error), server.name)
                 order += 1
                 report.warnings += [
-                    Fired(check=f.check, message=f.message, server=f.server, block=block) for f in bench.warnings
+                    Fired(check=f.check, message=f.message, server=f.server, block=block)
+                    for f in bench.warnings
                 ]
                 report.save(output)
                 done(report, trial)
         report.complete = not failed
     except KeyboardInterrupt:
-        report.warnings.append(Fired(check="interrupted", message="the run was interrupted; what was measured is kept"))
+        report.warnings.append(
+            Fired(check="interrupted", message="the run was interrupted; what was measured is kept")
+        )
     report.save(output)
     return report
 

@@ -65,11 +65,17 @@ def pinned(cores: Iterable[int] | None) -> Iterator[None]:
 class Generator:
     """One generator process."""
 
-    def __init__(self, command: list[str], options: dict[str, object], cores: Iterable[int] | None = None) -> None:
+    def __init__(
+        self, command: list[str], options: dict[str, object], cores: Iterable[int] | None = None
+    ) -> None:
         arguments = [f"{name}={value}" for name, value in options.items()]
         with pinned(cores):
             self._process = subprocess.Popen(
-                [*command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True
+                [*command, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,
             )
         self._buffer = b""
 
@@ -84,7 +90,9 @@ class Generator:
         try:
             self._process.stdin.write(command.encode() + b"\n")
         except BrokenPipeError:
-            raise GeneratorFailed(f"the load generator has ended with status {self._process.wait()}") from None
+            raise GeneratorFailed(
+                f"the load generator has ended with status {self._process.wait()}"
+            ) from None
 
     def expect(self, event: str, seconds: float) -> dict[str, Any]:
         """Wait for its next line, which must be ``event``. Raises GeneratorFailed."""

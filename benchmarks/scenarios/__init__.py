@@ -9,4 +9,6 @@ from benchmarks.scenarios.confirm import Confirm
 from benchmarks.scenarios.memory import Memory
 from benchmarks.scenarios.pipelined import Pipelined
 
-SCENARIOS: Final[dict[str, Scenario]] = {scenario.name: scenario for scenario in (Confirm(), Pipelined(), Memory())}
+SCENARIOS: Final[dict[str, Scenario]] = {
+    scenario.name: scenario for scenario in (Confirm(), Pipelined(), Memory())
+}

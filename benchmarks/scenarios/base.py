@@ -133,7 +133,9 @@ class Load:
             generator.send(f"stop {pids}")
         used = read_processes(self.process.pids).since(before)
         shares = read_machine().since(machine)
-        return self._window(marks, [generator.expect("stopped", 120) for generator in self.generators], used, shares)
+        return self._window(
+            marks, [generator.expect("stopped", 120) for generator in self.generators], used, shares
+        )
 
     def _window(
         self,

@@ -38,4 +38,6 @@ class Confirm(Scenario):
             bench.progress(f"measuring {parameters['seconds']:g} s")
             window = load.measure(parameters["warmup"], parameters["seconds"])
         check_window(bench, server.name, window)
-        return load_trial(server, window, histograms={"latency": encode(window.histograms.get("latency", []))})
+        return load_trial(
+            server, window, histograms={"latency": encode(window.histograms.get("latency", []))}
+        )

@@ -24,9 +24,13 @@ class Memory(Scenario):
             unit="KiB", better="lower", title="server memory per idle connection (PSS)", primary=True
         ),
         "kernel_kib_per_connection": Metric(
-            unit="KiB", better="lower", title="kernel memory per idle connection, both ends and the generator's"
+            unit="KiB",
+            better="lower",
+            title="kernel memory per idle connection, both ends and the generator's",
         ),
-        "first_mib": Metric(unit="MiB", better="lower", title="server memory before the first connection (PSS)"),
+        "first_mib": Metric(
+            unit="MiB", better="lower", title="server memory before the first connection (PSS)"
+        ),
     }
     defaults = {"connections": 18_000, "size": 32, "plateaus": 4, "settle": 0.5, "blocks": 3}
     quick = {"connections": 6000, "blocks": 1, "settle": 0.3}

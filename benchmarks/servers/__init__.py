@@ -124,13 +124,24 @@ def _chat_gevent(*options: str) -> Callable[[], list[str]]:
 def _c_epoll(*options: str) -> Callable[[], list[str]]:
     compiler = cc() or "cc"
     return lambda: [
-        str(compiled(HERE / "c_epoll.c", lambda source, target: [compiler, "-O2", "-o", str(target), str(source)])),
+        str(
+            compiled(
+                HERE / "c_epoll.c", lambda source, target: [compiler, "-O2", "-o", str(target), str(source)]
+            )
+        ),
         *options,
     ]
 
 
 def _go() -> list[str]:
-    return [str(compiled(HERE / "go" / "main.go", lambda source, target: ["go", "build", "-o", str(target), str(source)]))]
+    return [
+        str(
+            compiled(
+                HERE / "go" / "main.go",
+                lambda source, target: ["go", "build", "-o", str(target), str(source)],
+            )
+        )
+    ]
 
 
 def _chat_gevent_tls(certificate: Path, key: Path) -> list[str]:
@@ -179,7 +190,9 @@ def slowed(name: str, busy_ns: int) -> Server:
         command = _module(name, "--busy-ns", str(busy_ns))
     else:
         raise ValueError(f"{name} takes no busy loop: choose asyncio_protocol, uvloop_protocol or c_epoll")
-    return Server(f"{name}+{busy_ns}ns", base.summary, command, base.sources, base.modules, base.tool, hidden=True)
+    return Server(
+        f"{name}+{busy_ns}ns", base.summary, command, base.sources, base.modules, base.tool, hidden=True
+    )
 
 
 def find(name: str) -> Server:
