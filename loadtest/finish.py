@@ -1,13 +1,128 @@
-"""What happens when a test ends (stub)."""
+"""What happens when a test ends: the last counts, the summary, the report files, the exit status.
 
+Runs in the process that has the whole picture: the only one, or the master. Locust fires ``quitting``
+before it has stopped the users of an interrupted run, so the runner is told to quit first; workers then
+send what they had not reported yet, and the report has it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from time import time
 from typing import Any
+
+from loadtest.figures import Figures, summary
+from loadtest.kit import Kit
+from loadtest.options import Plan, read_plan
+from loadtest.thresholds import Threshold
+
+EXIT_FAILED_CONDITION = 3
+"""Exit status of a run that a ``--fail-if`` condition failed."""
+
+logger = logging.getLogger("loadtest")
 
 
 class Finish:
-    """Stub."""
+    """Ends the tests of one kit."""
 
-    def __init__(self, kit: Any) -> None:
+    def __init__(self, kit: Kit) -> None:
         self.kit = kit
+        self.spawned_at = 0.0
+        self.stopped_at = 0.0
+        kit.finish = self
 
     def attach(self) -> None:
-        """Stub."""
+        """Listen to what Locust says."""
+        events = self.kit.environment.events
+        events.test_start.add_listener(self._on_start)
+        events.spawning_complete.add_listener(self._on_spawned)
+        events.test_stop.add_listener(self._on_stop)
+        events.quitting.add_listener(self._on_quitting)
+
+    def _on_start(self, **_: Any) -> None:
+        self.spawned_at = self.stopped_at = 0.0
+
+    def _on_spawned(self, **_: Any) -> None:
+        self.spawned_at = self.spawned_at or time()
+
+    def _on_stop(self, **_: Any) -> None:
+        self.kit.collect()
+        self.stopped_at = time()
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the test; a user class may have a framing of its own, which changes nothing here."""
+        return read_plan(self.kit.options)
+
+    @property
+    def host(self) -> str:
+        """Where the users connect to."""
+        environment = self.kit.environment
+        hosts = [str(user.host) for user in environment.user_classes if user.host]
+        return str(environment.host or (hosts[0] if hosts else "") or "unknown")
+
+    def report(self) -> Any:
+        """The report of the test so far."""
+        from loadtest.report import make_report
+
+        return make_report(
+            self.kit.tally,
+            self.plan,
+            self.kit.options,
+            self.host,
+            spawned_at=self.spawned_at,
+            complete=bool(self.stopped_at),
+        )
+
+    def summary(self) -> str:
+        """The summary of the test so far."""
+        return summary(self.kit.tally, self.plan, self.kit.users_at_most)
+
+    def _on_quitting(self, environment: Any, **_: Any) -> None:
+        runner = environment.runner
+        if runner is not None and runner.state not in ("ready", "stopped"):
+            runner.quit()
+        self.kit.collect()
+        if not self.kit.tally.entries:
+            return
+        logging.getLogger("locust.stats_logger").info("%s\n", self.summary())
+        self._write()
+        reasons = self.broken()
+        for reason in reasons:
+            sys.stderr.write(f"failed: {reason}\n")
+        if reasons:
+            environment.process_exit_code = EXIT_FAILED_CONDITION
+
+    def broken(self) -> list[str]:
+        """Which ``--fail-if`` conditions hold, and what was measured."""
+        figures = Figures(self.kit.tally)
+        conditions = [Threshold.parse(text) for text in getattr(self.kit.options, "fail_if", [])]
+        return [reason for condition in conditions if (reason := condition.broken(figures))]
+
+    def _write(self) -> None:
+        """Write the files that were asked for; one that can't be written is one line, and exit status 1."""
+        options = self.kit.options
+        paths = getattr(options, "report", ""), getattr(options, "report_html", "")
+        if not any(paths):
+            return
+        report = self.report()
+        for path, write in zip(paths, (report.save, self._write_html(report)), strict=True):
+            if not path:
+                continue
+            try:
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                write(path)
+                logger.info("report written to %s", path)
+            except OSError as error:
+                sys.stderr.write(f"{path}: {error.strerror}\n")
+                self.kit.environment.process_exit_code = 1
+
+    def _write_html(self, report: Any) -> Any:
+        def write(path: str) -> None:
+            from loadtest.page import report_page
+
+            Path(path).write_text(report_page(report, self.kit.tally, self.plan), encoding="utf-8")
+
+        return write

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import gevent
 
-from loadtest.measures import Measures, counted_percentile, merge_counts
+from loadtest.measures import Measures, merge_counts, percentile
 
 SLICE_SECONDS: Final = 0.05
 BUSY: Final = 0.90
@@ -83,7 +83,7 @@ class Health:
     @property
     def lag_p99(self) -> int:
         """Lateness of the loop in microseconds, 99th percentile."""
-        return counted_percentile(self.lags, 99)
+        return percentile(self.lags, 99)
 
 
 def count_files() -> int:
@@ -105,12 +105,15 @@ class Sampler:
         self._cpu = process_time()
         self._at = perf_counter()
         self._watched = False
+        self.base_files = 0
+        """Files open before the test, which are no connections."""
 
     def begin(self) -> None:
         """A test starts: forget what was before it."""
         if not self._watched:
             gc.callbacks.append(self._on_gc)
             self._watched = True
+        self.base_files = max(0, count_files() - self._measures.open)
         self.sample()
 
     def _on_gc(self, phase: str, info: dict[str, Any]) -> None:
@@ -179,7 +182,7 @@ def verdicts(
             found.append(
                 (
                     "generator-files",
-                    f"{name} had {health.files} of {health.file_limit} files open: each connection is a file; "
+                    f"{name} had {health.files} of {health.file_limit} files open, one for each connection: "
                     "raise the hard limit (ulimit -Hn) or spread the users with --processes",
                 )
             )

@@ -17,8 +17,8 @@ import sys
 import weakref
 from collections.abc import Iterator
 from itertools import islice
-from time import perf_counter
-from typing import Any, Final
+from time import perf_counter, time
+from typing import TYPE_CHECKING, Any, Final
 
 import gevent
 from locust import User
@@ -33,6 +33,9 @@ from loadtest.messages import Exchange, make_ring
 from loadtest.options import OptionsError, Plan, read_plan, read_settings
 from loadtest.pacing import Schedule
 from loadtest.tally import Tally
+
+if TYPE_CHECKING:
+    from loadtest.finish import Finish
 
 _kits: weakref.WeakKeyDictionary[Any, Kit] = weakref.WeakKeyDictionary()
 _STRIDE: Final = 389
@@ -67,6 +70,9 @@ class Kit:
         self._rings: dict[tuple[type[Framing], int], list[Exchange]] = {}
         self._schedules: set[Schedule] = set()
         self._users = 0
+        self.users_at_most = 0
+        """Most users of the whole test at a time, for what is told at its end."""
+        self.finish: Finish | None = None
         self.process = f"{socket.gethostname()}:{os.getpid()}"
         self._collector: gevent.Greenlet[[], None] | None = None
         environment.events.test_start.add_listener(self._on_test_start)
@@ -176,6 +182,7 @@ class Kit:
         self._plans.clear()
         self.measures.reset()
         self.tally = Tally()
+        self.users_at_most = 0
         self.sampler.begin()
         runner = self.environment.runner
         if self.options is not None and isinstance(runner, MasterRunner):
@@ -189,11 +196,17 @@ class Kit:
     def collect(self) -> None:
         """Move what was counted since the last time into the tally."""
         runner = self.environment.runner
+        if runner is not None:
+            self.users_at_most = max(self.users_at_most, runner.target_user_count)
         if isinstance(runner, MasterRunner):
             self.tally.note_health("master", self.sampler.sample())
+            self.tally.settle(time())
             return
-        interval = self.measures.collect(self.tally.entries)
-        self.tally.take(self.process, self.measures, interval, self.sampler.sample(), self.intended_now())
+        self.tally.take(
+            self.process, self.measures, self.sampler.sample(), self.intended_now(), self.sampler.base_files
+        )
+        if not isinstance(runner, WorkerRunner):
+            self.tally.settle(time())
 
     def _on_report_to_master(self, client_id: str, data: dict[str, Any]) -> None:
         self.collect()

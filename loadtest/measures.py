@@ -1,18 +1,17 @@
 """What is measured, in whole microseconds and without loss, at a cost of one dictionary update a request.
 
-An HDR histogram in Python takes about 0.7 µs to record a value. So the hot path counts each latency in a
-plain dictionary keyed by whole microseconds, and once a second :meth:`Measures.collect` moves those counts
-into HDR histograms (3 significant digits, 1 µs to 1 h), a ``record_value(value, count)`` for each distinct
-value. Histograms of workers are added, never averaged, so that percentiles of a distributed run are those
-of all its samples together.
+To record a value in an HDR histogram takes about 0.7 µs in Python. So the hot path counts each latency in a
+plain dictionary keyed by whole microseconds. Once a second :meth:`Measures.collect` rounds the keys as an
+HDR histogram of 3 significant digits would (values below 2,048 stay, above they keep 11 bits) and moves the
+counts on; they become HDR histograms when a report is made. Counts of workers are added, never
+averaged, so the percentiles of a distributed run are those of all its samples together.
 
 Every kind of request (CONNECT, CONFIRM, EXIT, or whatever a user class calls its own) is an
-:class:`Entry`. Four latencies are kept apart:
+:class:`Entry`. Its latencies:
 
 ``service``     from sent to answered
 ``response``    from the intended start to answered; only where a schedule gave one (pacing.py)
 ``first_byte``  from sent to the first byte of the reply
-``connect``     is the service time of the CONNECT entry
 
 Nearly every reply comes whole in one read: its first byte and its end are one moment, counted once in
 ``whole``. Only the others are counted in ``split_first`` and ``split_reply``.
@@ -21,7 +20,8 @@ Nearly every reply comes whole in one read: its first byte and its end are one m
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from hdrh.histogram import HdrHistogram
@@ -29,41 +29,48 @@ from hdrh.histogram import HdrHistogram
 LOWEST_US: Final = 1
 HIGHEST_US: Final = 3_600_000_000
 DIGITS: Final = 3
-LATENCIES: Final = ("service", "response", "first_byte")
+KEPT_BITS: Final = 11
+"""What 3 significant digits come to in an HDR histogram: 2,048 sub-buckets."""
 NO_MESSAGES: Final = frozenset({"CONNECT", "EXIT", "HOLD"})
 """Entries that are about the connection."""
 
-Counts = defaultdict[int, int]
+Counts = dict[int, int]
+"""How often each latency was measured, by microseconds."""
 
 
-def new_histogram() -> HdrHistogram:
-    """An empty histogram of microseconds."""
-    return HdrHistogram(LOWEST_US, HIGHEST_US, DIGITS)
+def merge_counts(into: Counts, others: Iterable[Mapping[int, int]]) -> None:
+    """Add counts to counts."""
+    get = into.get
+    for counts in others:
+        for value, count in counts.items():
+            into[value] = get(value, 0) + count
 
 
-def record(histogram: HdrHistogram, counts: dict[int, int]) -> None:
-    """Add counted microseconds; what is outside of the histogram's range is counted at its end."""
+def rounded(counts: Mapping[int, int], into: Counts) -> None:
+    """Add ``counts`` with keys rounded down as the histogram does."""
+    get = into.get
     for value, count in counts.items():
-        histogram.record_value(min(max(value, LOWEST_US), HIGHEST_US), count)
+        if value >= 2048:
+            shift = value.bit_length() - KEPT_BITS
+            value = (value >> shift) << shift
+        into[value] = get(value, 0) + count
 
 
-def encode(histogram: HdrHistogram) -> str:
+def histogram(counts: Mapping[int, int]) -> HdrHistogram:
+    """The HDR histogram of counts, from 1 µs to 1 h; what is outside is counted at its ends."""
+    result = HdrHistogram(LOWEST_US, HIGHEST_US, DIGITS)
+    for value, count in counts.items():
+        result.record_value(min(max(value, LOWEST_US), HIGHEST_US), count)
+    return result
+
+
+def encode(counts: Mapping[int, int]) -> str:
     """HDR V2, compressed, base64."""
-    return histogram.encode().decode("ascii")  # type: ignore[no-any-return]
+    return histogram(counts).encode().decode("ascii")  # type: ignore[no-any-return]
 
 
-def decode(text: str) -> HdrHistogram:
-    """What :func:`encode` gave. Raises ValueError, HdrLengthException and the like for anything else."""
-    return HdrHistogram.decode(text.encode("ascii"))
-
-
-def percentile_us(histogram: HdrHistogram, percent: float) -> float:
-    """The latency in microseconds that ``percent`` of the samples did not exceed; 0 without samples."""
-    return float(histogram.get_value_at_percentile(percent)) if histogram.get_total_count() else 0.0
-
-
-def counted_percentile(counts: dict[int, int], percent: float) -> int:
-    """The same of plain counts."""
+def percentile(counts: Mapping[int, int], percent: float) -> int:
+    """The microseconds that ``percent`` of the samples did not exceed; 0 without samples."""
     need = max(1, -int(-sum(counts.values()) * percent // 100))
     seen = 0
     for value in sorted(counts):
@@ -94,67 +101,87 @@ class Entry:
 
     def clear(self) -> None:
         """Forget everything, in place: users hold on to their entries."""
-        self.whole: Counts = defaultdict(int)
-        self.split_first: Counts = defaultdict(int)
-        self.split_reply: Counts = defaultdict(int)
-        self.response: Counts = defaultdict(int)
+        self.whole: defaultdict[int, int] = defaultdict(int)
+        self.split_first: defaultdict[int, int] = defaultdict(int)
+        self.split_reply: defaultdict[int, int] = defaultdict(int)
+        self.response: defaultdict[int, int] = defaultdict(int)
         self.failures: Counter[str] = Counter()
         self.aborted = 0
         self.bytes_out = 0
         self.bytes_in = 0
 
 
+@dataclass(slots=True)
 class Kept:
-    """The totals of one kind of request: histograms and counts that can be added and sent."""
+    """What one kind of request has come to; can be sent (``dataclasses.asdict``) and added."""
 
-    def __init__(self) -> None:
-        self.histograms = {latency: new_histogram() for latency in LATENCIES}
-        self.failures: Counter[str] = Counter()
-        self.aborted = 0
-        self.bytes_out = 0
-        self.bytes_in = 0
+    service: Counts = field(default_factory=dict)
+    response: Counts = field(default_factory=dict)
+    split_first: Counts = field(default_factory=dict)
+    split_reply: Counts = field(default_factory=dict)
+    failures: dict[str, int] = field(default_factory=dict)
+    aborted: int = 0
+    bytes_out: int = 0
+    bytes_in: int = 0
+
+    @classmethod
+    def of(cls, entry: Entry) -> Kept:
+        """Take what ``entry`` has counted, and clear it."""
+        kept = cls(
+            failures=dict(entry.failures),
+            aborted=entry.aborted,
+            bytes_out=entry.bytes_out,
+            bytes_in=entry.bytes_in,
+        )
+        for counts in (entry.whole, entry.split_reply):
+            rounded(counts, kept.service)
+        rounded(entry.response, kept.response)
+        rounded(entry.split_first, kept.split_first)
+        rounded(entry.split_reply, kept.split_reply)
+        entry.clear()
+        return kept
+
+    def add(self, other: Kept) -> None:
+        """Add what was measured later, or elsewhere."""
+        merge_counts(self.service, (other.service,))
+        merge_counts(self.response, (other.response,))
+        merge_counts(self.split_first, (other.split_first,))
+        merge_counts(self.split_reply, (other.split_reply,))
+        for group, count in other.failures.items():
+            self.failures[group] = self.failures.get(group, 0) + count
+        self.aborted += other.aborted
+        self.bytes_out += other.bytes_out
+        self.bytes_in += other.bytes_in
+
+    @property
+    def first_byte(self) -> Counts:
+        """From sent to the first byte of the reply: the service time, but for replies that came in pieces."""
+        counts = dict(self.service)
+        for value, count in self.split_reply.items():
+            counts[value] -= count
+        merge_counts(counts, (self.split_first,))
+        return {value: count for value, count in counts.items() if count}
 
     @property
     def passed(self) -> int:
         """Requests whose reply came and was right."""
-        return int(self.histograms["service"].get_total_count())
+        return sum(self.service.values())
 
     @property
     def failed(self) -> int:
         """Requests that ended in an error."""
         return sum(self.failures.values())
 
-    def take(self, entry: Entry) -> None:
-        """Move the counts of ``entry`` here."""
-        for counts in (entry.whole, entry.split_reply):
-            record(self.histograms["service"], counts)
-        for counts in (entry.whole, entry.split_first):
-            record(self.histograms["first_byte"], counts)
-        record(self.histograms["response"], entry.response)
-        self.failures.update(entry.failures)
-        self.aborted += entry.aborted
-        self.bytes_out += entry.bytes_out
-        self.bytes_in += entry.bytes_in
-        entry.clear()
+    def __bool__(self) -> bool:
+        return bool(self.service or self.failures or self.aborted)
 
-    def to_message(self) -> dict[str, Any]:
-        """As types that msgpack and JSON take."""
-        return {
-            "histograms": {n: encode(h) for n, h in self.histograms.items() if h.get_total_count()},
-            "failures": dict(self.failures),
-            "aborted": self.aborted,
-            "bytes_out": self.bytes_out,
-            "bytes_in": self.bytes_in,
-        }
 
-    def add(self, message: dict[str, Any]) -> None:
-        """Add what another process's :meth:`to_message` gave."""
-        for name, text in message["histograms"].items():
-            self.histograms[name].add(decode(text))
-        self.failures.update(message["failures"])
-        self.aborted += message["aborted"]
-        self.bytes_out += message["bytes_out"]
-        self.bytes_in += message["bytes_in"]
+def total(kept: Iterable[Kept]) -> Kept:
+    """Several added up."""
+    result = Kept()
+    for one in kept:
+        result.add(one)
+    return result
 
 
 class Measures:
@@ -168,7 +195,7 @@ class Measures:
         self.late_starts = 0
         """Messages of a schedule that left more than a millisecond after their intended start."""
         self.intended = 0
-        """Messages whose intended start has come, sent or not."""
+        """Intended starts that had come when their users stopped."""
         self.samples: dict[str, str] = {}
         """One example in words for each group of errors."""
 
@@ -186,27 +213,12 @@ class Measures:
         self.samples.clear()
         self.opened = self.late_starts = self.intended = 0
 
-    def collect(self, into: dict[str, Kept]) -> dict[str, dict[int, int]]:
-        """Move what was counted ``into`` totals by entry; returns the interval's latencies by kind.
-
-        The kinds are ``service`` and ``response`` of all messages together, and ``connect``; CONNECT and
-        EXIT are no messages.
-        """
-        interval: dict[str, dict[int, int]] = {"service": {}, "response": {}, "connect": {}}
-        for entry in list(self.entries.values()):
-            if entry.name == "CONNECT":
-                merge_counts(interval["connect"], (entry.whole,))
-            elif entry.name not in NO_MESSAGES:
-                merge_counts(interval["service"], (entry.whole, entry.split_reply))
-                merge_counts(interval["response"], (entry.response,))
-            if entry.name not in into:
-                into[entry.name] = Kept()
-            into[entry.name].take(entry)
-        return interval
+    def collect(self) -> dict[str, Kept]:
+        """Take what was counted since the last time, by entry."""
+        taken = {entry.name: Kept.of(entry) for entry in list(self.entries.values())}
+        return {name: kept for name, kept in taken.items() if kept}
 
 
-def merge_counts(into: dict[int, int], others: Iterable[dict[int, int]]) -> None:
-    """Add counts to counts."""
-    for counts in others:
-        for value, count in counts.items():
-            into[value] = into.get(value, 0) + count
+def from_message(message: dict[str, Any]) -> Kept:
+    """What ``dataclasses.asdict`` of a :class:`Kept` became on its way through msgpack."""
+    return Kept(**message)

@@ -1,61 +1,80 @@
 """What a test has come to: the totals by entry, the course over time, and the health of each process.
 
 A tally can be added to: a worker sends the tally of its last seconds as plain types, and the master
-adds it to the run's. Latencies over time are kept as counts of rounded microseconds for as long as a late
-worker may still add to a second, and then as percentiles, so that percentiles are never averaged.
+adds it to the run's. Seconds are kept by the clock for as long as a late worker may add to them, and
+then go into one of at most :data:`WINDOWS` parts of the run, which double in length when the run gets
+longer. Whatever is a percentile is computed from added counts, never averaged.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from loadtest.health import Health, Sample, count_files, file_limit
-from loadtest.measures import NO_MESSAGES, Kept, Measures, counted_percentile, merge_counts
+from loadtest.health import Health, Sample, file_limit
+from loadtest.measures import NO_MESSAGES, Kept, Measures, percentile, total
 
 OPEN_SECONDS: Final = 15
 """For how long a second may be added to; workers report every 3 s."""
-
-Counts = dict[int, int]
-
-
-def rounded(value: int) -> int:
-    """Microseconds to 7 significant bits: within 1%, and few enough values to send and keep."""
-    shift = value.bit_length() - 7
-    return (value >> shift) << shift if shift > 0 else value
+WINDOWS: Final = 20
 
 
 @dataclass(slots=True)
 class Second:
-    """One second of the course, while it can still be added to."""
+    """One second of all processes: what was answered, and how many connections were open."""
 
-    counts: dict[str, Counts] = field(default_factory=dict)
-    failed: int = 0
+    entries: dict[str, Kept] = field(default_factory=dict)
     open: dict[str, int] = field(default_factory=dict)
     lag: int = 0
     cpu: float = 0.0
 
     def add(self, other: Second) -> None:
         """Add what another process, or a later report of the same, says of this second."""
-        for kind, counts in other.counts.items():
-            merge_counts(self.counts.setdefault(kind, {}), (counts,))
-        self.failed += other.failed
+        for name, kept in other.entries.items():
+            self.entries.setdefault(name, Kept()).add(kept)
         self.open.update(other.open)
         self.lag, self.cpu = max(self.lag, other.lag), max(self.cpu, other.cpu)
 
 
 @dataclass(slots=True)
 class Point:
-    """One second of the course, done. Latencies in microseconds; None where nothing was answered."""
+    """What is drawn of one second. Latencies are (p50, p99, highest) in µs, or None without answers."""
 
     rate: int
     failed: int
     open: int
     lag: int
     cpu: float
-    latency: dict[str, tuple[int, int, int] | None]
-    """p50, p99 and highest by kind: service, response, connect."""
+    service: tuple[int, int, int] | None
+    response: tuple[int, int, int] | None
+    connect: tuple[int, int, int] | None
+
+    @classmethod
+    def of(cls, second: Second) -> Point:
+        """Reduce a second to figures."""
+        messages = total(messages_of(second.entries))
+        connect = second.entries.get("CONNECT", Kept()).service
+
+        def three(counts: dict[int, int]) -> tuple[int, int, int] | None:
+            return (percentile(counts, 50), percentile(counts, 99), max(counts)) if counts else None
+
+        return cls(
+            rate=messages.passed,
+            failed=sum(kept.failed for kept in second.entries.values()),
+            open=sum(second.open.values()),
+            lag=second.lag,
+            cpu=second.cpu,
+            service=three(messages.service),
+            response=three(messages.response),
+            connect=three(connect),
+        )
+
+
+def messages_of(entries: dict[str, Kept]) -> list[Kept]:
+    """Those entries that are messages."""
+    return [kept for name, kept in entries.items() if name not in NO_MESSAGES]
 
 
 class Tally:
@@ -68,26 +87,20 @@ class Tally:
         self.gauges: dict[str, dict[str, int]] = {}
         """The latest of each process: ``open``, ``opened``, ``late_starts`` and ``intended``."""
         self.seconds: dict[int, Second] = {}
+        self.keep_seconds = OPEN_SECONDS
         self.course: dict[int, Point] = {}
-        self._failed = 0
+        self.window_seconds = 1
+        self.windows: dict[int, Second] = {}
+        """Parts of the run that are done, by their first second."""
 
     # -- filling ---------------------------------------------------------------------------------
 
-    def take(
-        self, process: str, measures: Measures, interval: dict[str, Counts], sample: Sample, intended: int
-    ) -> None:
-        """Add the last second of this process; its entries have been collected into ``entries`` already."""
-        failed = sum(kept.failed for kept in self.entries.values())
-        counts: dict[str, Counts] = {}
-        for kind, exact in interval.items():
-            coarse = counts[kind] = {}
-            for value, count in exact.items():
-                key = rounded(value)
-                coarse[key] = coarse.get(key, 0) + count
-        second = Second(
-            counts, failed - self._failed, {process: measures.open}, max(sample.lags, default=0), sample.cpu
-        )
-        self._failed = failed
+    def take(self, process: str, measures: Measures, sample: Sample, intended: int, base_files: int) -> None:
+        """Collect what this process has counted since the last time."""
+        taken = measures.collect()
+        for name, kept in taken.items():
+            self.entries.setdefault(name, Kept()).add(kept)
+        second = Second(taken, {process: measures.open}, max(sample.lags, default=0), sample.cpu)
         self._add_second(sample.second, second)
         self.samples.update(measures.samples)
         self.gauges[process] = {
@@ -98,7 +111,7 @@ class Tally:
         }
         health = self.note_health(process, sample)
         health.ports = max(health.ports, measures.open)
-        health.files = max(health.files, health.files or count_files(), measures.open)
+        health.files = max(health.files, base_files + measures.open)
         health.file_limit = file_limit()
 
     def note_health(self, process: str, sample: Sample) -> Health:
@@ -119,7 +132,6 @@ class Tally:
     def to_message(self) -> dict[str, Any]:
         """As types that msgpack takes."""
         return {
-            "entries": {name: kept.to_message() for name, kept in self.entries.items()},
             "samples": self.samples,
             "health": {name: asdict(health) for name, health in self.health.items()},
             "gauges": self.gauges,
@@ -128,45 +140,43 @@ class Tally:
 
     def add(self, message: dict[str, Any]) -> None:
         """Add what another process's :meth:`to_message` gave."""
-        for name, kept in message["entries"].items():
-            self.entries.setdefault(name, Kept()).add(kept)
         for group, sample in message["samples"].items():
             self.samples.setdefault(group, sample)
         for name, health in message["health"].items():
             self.health.setdefault(name, Health()).add(Health(**health))
         self.gauges.update(message["gauges"])
-        for number, second in message["seconds"].items():
-            self._add_second(number, Second(**second))
+        for number, plain in message["seconds"].items():
+            entries = {name: Kept(**kept) for name, kept in plain["entries"].items()}
+            for name, kept in entries.items():
+                self.entries.setdefault(name, Kept()).add(kept)
+            self._add_second(number, Second(entries, plain["open"], plain["lag"], plain["cpu"]))
 
     # -- reading ---------------------------------------------------------------------------------
 
     def settle(self, now: float) -> None:
-        """Turn seconds that nobody adds to any more into points of the course."""
-        for number in sorted(n for n in self.seconds if n < now - OPEN_SECONDS):
-            self.course[number] = self._point(self.seconds.pop(number))
+        """Put seconds that nobody adds to any more into the course and into their part of the run."""
+        for number in sorted(n for n in self.seconds if n < now - self.keep_seconds):
+            second = self.seconds.pop(number)
+            self.course[number] = Point.of(second)
+            self._into_window(number, second)
+        while len(self.windows) > WINDOWS:
+            windows, self.windows = self.windows, {}
+            self.window_seconds *= 2
+            for number, second in sorted(windows.items()):
+                self._into_window(number, second)
 
-    def _point(self, second: Second) -> Point:
-        latency: dict[str, tuple[int, int, int] | None] = {}
-        for kind in ("service", "response", "connect"):
-            counts = second.counts.get(kind)
-            latency[kind] = (
-                (counted_percentile(counts, 50), counted_percentile(counts, 99), max(counts))
-                if counts
-                else None
-            )
-        return Point(
-            rate=sum(second.counts.get("service", {}).values()),
-            failed=second.failed,
-            open=sum(second.open.values()),
-            lag=second.lag,
-            cpu=second.cpu,
-            latency=latency,
-        )
+    def _into_window(self, number: int, second: Second) -> None:
+        first = number - number % self.window_seconds
+        self.windows.setdefault(first, Second()).add(second)
 
     def points(self) -> list[tuple[int, Point]]:
         """The whole course so far, by second."""
-        settled = list(self.course.items())
-        return sorted(settled + [(number, self._point(second)) for number, second in self.seconds.items()])
+        recent = [(number, Point.of(second)) for number, second in self.seconds.items()]
+        return sorted([*self.course.items(), *recent])
+
+    def between(self, first: float, last: float) -> list[Second]:
+        """The seconds from ``first`` to ``last`` that are still kept."""
+        return [second for number, second in self.seconds.items() if first <= number <= last]
 
     def gauge(self, name: str) -> int:
         """A gauge summed over the processes."""
@@ -181,18 +191,16 @@ class Tally:
                 found[name, group] += count
         return found
 
+    @property
+    def aborted(self) -> int:
+        """Requests that were in flight when their users were stopped."""
+        return sum(kept.aborted for kept in self.entries.values())
+
     def messages(self) -> Kept:
         """All entries that are messages, added up."""
-        return self._sum(name for name in self.entries if name not in NO_MESSAGES)
+        return total(messages_of(self.entries))
 
-    def _sum(self, names: Any) -> Kept:
-        total = Kept()
-        for name in names:
-            kept = self.entries[name]
-            for latency, histogram in kept.histograms.items():
-                total.histograms[latency].add(histogram)
-            total.failures.update(kept.failures)
-            total.aborted += kept.aborted
-            total.bytes_in += kept.bytes_in
-            total.bytes_out += kept.bytes_out
-        return total
+
+def messages_in(seconds: Iterable[Second]) -> Kept:
+    """The messages of several seconds, added up."""
+    return total(kept for second in seconds for kept in messages_of(second.entries))

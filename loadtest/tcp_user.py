@@ -1,4 +1,4 @@
-"""Locust users that speak TCP: :class:`TcpUser` for any protocol, :class:`ConfirmUser` for the confirm protocol.
+"""Locust users that speak TCP: :class:`TcpUser` for any protocol, :class:`ConfirmUser` for ours.
 
 A ``TcpUser`` has ``client``, a :class:`loadtest.session.TcpSession`, connected before the first task
 and closed when the user stops. What it reports, and all the options, come with it: a locustfile that
@@ -38,8 +38,9 @@ def _init(environment: Any, **_: Any) -> None:
     kit_of(environment).attach()
 
 
-events.init_command_line_parser.add_listener(_options)
-events.init.add_listener(_init)
+_events: Any = events
+_events.init_command_line_parser.add_listener(_options)
+_events.init.add_listener(_init)
 
 
 class TcpUser(User):

@@ -1,0 +1,149 @@
+"""From a tally to what people read: figures for conditions, the summary's text, warnings.
+
+The same functions feed the console, the web page, the report and the exit status, so that they can't
+disagree.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from loadtest.address import ports_per_address
+from loadtest.health import verdicts
+from loadtest.measures import Kept, histogram
+from loadtest.options import Plan
+from loadtest.tally import Tally
+
+PERCENTS = (50.0, 90.0, 99.0, 99.9)
+
+
+def percentiles(counts: dict[int, int], percents: tuple[float, ...] = PERCENTS) -> list[float | None]:
+    """Percentiles in microseconds; None where fewer than 10 samples lie beyond, which is too few to say."""
+    if not counts:
+        return [None for _ in percents]
+    found = histogram(counts)
+    samples = found.get_total_count()
+    return [
+        float(found.get_value_at_percentile(percent)) if samples * (100 - percent) / 100 >= 10 else None
+        for percent in percents
+    ]
+
+
+def milliseconds(microseconds: float | None) -> str:
+    """For a table."""
+    return "-" if microseconds is None else f"{microseconds / 1e3:,.3f}"
+
+
+class Figures(Mapping[str, float | None]):
+    """What conditions can ask for: ``p99``, ``service.p99``, ``errors``, ``error_share``, ``rate`` ..."""
+
+    def __init__(self, tally: Tally) -> None:
+        self.tally = tally
+        self.messages = tally.messages()
+        points = tally.points()
+        full = [point.rate for _, point in points[1:-1]] or [point.rate for _, point in points]
+        failed = sum(kept.failed for kept in tally.entries.values())
+        requests = failed + sum(kept.passed for kept in tally.entries.values())
+        self._plain: dict[str, float | None] = {
+            "errors": float(failed),
+            "error_share": failed / requests if requests else None,
+            "rate": sum(full) / len(full) if full else None,
+            "aborted": float(tally.aborted),
+            "connections": float(max((point.open for _, point in points), default=0)),
+        }
+
+    def _counts(self, kind: str) -> dict[int, int]:
+        if kind == "connect":
+            return self.tally.entries.get("CONNECT", Kept()).service
+        if kind == "first_byte":
+            return self.messages.first_byte
+        if kind == "response" or (not kind and self.messages.response):
+            return self.messages.response
+        return self.messages.service
+
+    def __getitem__(self, name: str) -> float | None:
+        if name in self._plain:
+            return self._plain[name]
+        match = re.fullmatch(r"(?:(service|response|connect|first_byte)\.)?p(\d+(?:\.\d+)?)", name)
+        if not match:
+            raise KeyError(name)
+        counts = self._counts(match[1] or "")
+        return float(histogram(counts).get_value_at_percentile(float(match[2]))) if counts else None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._plain)
+
+    def __len__(self) -> int:
+        return len(self._plain)
+
+
+def warnings(tally: Tally) -> list[tuple[str, str]]:
+    """Where the generator, and not the server, may have set the figures; short names and sentences."""
+    failures = {group for _, group in tally.failures}
+    generating = [(name, health) for name, health in tally.health.items() if name != "master"]
+    return verdicts(generating, failures, ports_per_address())
+
+
+def latency_rows(tally: Tally) -> list[tuple[str, str, int, list[float | None], int]]:
+    """Entry, latency, samples, percentiles and the highest, in microseconds."""
+    rows = []
+    for name in sorted(tally.entries, key=lambda name: (name != "CONNECT", name == "EXIT", name)):
+        kept = tally.entries[name]
+        kinds = [("service", kept.service)]
+        if kept.split_first:
+            kinds.append(("first byte", kept.first_byte))
+        if kept.response:
+            kinds.append(("response", kept.response))
+        for kind, counts in kinds:
+            if counts:
+                rows.append((name, kind, sum(counts.values()), percentiles(counts), max(counts)))
+    return rows
+
+
+def pace(tally: Tally, plan: Plan, total_users: int) -> str | None:
+    """How a schedule was kept, in a line; None for a closed loop."""
+    if not plan.rate:
+        return None
+    target = plan.rate * total_users if plan.rate_per_user else plan.rate
+    intended = tally.gauge("intended") * plan.pipeline
+    messages = tally.messages()
+    done = messages.passed + messages.failed
+    reached = Figures(tally)["rate"] or 0.0
+    return (
+        f"target {target:,.1f}/s, reached {reached:,.1f}/s; intended {intended:,}, "
+        f"answered {messages.passed:,}, failed {messages.failed:,}, backlog at the end {max(0, intended - done):,}, "
+        f"late starts {tally.gauge('late_starts'):,}"
+    )
+
+
+def summary(tally: Tally, plan: Plan, total_users: int) -> str:
+    """The end of a run in words and tables, for a console."""
+    lines = [f"WARNING {text}" for _, text in warnings(tally)]
+    lines.append(f"TCP requests in milliseconds ({plan.model})")
+    header = ["p50", "p90", "p99", "p99.9", "max"]
+    lines.append(f"{'':<12} {'':<10} {'answered':>11} " + " ".join(f"{column:>11}" for column in header))
+    for name, kind, samples, values, highest in latency_rows(tally):
+        cells = " ".join(f"{milliseconds(value):>11}" for value in [*values, highest])
+        lines.append(f"{name:<12} {kind:<10} {samples:>11,} {cells}")
+    line = pace(tally, plan, total_users)
+    if line:
+        lines.append(line)
+    everything = [*tally.entries.values()]
+    lines.append(
+        f"connections: {tally.gauge('opened'):,} opened, {tally.gauge('open'):,} open at the end; "
+        f"{sum(kept.bytes_out for kept in everything):,} bytes sent, "
+        f"{sum(kept.bytes_in for kept in everything):,} received; "
+        f"in flight when stopped: {tally.aborted:,} (aborted: neither passed nor failed)"
+    )
+    for (name, group), count in tally.failures.most_common():
+        example = tally.samples.get(group, "")
+        lines.append(f"{count:>8,} x {name} {group}" + (f"   e.g. {example}" if example else ""))
+    for process, health in sorted(tally.health.items()):
+        if process != "master":
+            lines.append(
+                f"generator {process}: CPU {health.cpu:.0%}, loop late p99 {health.lag_p99 / 1e3:.2f} ms, "
+                f"longest garbage collection {health.gc_pause / 1e3:.1f} ms, "
+                f"connections {health.ports:,}, files {health.files:,} of {health.file_limit:,}"
+            )
+    return "\n".join(lines)
