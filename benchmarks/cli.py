@@ -12,6 +12,7 @@ PARAMETERS: dict[str, tuple[type, str]] = {
     "connections": (int, "connections held"),
     "blocks": (int, "blocks; each measures every server once"),
     "seconds": (float, "length of the measurement, in seconds"),
+    "slices": (int, "turns a server takes within a block; 1 measures the servers one after the other"),
     "warmup": (float, "load before the measurement, in seconds"),
     "size": (int, "bytes of a message without its terminator"),
     "depth": (int, "messages under way on a connection"),

@@ -1,7 +1,8 @@
 """Runs a scenario over servers, in interleaved blocks, and keeps what it measured whatever happens.
 
 Every block measures every server once, each in a fresh process. The order is random in one block
-and reversed in the next, so that a drift of the machine hits all servers alike. The report is saved
+and reversed in the next, so that a drift of the machine hits all servers alike; with the parameter
+``slices`` above 1 the servers of a block also take turns of a fraction of a second. The report is saved
 after every trial; Ctrl-C ends the run and leaves it marked incomplete.
 """
 
@@ -18,6 +19,7 @@ from benchmarks import environment
 from benchmarks.generator import GeneratorFailed, program
 from benchmarks.report import Fired, Report, Trial, utc_now
 from benchmarks.report import Server as ServerEntry
+from benchmarks.scenarios import interleaved
 from benchmarks.scenarios.base import Bench, Scenario
 from benchmarks.servers import BuildFailed, Server
 from benchmarks.servers.process import ServerFailed, allow_files
@@ -104,23 +106,31 @@ def run(
     order = 0
     try:
         for block, sequence in enumerate(orders(servers, parameters["blocks"], seed)):
-            for server in sequence:
-                bench = Bench(server_cores, generator_cores, lambda text: progress(text, server, block))  # noqa: B023
-                trial: Trial | None = None
+            for turn in [sequence] if parameters.get("slices", 1) > 1 else [[server] for server in sequence]:
+                bench = Bench(server_cores, generator_cores, lambda text: progress(text, turn[0], block))  # noqa: B023
+                trials: list[Trial] = []
                 try:
-                    trial = scenario.trial(bench, server, parameters)
-                    trial.block, trial.order = block, order
-                    report.trials.append(trial)
+                    if len(turn) > 1:
+                        interleaved.block(bench, turn, parameters, trials)
+                    else:
+                        trials.append(scenario.trial(bench, turn[0], parameters))
                 except (ServerFailed, GeneratorFailed, BuildFailed) as error:
-                    failed = True
-                    bench.warn("trial-failed", str(error), server.name)
-                order += 1
-                report.warnings += [
-                    Fired(check=f.check, message=f.message, server=f.server, block=block)
-                    for f in bench.warnings
-                ]
+                    bench.warn("trial-failed", str(error), turn[0].name)
+                finally:
+                    for trial in trials:
+                        trial.block, trial.order = block, order
+                        order += 1
+                    report.trials += trials
+                    report.warnings += [
+                        Fired(check=f.check, message=f.message, server=f.server, block=block)
+                        for f in bench.warnings
+                    ]
+                failed = failed or any(fired.check == "trial-failed" for fired in bench.warnings)
                 report.save(output)
-                done(report, trial)
+                for kept in trials:
+                    done(report, kept)
+                if not trials:
+                    done(report, None)
         report.complete = not failed
     except KeyboardInterrupt:
         report.warnings.append(

@@ -16,9 +16,9 @@ class Confirm(Scenario):
     name = "confirm"
     question = "What does one confirmation cost the server when many clients each wait for their reply?"
     histograms = {"latency": CLOSED_LATENCY}
-    defaults = {"connections": 5000, "size": 32, "depth": 1, "warmup": 1.0, "seconds": 3.0, "blocks": 5}
-    quick = {"connections": 2000, "warmup": 0.4, "seconds": 1.0, "blocks": 3}
-    full = {"warmup": 1.0, "seconds": 5.0, "blocks": 10}
+    defaults = {"connections": 5000, "size": 32, "depth": 1, "warmup": 1.0, "seconds": 3.0, "slices": 10, "blocks": 5}
+    quick = {"connections": 2000, "warmup": 0.4, "seconds": 1.0, "slices": 5, "blocks": 5}
+    full = {"warmup": 1.0, "seconds": 5.0, "slices": 20, "blocks": 10}
 
     def refuses(self, server: Server, parameters: dict[str, Any]) -> str | None:
         """A server without framing takes what one read brings: one short message at a time."""
