@@ -1,57 +1,53 @@
-"""The ``chat-gevent`` command."""
+"""The ``chat-gevent`` command: ``serve``, ``client``, ``limits``.
+
+Each command is a module with ``add_arguments(parser)`` and ``run(arguments) -> exit status``, imported
+only when it is the one that was asked for.
+"""
 
 from __future__ import annotations
 
 import argparse
-import gc
-import logging
+import importlib
 import signal
 import sys
+from typing import Final, NoReturn
 
-import gevent
+from chat_gevent import __version__
 
-from chat_gevent.framing import Framing
-from chat_gevent.limits import raise_file_limit
-from chat_gevent.server import ChatServer
-from chat_gevent.settings import Settings
-
-
-def _park_after(text: str) -> float | None:
-    return None if text == "never" else float(text)
+COMMANDS: Final = {
+    "serve": ("chat_gevent.serve", "serve the confirm protocol, or a handler of your own"),
+    "client": ("chat_gevent.client", "send messages and print the replies, or prompt for them"),
+    "limits": ("chat_gevent.capacity", "how many clients this machine can carry, and how to raise it"),
+}
 
 
-def serve(arguments: argparse.Namespace) -> int:
-    """``chat-gevent serve``."""
-    raise_file_limit()
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    settings = Settings(
-        framing=Framing(arguments.framing),
-        park_after=arguments.park_after,
-        drain_timeout=arguments.drain_timeout,
-    )
-    server = ChatServer((arguments.host, arguments.port), settings=settings)
-    server.start()
-    host, port, *_ = server.address
-    print(f"ready tcp://{host}:{port}", flush=True)
-    gc.collect()
-    gc.freeze()
-    stop = gevent.event.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        gevent.signal_handler(number, stop.set)
-    stop.wait()
-    return 3 if server.stop(settings.drain_timeout) else 0
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="chat-gevent")
-    commands = parser.add_subparsers(required=True)
-    command = commands.add_parser("serve")
-    command.add_argument("--host", default="127.0.0.1")
-    command.add_argument("--port", type=int, default=12345)
-    command.add_argument("--framing", default="auto")
-    command.add_argument("--drain-timeout", default=30.0, type=float)
-    command.add_argument("--park-after", default=0.0, type=_park_after)
-    command.set_defaults(run=serve)
+    argv = sys.argv[1:] if argv is None else argv
+    parser = Parser(prog="chat-gevent", description="A server that confirms messages, and its client.")
+    parser.add_argument("--version", action="version", version=f"chat-gevent {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+    for name, (module_name, help) in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=help, description=f"{help[0].upper()}{help[1:]}.", allow_abbrev=False
+        )
+        if name in argv[:1]:
+            module = importlib.import_module(module_name)
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
     arguments = parser.parse_args(argv)
-    return int(arguments.run(arguments))
+    try:
+        return int(arguments.run(arguments))
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # whoever read the output has had enough
+        sys.stderr.close()
+        return 128 + signal.SIGPIPE

@@ -62,6 +62,10 @@ EXPLANATIONS: Final[dict[str, str]] = {
 }
 
 
+REFUSALS: Final = frozenset((ErrorCode.SERVER_FULL, ErrorCode.ADDRESS_FULL))
+"""Why a client never came in: the connection only tells it so."""
+
+
 class Phase(IntEnum):
     """Where a connection is in its life."""
 
@@ -212,10 +216,11 @@ class Connection:
         if self._opening is not None:
             opening, self._opening = self._opening, None
             data = opening(self) or None
-            self.phase = Phase.SERVING
+            if self.phase is Phase.OPENING:  # it has not hung up
+                self.phase = Phase.SERVING
             self.tick = self.lot.tick
             event = 0
-        if self.leaving in (ErrorCode.SERVER_FULL, ErrorCode.ADDRESS_FULL):
+        if self.leaving in REFUSALS:
             self._leave_if_told()
         while True:
             self._exchange(event, data)
@@ -475,7 +480,8 @@ class Connection:
         """Have the client told that the server goes away, once what it sent is answered. Never blocks."""
         if self.phase is Phase.CLOSING:
             return
-        self.leaving = ErrorCode.SHUTTING_DOWN
+        if self.leaving not in REFUSALS:
+            self.leaving = ErrorCode.SHUTTING_DOWN
         if self.phase is Phase.OPENING:
             self.drop("shutting-down")
         elif self.greenlet is None:

@@ -1,12 +1,185 @@
-"""Addresses to listening sockets."""
+"""Addresses to listening sockets.
+
+An address is text, as an operator writes it:
+
+``tcp://HOST:PORT``, ``tls://HOST:PORT``
+    HOST is an IPv4 address, an IPv6 address in brackets, or a name (all of its addresses are listened
+    on, with one port). ``[::]`` and ``*`` take IPv6 and IPv4, unless that is asked not to be.
+``unix:///PATH``, ``unix://@NAME``
+    a UNIX socket; ``@`` means Linux's abstract names. A socket file that nobody listens on any more
+    is replaced; one in use, or a file of another kind, is an error. The file is removed at the close.
+
+Sockets may also be handed over by whoever started the process (:mod:`chat_gevent.systemd`).
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import re
 import socket
-from typing import TYPE_CHECKING
+import stat
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from chat_gevent.settings import Settings
+
+SO_ATTACH_FILTER: Final = 26
+"""Linux's number for a socket option that Python has no name for (asm-generic/socket.h)."""
+
+
+class ListenError(Exception):
+    """An address can't be listened on; the message names it and says why."""
+
+
+@dataclass(slots=True)
+class Listener:
+    """A listening socket, and what is to happen with those who connect to it."""
+
+    socket: socket.socket
+    scheme: str
+    """``tcp``, ``tls`` or ``unix``."""
+    inherited: bool = False
+    """Whether another process may hold the socket too, and go on with it after us."""
+    _inode: tuple[int, int] | None = field(default=None)
+
+    @property
+    def url(self) -> str:
+        """The address as it is written on the command line, with the port that it got."""
+        name = self.socket.getsockname()
+        if self.socket.family == socket.AF_UNIX:
+            shown = name.decode(errors="replace").replace("\0", "@", 1) if isinstance(name, bytes) else name
+            return f"{'tls' if self.scheme == 'tls' else 'unix'}://{shown}"
+        host = f"[{name[0]}]" if ":" in name[0] else name[0]
+        return f"{self.scheme}://{host}:{name[1]}"
+
+    @property
+    def plain_scheme(self) -> str:
+        """``unix`` or ``tcp``, by the socket's family."""
+        return "unix" if self.socket.family == socket.AF_UNIX else "tcp"
+
+    def remove_file(self) -> None:
+        """Remove the file of a UNIX socket, unless somebody else has put another in its place."""
+        if self._inode is None:
+            return
+        path = Path(self.socket.getsockname())
+        with contextlib.suppress(OSError):
+            found = path.stat()
+            if (found.st_dev, found.st_ino) == self._inode:
+                path.unlink()
+        self._inode = None
+
+
+def listen(
+    address: str, settings: Settings, *, ipv6_only: bool = False, unix_mode: int = 0o660
+) -> list[Listener]:
+    """Open the listening sockets of one address; several where a name has several addresses.
+
+    Raises ListenError.
+    """
+    scheme, _, rest = address.partition("://")
+    if scheme == "unix" and rest:
+        return [_listen_unix(address, rest, settings.backlog, unix_mode)]
+    if scheme not in ("tcp", "tls") or not rest:
+        raise ListenError(f"{address}: must be tcp://HOST:PORT, tls://HOST:PORT or unix:///PATH")
+    host, port = split_host_port(rest, address)
+    try:
+        found = socket.getaddrinfo(
+            None if host in ("*", "") else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (OSError, UnicodeError) as error:
+        raise ListenError(f"{address}: {error.strerror if isinstance(error, OSError) else error}") from None
+    targets = dict.fromkeys((family, sockaddr) for family, _, _, _, sockaddr in found)
+    both = [target for target in targets if target[1][0] == "::"]
+    if host in ("*", "") and both and not ipv6_only:
+        targets = dict.fromkeys(both)  # it takes IPv4 as well
+    listeners: list[Listener] = []
+    absent: OSError | None = None
+    for family, sockaddr in targets:
+        if listeners:  # with port 0 the first one has got the port for all
+            sockaddr = (sockaddr[0], listeners[0].socket.getsockname()[1], *sockaddr[2:])
+        try:
+            listeners.append(Listener(_listen_tcp(family, sockaddr, settings.backlog, ipv6_only), scheme))
+        except OSError as error:
+            if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # a name may have more than we do
+                absent = error
+                continue
+            for each in listeners:
+                each.socket.close()
+            raise ListenError(f"{address}: {error.strerror}") from None
+    if not listeners and absent is not None:
+        raise ListenError(f"{address}: {absent.strerror}")
+    return listeners
+
+
+def split_host_port(text: str, address: str = "") -> tuple[str, int]:
+    """``HOST:PORT`` or ``[HOST]:PORT`` to its parts. Raises ListenError."""
+    match = re.fullmatch(r"(\[(?P<v6>[^\[\]]+)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})", text)
+    if not match or int(match["port"]) > 65535:
+        raise ListenError(f"{address or text}: must end in HOST:PORT, the port from 0 to 65535, IPv6 in []")
+    return match["v6"] or match["host"], int(match["port"])
+
+
+def _listen_tcp(family: int, address: tuple[object, ...], backlog: int, ipv6_only: bool) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            only = ipv6_only or address[0] != "::"
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+        listener.bind(address)
+        listener.listen(backlog)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _listen_unix(address: str, name: str, backlog: int, unix_mode: int) -> Listener:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if name.startswith("@"):
+            listener.bind("\0" + name[1:])
+            listener.listen(backlog)
+            return Listener(listener, "unix")
+        _remove_stale(name)
+        before = os.umask(0o777 & ~unix_mode)  # from its first moment nobody else may connect
+        try:
+            listener.bind(name)
+        finally:
+            os.umask(before)
+        Path(name).chmod(unix_mode)
+        listener.listen(backlog)
+        found = Path(name).stat()
+        return Listener(listener, "unix", _inode=(found.st_dev, found.st_ino))
+    except OSError as error:
+        listener.close()
+        problem = error.strerror or str(error)  # a path that is too long has no errno
+        raise ListenError(f"{address}: {problem}") from None
+
+
+def _remove_stale(name: str) -> None:
+    """Remove the socket file that a server left which ended without cleaning up. Raises OSError."""
+    try:
+        kind = Path(name).lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(kind):
+        raise OSError(errno.EEXIST, "there is a file of that name that is no socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # a backlog that is full must not hold us up
+        try:
+            probe.connect(name)
+        except ConnectionRefusedError:
+            Path(name).unlink()
+            return
+        except BlockingIOError:
+            pass
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
 def tune(listener: socket.socket, settings: Settings) -> None:
@@ -25,3 +198,27 @@ def tune(listener: socket.socket, settings: Settings) -> None:
         listener.setsockopt(tcp, socket.TCP_KEEPCNT, settings.keepalive_probes)
     if settings.tcp_user_timeout:
         listener.setsockopt(tcp, socket.TCP_USER_TIMEOUT, int(settings.tcp_user_timeout * 1000))
+
+
+def take_no_more(listener: socket.socket) -> None:
+    """Have the kernel ignore new connection requests on a TCP listener that is about to be closed.
+
+    Those that have connected stay in its queue and can be accepted, so that the close resets nobody.
+    Those that come now repeat their SYN after a second, and are refused, or find the next server.
+    """
+    if listener.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    program = b"".join(
+        struct.pack("HBBI", *instruction)
+        for instruction in (
+            (0x30, 0, 0, 13),  # load the byte of the TCP header that holds the flags
+            (0x54, 0, 0, 0x12),  # SYN and ACK of them
+            (0x15, 0, 1, 0x02),  # only SYN: go on, else skip one
+            (0x06, 0, 0, 0),  # drop the packet
+            (0x06, 0, 0, 0xFFFFFFFF),  # keep it, whole
+        )
+    )
+    import ctypes
+
+    buffer = ctypes.create_string_buffer(program)
+    listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 5, ctypes.addressof(buffer)))

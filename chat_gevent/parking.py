@@ -42,11 +42,11 @@ from gevent.monkey import get_original
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from chat_gevent.confirm import ErrorCode, Handler, confirm, confirm_lines
-from chat_gevent.connection import READ_BYTES, Connection, Phase
+from chat_gevent.connection import READ_BYTES, REFUSALS, Connection, Phase
 from chat_gevent.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 # monkey.patch_all(), which a handler's module may have called, takes these names out of ``select``.
 epoll = get_original("select", "epoll")
@@ -79,12 +79,15 @@ class ParkingLot:
         self.hub = get_hub()
         self.connections: list[Connection | None] = []  # by descriptor
         self.live = 0
+        self.refusals = 0  # of the live ones, those that were refused and only read why
         self.accepted = 0
         self.closed: Counter[str] = Counter()  # by reason
         self.refused: Counter[str] = Counter()  # by error code
         self.errors: Counter[str] = Counter()  # error replies by code
         self.past_messages = self.past_received = self.past_sent = 0  # of connections that are closed
         self.addresses: Counter[Any] | None = Counter() if settings.max_connections_per_address else None
+        self.on_close: Callable[[Connection], None] | None = None
+        """Told of each connection that closes, before its descriptor does; to be set before the first."""
         self.handler_seconds = 0.0
         self.draining = Event()
         self.empty = Event()
@@ -116,11 +119,10 @@ class ParkingLot:
     def admit(self, connection: Connection, address: Any = None) -> None:
         """Park a new connection; it is served from its first byte on.
 
-        ``address`` is kept only where the clients of an address are counted.
+        ``address`` is kept only where the clients of an address are counted, or for :attr:`on_close`.
         """
-        if self.addresses is not None and address is not None:
-            connection.peer = address
-            self.addresses[address[0]] += 1
+        if address and (self.addresses is not None or self.on_close is not None):
+            self._know(connection, address)
         fd = connection.fd
         connections = self.connections
         while fd >= len(connections):
@@ -130,6 +132,27 @@ class ParkingLot:
         self.empty.clear()
         self._epoll.register(fd, INTEREST)
 
+    def attribute(self, connection: Connection, address: Any) -> None:
+        """Put an admitted connection down to the address that a proxy gave, if that may have another one."""
+        if self.address_is_full(address):
+            connection.leaving = ErrorCode.ADDRESS_FULL
+            self.refused[ErrorCode.ADDRESS_FULL] += 1
+            self.refusals += 1
+        self._know(connection, address)
+
+    def address_is_full(self, address: Any) -> bool:
+        """Whether an address has all the connections it may have; UNIX clients have none to count."""
+        return (
+            self.addresses is not None
+            and isinstance(address, tuple)
+            and self.addresses[address[0]] >= self.settings.max_connections_per_address
+        )
+
+    def _know(self, connection: Connection, address: Any) -> None:
+        connection.peer = address
+        if self.addresses is not None and isinstance(address, tuple):
+            self.addresses[address[0]] += 1
+
     def forget(self, connection: Connection, fd: int) -> None:
         """Take the books of a connection that closes; its descriptor is still open."""
         self.connections[fd] = None
@@ -138,10 +161,14 @@ class ParkingLot:
         self.past_messages += connection.messages
         self.past_received += connection.received
         self.past_sent += connection.sent
-        if self.addresses is not None and connection.peer is not None:
+        if connection.leaving in REFUSALS:
+            self.refusals -= 1
+        if self.addresses is not None and isinstance(connection.peer, tuple):
             self.addresses[connection.peer[0]] -= 1
             if not self.addresses[connection.peer[0]]:
                 del self.addresses[connection.peer[0]]
+        if self.on_close is not None:
+            self.on_close(connection)
         if not self.live:
             self.empty.set()
 

@@ -20,16 +20,18 @@ from typing import Any, Final
 from gevent import spawn_raw
 from gevent.server import StreamServer
 
-from chat_gevent import tls
+from chat_gevent import proxy_protocol, tls
 from chat_gevent.confirm import ErrorCode, Handler, confirm, error_reply
-from chat_gevent.connection import Connection
+from chat_gevent.connection import EXPLANATIONS, READ_BYTES, Connection
 from chat_gevent.limits import default_max_connections
 from chat_gevent.listeners import tune
 from chat_gevent.parking import ParkingLot
 from chat_gevent.settings import Settings
 
-REFUSED_LINGERING: Final = 128
-"""Most refused clients that may still read their refusal; those beyond are closed at once."""
+REFUSED_LINGERING: Final = 32
+"""Most refused clients that are waited for to read their refusal; those beyond are told, and closed at once.
+
+Half of the files that :data:`chat_gevent.limits.RESERVED_FILES` keeps."""
 
 log = logging.getLogger("chat_gevent")
 
@@ -45,6 +47,9 @@ class ChatServer(StreamServer):
         such as :func:`gevent.spawn` gives each client a greenlet of that kind for its whole connection.
     :param settings: limits and time-outs.
     :param lot: share one lot, and with it settings and handler, between several listeners.
+    :param opening: what a connection begins with, such as :func:`chat_gevent.tls.opening`,
+        instead of ``ssl_args``.
+    :param proxies: whose connections begin with a PROXY header.
     :param ssl_args: ``ssl_context``, or ``certfile``, ``keyfile``, ``ca_certs``, ``cert_reqs``, ``ciphers``.
 
     Raises SettingError, and OSError from :meth:`start` where the address can't be had.
@@ -61,6 +66,8 @@ class ChatServer(StreamServer):
         *,
         settings: Settings | None = None,
         lot: ParkingLot | None = None,
+        opening: tls.Opening | None = None,
+        proxies: proxy_protocol.Proxies | None = None,
         **ssl_args: Any,
     ) -> None:
         if spawn is None:
@@ -70,7 +77,9 @@ class ChatServer(StreamServer):
         self.lot = lot or ParkingLot(settings, handler or confirm)
         self._owns_lot = lot is None
         self.parks = spawn == "default"
-        self._opening = _tls_opening(ssl_args)
+        self._opening = opening or _tls_opening(ssl_args)
+        self._proxies = proxies
+        self._proxied_opening = proxy_protocol.opening(self._opening)
         if not hasattr(listener, "accept") and backlog is None:
             backlog = self.lot.settings.backlog
         super().__init__(listener, None, backlog, spawn)
@@ -109,15 +118,16 @@ class ChatServer(StreamServer):
         """Park a client that was accepted, or refuse it."""
         lot = self.lot
         lot.accepted += 1
-        if lot.live >= self.max_connections:
-            self._refuse(client, ErrorCode.SERVER_FULL)
-        elif (
-            lot.addresses is not None
-            and lot.addresses[address[0]] >= lot.settings.max_connections_per_address
-        ):
-            self._refuse(client, ErrorCode.ADDRESS_FULL)
+        opening = self._opening
+        proxied = self._proxies is not None and self._proxies.trust(address)
+        if proxied:
+            opening = self._proxied_opening
+        if lot.live - lot.refusals >= self.max_connections:
+            self._refuse(client, ErrorCode.SERVER_FULL, opening)
+        elif not proxied and lot.address_is_full(address):
+            self._refuse(client, ErrorCode.ADDRESS_FULL, opening)
         elif self.parks:
-            lot.admit(Connection(client, lot, self._opening), address)
+            lot.admit(Connection(client, lot, opening), None if proxied else address)
         else:
             super().do_handle(client, address)  # type: ignore[arg-type]
 
@@ -127,8 +137,10 @@ class ChatServer(StreamServer):
 
     def handle(self, client: RawSocket, address: Any) -> None:
         """Serve one client in the current greenlet until it is gone."""
-        connection = Connection(client, self.lot, self._opening)
-        self.lot.admit(connection, address)
+        proxied = self._proxies is not None and self._proxies.trust(address)
+        opening = self._proxied_opening if proxied else self._opening
+        connection = Connection(client, self.lot, opening)
+        self.lot.admit(connection, None if proxied else address)
         connection.serve_resident()
 
     def stop(self, timeout: float | None = None) -> int:  # type: ignore[override]
@@ -164,16 +176,18 @@ class ChatServer(StreamServer):
 
     # -- the door ----------------------------------------------------------------------------------
 
-    def _refuse(self, client: RawSocket, code: ErrorCode) -> None:
+    def _refuse(self, client: RawSocket, code: ErrorCode, opening: tls.Opening | None) -> None:
         """Tell a client why it can't come in, and close."""
         lot = self.lot
         lot.refused[code] += 1
-        if lot.live >= self.max_connections + REFUSED_LINGERING:
-            client.close()
+        if lot.refusals >= REFUSED_LINGERING:
+            _refuse_at_once(client, code, EXPLANATIONS[code])
             return
-        connection = Connection(client, lot, self._opening)
+        # What a proxy says first is dropped with all else; only TLS must come before the refusal.
+        connection = Connection(client, lot, opening if self._opening else None)
         connection.leaving = code
         connection.quick = False
+        lot.refusals += 1
         lot.admit(connection)
         if self._opening is None:
             spawn_raw(connection.serve)
@@ -191,13 +205,8 @@ class ChatServer(StreamServer):
             fd, _ = self.socket._accept()  # type: ignore[attr-defined]
             client = RawSocket(self.socket.family, self.socket.type, self.socket.proto, fileno=fd)
             client.setblocking(False)
-            code = ErrorCode.SERVER_FULL
-            self.lot.refused[code] += 1
-            try:
-                client.send(error_reply(code, "the server has no file descriptor left") + b"\n")
-                client.shutdown(SHUT_WR)
-            finally:
-                client.close()
+            self.lot.refused[ErrorCode.SERVER_FULL] += 1
+            _refuse_at_once(client, ErrorCode.SERVER_FULL, "the server has no file descriptor left")
         except OSError:
             pass  # it left, or a handler was faster to take the descriptor
         try:
@@ -209,7 +218,28 @@ class ChatServer(StreamServer):
         """Look again after ``max_delay`` seconds: the listener stays readable, and must not spin the loop."""
         self.stop_accepting()
         self._timer = self.loop.timer(self.max_delay)
-        self._timer.start(self._start_accepting_if_started)  # type: ignore[attr-defined, call-arg]
+        self._timer.start(self._accept_again)
+
+    def _accept_again(self) -> None:
+        try:
+            self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._pause_accepting()
+        else:
+            self.stop_accepting()  # which also ends the timer
+            self.start_accepting()
+
+
+def _refuse_at_once(client: RawSocket, code: ErrorCode, explanation: str) -> None:
+    """Tell a client why it can't come in, as well as that can be done without waiting for it."""
+    try:
+        client.send(error_reply(code, explanation) + b"\n")
+        client.shutdown(SHUT_WR)
+        client.recv(READ_BYTES)  # what is left unread at the close would make it a reset
+    except OSError:
+        pass
+    finally:
+        client.close()
 
 
 def _tls_opening(ssl_args: dict[str, Any]) -> tls.Opening | None:

@@ -2,25 +2,104 @@
 
 Each field says its unit, its range and what it is for; ``field(metadata=...)`` carries that as data,
 so that the command line, the environment and the configuration file are made from the same place
-and can't drift apart.
+and can't drift apart (:mod:`chat_gevent.config`).
+
+A value may be given as its text too, as people write it: ``"5m"`` for 300 seconds, ``"64KiB"`` for
+65,536 bytes, ``"never"``, ``"line"``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Final
 
 from chat_gevent.framing import MAX_MESSAGE_BYTES, Framing
 
+SECONDS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+BYTES: Final = {"": 1, "B": 1, "kB": 1000, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
 
 class SettingError(ValueError):
-    """A setting has a value it can't have; the message names the setting, the value and the range."""
+    """A setting has a value it can't have; the message names the setting, the value and what is allowed."""
+
+    def __init__(self, name: str, value: Any, problem: str) -> None:
+        super().__init__(f"{name} = {value!r}: {problem}")
+        self.name, self.value, self.problem = name, value, problem
 
 
-def _setting(default: Any, help: str, low: float = 0, high: float = math.inf, unit: str = "") -> Any:
-    return field(default=default, metadata={"help": help, "low": low, "high": high, "unit": unit})
+def _with_unit(value: Any, units: Mapping[str, float], example: str) -> float:
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(-?[0-9]*\.?[0-9]+)\s*([A-Za-z]*)\s*", value)
+        if not match or match[2] not in units:
+            raise ValueError(f"must be a number such as {example}")
+        return float(match[1]) * units[match[2]]
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"must be a number such as {example}")
+    return value
+
+
+def seconds(value: Any) -> float:
+    """``90``, ``"90"``, ``"1.5m"`` to seconds. Raises ValueError."""
+    return float(_with_unit(value, SECONDS, "30, 500ms, 5m or 1h"))
+
+
+def seconds_or_never(value: Any) -> float | None:
+    """As :func:`seconds`; None for ``"never"``. Raises ValueError."""
+    if value is None or value == "never":
+        return None
+    try:
+        return seconds(value)
+    except ValueError:
+        raise ValueError("must be 0, a number of seconds such as 5 or 500ms, or never") from None
+
+
+def number(value: Any) -> float:
+    """A number, or the text of one. Raises ValueError."""
+    return float(_with_unit(value, {"": 1}, "100 or 0.5"))
+
+
+def whole(value: Any) -> int:
+    """A whole number, or the text of one. Raises ValueError."""
+    return _whole(_with_unit(value, {"": 1}, "100"))
+
+
+def size(value: Any) -> int:
+    """``65536``, ``"64KiB"``, ``"1MB"`` to bytes. Raises ValueError."""
+    return _whole(_with_unit(value, BYTES, "65536 or 64KiB"))
+
+
+def _whole(value: float) -> int:
+    if not math.isfinite(value) or value != int(value):
+        raise ValueError("must be a whole number")
+    return int(value)
+
+
+def framing(value: Any) -> Framing:
+    """A :class:`Framing`, or its name. Raises ValueError."""
+    try:
+        return Framing(value)
+    except ValueError:
+        raise ValueError("must be line, chunk or auto") from None
+
+
+def setting(
+    default: Any,
+    parse: Callable[[Any], Any],
+    help: str,
+    *,
+    low: float = 0,
+    high: float = math.inf,
+    unit: str = "",
+) -> Any:
+    """A dataclass field with what is needed to read it, check it and explain it.
+
+    ``parse`` makes the value from what it may be given as, and raises ValueError saying what it must be.
+    """
+    metadata = {"parse": parse, "help": help, "low": low, "high": high, "unit": unit}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,43 +109,74 @@ class Settings:
     Raises SettingError: a value is outside its range.
     """
 
-    framing: Framing = _setting(Framing.AUTO, "how messages are told apart: line, chunk, auto")
-    park_after: float | None = _setting(
-        0.0, "idle time after which a client gives its greenlet back; 'never' keeps it", unit="s"
+    framing: Framing = setting(Framing.AUTO, framing, "how messages are told apart: line, chunk, auto")
+    park_after: float | None = setting(
+        0.0,
+        seconds_or_never,
+        "idle time after which a client gives its greenlet back; never: it keeps it",
+        unit="s",
     )
-    max_message_bytes: int = _setting(
-        MAX_MESSAGE_BYTES, "longest message, without its terminator", low=1, high=2**30, unit="bytes"
+    max_message_bytes: int = setting(
+        MAX_MESSAGE_BYTES, size, "longest message, without its terminator", low=1, high=2**30, unit="bytes"
     )
-    max_connections: int = _setting(0, "most clients at once; 0: what the file limit carries", unit="clients")
-    max_connections_per_address: int = _setting(0, "most clients at once from one address", unit="clients")
-    message_rate: float = _setting(
-        0.0, "messages a second one client may send; more wait, none is lost", unit="1/s"
+    max_connections: int = setting(
+        0, whole, "most clients at once; 0: what the limit of open files carries", unit="clients"
     )
-    idle_timeout: float = _setting(3600.0, "close a client that completes no message for this long", unit="s")
-    write_timeout: float = _setting(30.0, "close a client that takes no reply for this long", unit="s")
-    handshake_timeout: float = _setting(10.0, "time a client has for TLS and PROXY headers", unit="s")
-    linger_timeout: float = _setting(
-        2.0, "time a client has to read its last reply before the close", low=0.01, unit="s"
+    max_connections_per_address: int = setting(
+        0, whole, "most clients at once from one address; 0: no limit", unit="clients"
     )
-    drain_timeout: float = _setting(30.0, "time in which a stopping server dismisses its clients", unit="s")
-    keepalive_idle: int = _setting(60, "silence after which TCP probes a peer", low=0, high=32767, unit="s")
-    keepalive_interval: int = _setting(10, "time between two TCP probes", low=1, high=32767, unit="s")
-    keepalive_probes: int = _setting(6, "unanswered TCP probes that end a connection", low=1, high=127)
-    tcp_user_timeout: float = _setting(
-        60.0, "time sent bytes may stay unacknowledged", high=2_000_000, unit="s"
+    message_rate: float = setting(
+        0.0, number, "messages a second one client may send; more wait, none is lost; 0: no limit", unit="/s"
     )
-    backlog: int = _setting(4096, "connections that wait to be accepted", low=1, high=65535)
-    spare_greenlets: int = _setting(256, "free greenlets kept for the next burst", low=1, unit="greenlets")
+    idle_timeout: float = setting(
+        3600.0, seconds, "close a client that completes no message for this long; 0: never", unit="s"
+    )
+    write_timeout: float = setting(
+        30.0, seconds, "close a client that takes no reply for this long; 0: never", unit="s"
+    )
+    handshake_timeout: float = setting(
+        10.0, seconds, "time a client has for its TLS handshake and PROXY header; 0: any", unit="s"
+    )
+    linger_timeout: float = setting(
+        2.0, seconds, "time a client has to read its last reply before the close", low=0.01, unit="s"
+    )
+    drain_timeout: float = setting(
+        30.0, seconds, "time in which a stopping server dismisses its clients; 0: cut off at once", unit="s"
+    )
+    keepalive_idle: int = setting(
+        60, whole, "seconds of silence after which TCP probes a peer; 0: it doesn't", high=32767, unit="s"
+    )
+    keepalive_interval: int = setting(
+        10, whole, "seconds between two TCP probes", low=1, high=32767, unit="s"
+    )
+    keepalive_probes: int = setting(
+        6, whole, "unanswered TCP probes that end a connection", low=1, high=127, unit="probes"
+    )
+    tcp_user_timeout: float = setting(
+        60.0, seconds, "time sent bytes may stay unacknowledged; 0: the kernel's", high=2_000_000, unit="s"
+    )
+    backlog: int = setting(
+        4096, whole, "connections that may wait to be accepted", low=1, high=65535, unit="connections"
+    )
+    spare_greenlets: int = setting(
+        256, whole, "free greenlets kept for the next burst", low=1, high=1_000_000, unit="greenlets"
+    )
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            check(each.name, getattr(self, each.name), each.metadata)
+            given = getattr(self, each.name)
+            try:
+                value = each.metadata["parse"](given)
+                check(value, each.metadata)
+            except ValueError as error:
+                raise SettingError(each.name, given, str(error)) from None
+            object.__setattr__(self, each.name, value)
 
 
-def check(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
-    """Raise SettingError unless ``value`` is in the range that ``metadata`` gives."""
+def check(value: Any, metadata: Mapping[str, Any]) -> None:
+    """Raise ValueError, saying what is allowed, unless ``value`` is in the range ``metadata`` gives."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        low, high = metadata["low"], metadata["high"]
-        if not low <= value <= high:
-            allowed = f"at least {low}" if high == math.inf else f"{low} to {high}"
-            raise SettingError(f"{name} = {value}: must be {allowed} {metadata['unit']}".rstrip())
+        low, high, unit = metadata["low"], metadata["high"], metadata["unit"]
+        if not low <= value <= high or value == math.inf:
+            allowed = f"at least {low}" if high == math.inf else f"from {low} to {high}"
+            raise ValueError(f"must be {allowed} {unit}".rstrip())

@@ -1,12 +1,16 @@
-"""TLS for one connection: the handshake, and a socket that decrypts.
+"""TLS: the certificates, the handshake of one connection, and a socket that decrypts.
 
-:class:`TlsSocket` offers the few methods that a connection uses of a raw socket, so there is one
-connection path. It is non-blocking, and raises ``SSLWantReadError`` where a raw socket raises
-``BlockingIOError``. A context of ``ssl`` and one of ``gevent.ssl`` both serve.
+:class:`Certificates` holds what was read from files, and reads it again when it is told to; connections
+that are open keep what they began with. :class:`TlsSocket` offers the few methods that a connection
+uses of a raw socket, so there is one connection path. It is non-blocking, and raises
+``SSLWantReadError`` where a raw socket raises ``BlockingIOError``. A context of ``ssl`` and one of
+``gevent.ssl`` both serve.
 """
 
 from __future__ import annotations
 
+import logging
+import ssl
 import time
 from _socket import socket as RawSocket
 from collections.abc import Callable
@@ -15,10 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from gevent.monkey import get_original
 
+from chat_gevent.connection import Closed
+
 if TYPE_CHECKING:
     from chat_gevent.connection import Connection
 
 socket = get_original("socket", "socket")
+
+log = logging.getLogger("chat_gevent")
 
 
 class TlsSocket:
@@ -66,17 +74,64 @@ class TlsSocket:
             self.tls.close()
 
 
+class CertificateError(Exception):
+    """A certificate, key or CA can't be used; the message names the file and says why."""
+
+
+class Certificates:
+    """A server's certificate with its key, and the CAs that its clients must be signed by, if any.
+
+    TLS 1.2 and later, no ALPN, no renegotiation. Raises CertificateError.
+    """
+
+    def __init__(self, certificate: str, key: str = "", client_ca: str = "") -> None:
+        self._files = certificate, key, client_ca
+        self.context = self._read()
+
+    def reload(self) -> None:
+        """Read the files again, for new connections. Raises CertificateError, and keeps what there was."""
+        self.context = self._read()
+
+    def _read(self) -> SSLContext:
+        certificate, key, client_ca = self._files
+        # Two clients' handshakes share nothing in a context that they could change, so one will do.
+        context = SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+        for file in filter(None, self._files):
+            try:
+                with open(file, "rb"):  # noqa: PTH123 - only to say which file it is; OpenSSL doesn't
+                    pass
+            except OSError as error:
+                raise CertificateError(f"{file}: can't be read: {error.strerror}") from None
+        try:
+            # Without a password given, OpenSSL would ask for one at the terminal.
+            context.load_cert_chain(certificate, key or None, password=lambda: "")
+        except (OSError, ValueError) as error:
+            problem = getattr(error, "reason", None) or error
+            raise CertificateError(f"{certificate}: no usable certificate and key: {problem}") from None
+        if client_ca:
+            try:
+                context.load_verify_locations(client_ca)
+            except OSError as error:
+                problem = getattr(error, "reason", None) or error
+                raise CertificateError(f"{client_ca}: no usable CA certificates: {problem}") from None
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+
 Opening = Callable[["Connection"], bytes]
-"""Done once, in a leased greenlet, before a connection's first message; returns input that it read too much."""
+"""Done once, in a leased greenlet, before a connection's first message; returns input read too much."""
 
 
-def opening(context: SSLContext, **arguments: Any) -> Opening:
+def opening(context: SSLContext | Certificates, **arguments: Any) -> Opening:
     """The TLS handshake, within ``handshake_timeout``, as the opening of a :class:`Connection`."""
 
     def handshake(connection: Connection) -> bytes:
         raw = connection.socket
         assert isinstance(raw, RawSocket)
-        connection.socket = tls = TlsSocket(raw, context, **arguments)
+        current = context.context if isinstance(context, Certificates) else context
+        connection.socket = tls = TlsSocket(raw, current, **arguments)
         connection.tls = True
         deadline = time.monotonic() + (connection.lot.settings.handshake_timeout or 2**31)
         while True:
@@ -85,8 +140,14 @@ def opening(context: SSLContext, **arguments: Any) -> Opening:
                 return b""
             except SSLWantReadError:
                 if not connection.wait_readable(max(0.001, deadline - time.monotonic())):
-                    raise SSLError("handshake-timeout") from None
+                    connection.drop("handshake-timeout")
+                    raise Closed from None
             except SSLWantWriteError:
                 connection.wait_writable()
+            except SSLError as error:
+                # OpenSSL has sent an alert that says why; let the client read it.
+                log.info("TLS handshake with %s failed: %s", connection.address, error.reason or error)
+                connection.hang_up("tls-handshake")
+                return b""
 
     return handshake

@@ -1,0 +1,282 @@
+"""Where a server's settings come from: command line, environment, configuration file, defaults.
+
+:class:`ServiceSettings` adds to :class:`~chat_gevent.settings.Settings` what only the ``serve``
+command needs. Each field is, by its name, an option (``--idle-timeout``), an environment variable
+(``CHAT_GEVENT_IDLE_TIMEOUT``) and a key of the TOML file given with ``--config`` (``idle_timeout``).
+The first of these that gives a value counts; :func:`load` remembers which it was, for error messages
+and for ``--print-config``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+from chat_gevent.framing import Framing
+from chat_gevent.settings import SettingError, Settings, setting, whole
+
+ENVIRONMENT_PREFIX: Final = "CHAT_GEVENT_"
+
+
+class ConfigError(Exception):
+    """A setting can't be used; the message says where it was given, what it was and what is allowed."""
+
+
+def text(value: Any) -> str:
+    """Text. Raises ValueError."""
+    if not isinstance(value, str):
+        raise ValueError("must be text")
+    return value
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    """Several texts, or one text with commas between them. Raises ValueError."""
+    if isinstance(value, str):
+        value = [each.strip() for each in value.split(",")]
+    if not isinstance(value, (list, tuple)) or not all(isinstance(each, str) for each in value):
+        raise ValueError("must be a text or a list of texts")
+    return tuple(each for single in value for each in re.split(r"\s*,\s*", single.strip()) if each)
+
+
+def switch(value: Any) -> bool:
+    """``true`` or ``false``, as such or as text. Raises ValueError."""
+    known = {
+        "true": True,
+        "yes": True,
+        "on": True,
+        "1": True,
+        "false": False,
+        "no": False,
+        "off": False,
+        "0": False,
+    }
+    if isinstance(value, str) and value.lower() in known:
+        return known[value.lower()]
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
+def mode(value: Any) -> str:
+    """File permissions as octal text, ``"0660"``. Raises ValueError."""
+    if not isinstance(value, str) or not re.fullmatch(r"(0o?)?[0-7]{3}", value):
+        raise ValueError('must be octal text such as "0660"')
+    return "0" + value[-3:]
+
+
+def log_level(value: Any) -> str:
+    """A level's name. Raises ValueError."""
+    return _one_of(value, ("debug", "info", "warning", "error"))
+
+
+def log_format(value: Any) -> str:
+    """``text`` or ``json``. Raises ValueError."""
+    return _one_of(value, ("text", "json"))
+
+
+def _one_of(value: Any, known: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or value.lower() not in known:
+        raise ValueError(f"must be one of {', '.join(known)}")
+    return value.lower()
+
+
+def networks(value: Any) -> tuple[str, ...]:
+    """IP networks, ``unix`` for clients of UNIX sockets. Raises ValueError."""
+    known = texts(value)
+    for each in known:
+        if each != "unix":
+            try:
+                ipaddress.ip_network(each)
+            except ValueError as error:
+                raise ValueError(f"must be networks such as 10.0.0.0/8, ::1 or unix ({error})") from None
+    return known
+
+
+def handler_name(value: Any) -> str:
+    """``package.module:function``, or nothing. Raises ValueError."""
+    if value != "" and not (isinstance(value, str) and re.fullmatch(r"[\w.]+:[\w.]+", value)):
+        raise ValueError("must be package.module:function")
+    return str(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSettings(Settings):
+    """All that ``chat-gevent serve`` runs with.
+
+    Raises SettingError: a value is outside its range, or two don't go together.
+    """
+
+    host: str = setting("127.0.0.1", text, "address or name to listen on")
+    port: int = setting(12345, whole, "port to listen on; 0: any free one", high=65535)
+    listen: tuple[str, ...] = setting(
+        (), texts, "tcp://HOST:PORT, tls://HOST:PORT, unix:///PATH; may be repeated; instead of host and port"
+    )
+    ipv6_only: bool = setting(False, switch, "whether [::] leaves IPv4 alone")
+    unix_mode: str = setting("0660", mode, "permissions of UNIX sockets, octal")
+    tls_certificate: str = setting("", text, "file of the certificate and its chain, PEM")
+    tls_key: str = setting("", text, "file of the private key, PEM, where it isn't with the certificate")
+    tls_client_ca: str = setting(
+        "", text, "file of the CAs, PEM, one of which must have signed a client's certificate"
+    )
+    proxy_from: tuple[str, ...] = setting(
+        (), networks, "networks whose connections begin with a PROXY protocol header, v1 or v2"
+    )
+    handler: str = setting(
+        "", handler_name, "package.module:function that answers instead of the confirmation"
+    )
+    admin: str = setting(
+        "", text, "HOST:PORT for /metrics, /healthz, /readyz, /clients; loopback unless HOST is given"
+    )
+    log_level: str = setting("info", log_level, "debug, info, warning, error")
+    log_format: str = setting("text", log_format, "text, json")
+    access_log: bool = setting(False, switch, "one line for each client that leaves")
+
+    def __post_init__(self) -> None:
+        Settings.__post_init__(self)  # super() does not know a dataclass that was remade for its slots
+        for name in ("tls_key", "tls_client_ca"):
+            if getattr(self, name) and not self.tls_certificate:
+                raise SettingError(name, getattr(self, name), "needs tls_certificate beside it")
+        if any(each.startswith("tls:") for each in self.listen) and not self.tls_certificate:
+            raise SettingError("listen", self.listen, "tls:// needs tls_certificate beside it")
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """What to listen on: ``listen``, else ``host`` and ``port``, with TLS if there is a certificate."""
+        if self.listen:
+            return self.listen
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return (f"{'tls' if self.tls_certificate else 'tcp'}://{host}:{self.port}",)
+
+
+FIELDS: Final[dict[str, Field[Any]]] = {each.name: each for each in fields(ServiceSettings)}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Give ``parser`` an option for each setting; what is not given leaves no trace in the namespace."""
+    own = [name for name in FIELDS if name not in {each.name for each in fields(Settings)}]
+    for title, names in (("listening, admin, logs", own), ("clients", [n for n in FIELDS if n not in own])):
+        group = parser.add_argument_group(title)
+        for name in names:
+            metadata, default = FIELDS[name].metadata, FIELDS[name].default
+            shown = _as_text(default) or "none"
+            unit = f" {metadata['unit']}" if metadata["unit"] and default is not None else ""
+            common: dict[str, Any] = {
+                "dest": name,
+                "default": argparse.SUPPRESS,
+                "help": f"{metadata['help']} (default: {shown}{unit})".replace("%", "%%"),
+            }
+            if isinstance(default, bool):
+                group.add_argument(option(name), action=argparse.BooleanOptionalAction, **common)
+            elif isinstance(default, tuple):
+                group.add_argument(option(name), action="append", metavar=_metavar(name), **common)
+            else:
+                group.add_argument(option(name), metavar=_metavar(name), **common)
+
+
+def option(name: str) -> str:
+    """The command-line option of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def _metavar(name: str) -> str:
+    unit = FIELDS[name].metadata["unit"]
+    kinds = {"s": "SECONDS", "bytes": "BYTES", "": name.rsplit("_", 1)[-1].upper()}
+    return kinds.get(unit, "N")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings, and for each where its value came from."""
+
+    settings: ServiceSettings
+    origins: Mapping[str, str]
+
+    def show(self) -> str:
+        """As a configuration file, each line with its origin."""
+        lines = []
+        for name in FIELDS:
+            value = f"{name} = {_as_toml(getattr(self.settings, name))}"
+            lines.append(f"{value:<44} # {self.origins[name]}")
+        return "\n".join(lines)
+
+
+def load(
+    options: Mapping[str, Any], environment: Mapping[str, str] = os.environ, file: str | None = None
+) -> Loaded:
+    """Settings from ``options`` (of :func:`add_options`), then ``environment``, then the TOML ``file``.
+
+    ``file`` may also be named by ``CHAT_GEVENT_CONFIG``. Raises ConfigError.
+    """
+    given: dict[str, tuple[Any, str, str]] = {}  # value, origin, and how to name it in a complaint
+    file = file or environment.get(ENVIRONMENT_PREFIX + "CONFIG")
+    if file:
+        for name, value in _read(file).items():
+            given[name] = value, f"file {file}", f"{file}: {name}"
+    for variable, value in environment.items():
+        if variable.startswith(ENVIRONMENT_PREFIX) and variable != ENVIRONMENT_PREFIX + "CONFIG":
+            name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+            _known(
+                name, f"environment: {variable}", {f.upper(): ENVIRONMENT_PREFIX + f.upper() for f in FIELDS}
+            )
+            given[name] = value, f"environment {variable}", f"environment: {variable}"
+    for name, value in options.items():
+        given[name] = value, f"command line {option(name)}", option(name)
+    try:
+        settings = ServiceSettings(**{name: value for name, (value, _, _) in given.items()})
+    except SettingError as error:
+        _, _, label = given.get(error.name, (None, "", error.name))
+        raise ConfigError(f"{label} = {_plain(error.value)}: {error.problem}") from None
+    return Loaded(settings, {name: given[name][1] if name in given else "default" for name in FIELDS})
+
+
+def _read(file: str) -> dict[str, Any]:
+    try:
+        found = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file}: can't be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not TOML: {error}") from None
+    for name in found:
+        _known(name, f"{file}: {name}", {each: each for each in FIELDS})
+    return found
+
+
+def _known(name: str, label: str, names: Mapping[str, str]) -> None:
+    if name in FIELDS:
+        return
+    close = difflib.get_close_matches(name.upper() if name.upper() in names else name, names, n=1)
+    hint = f", did you mean {names[close[0]]}?" if close else f"; known: {', '.join(names.values())}"
+    raise ConfigError(f"{label}: no such setting{hint}")
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else ", ".join(value) if isinstance(value, tuple) else repr(value)
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.15g}"
+    if value is None:
+        return "never"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value.value) if isinstance(value, Framing) else str(value)
+
+
+def _as_toml(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_as_toml(each) for each in value) + "]"
+    if isinstance(value, (bool, int, float)):
+        return _as_text(value)
+    escaped = _as_text(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

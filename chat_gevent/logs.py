@@ -1,0 +1,196 @@
+"""Logs: text or JSON, one line an event, never a reason to wait, and never a flood.
+
+* Lines are written by a thread of its own. Whoever logs only puts the finished line into a queue, so a
+  standard error that nobody reads can't stop the server. A queue that is full drops lines and says how many.
+* Of warnings and errors with the same template at most :data:`REPEATS` are logged in a second; the next one
+  that passes, or :meth:`RepeatFilter.flush`, says how many were held back.
+"""
+
+from __future__ import annotations
+
+import _thread
+import io
+import json
+import logging
+import time
+from _queue import SimpleQueue
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from chat_gevent.connection import Connection
+    from chat_gevent.parking import ParkingLot
+
+QUEUED_LINES: Final = 10_000
+"""Most lines that wait to be written; at 200 bytes a line that is 2 MB."""
+
+REPEATS: Final = 1
+"""Most warnings or errors of one template in a second."""
+
+log = logging.getLogger("chat_gevent")
+access_log = logging.getLogger("chat_gevent.access")
+
+
+class TextFormatter(logging.Formatter):
+    """``2026-01-31T12:00:00.000Z INFO message key=value``; line ends in what a client sent are escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line; a traceback adds lines that are indented."""
+        extra = "".join(f" {name}={value}" for name, value in _extra(record).items())
+        line = f"{_time(record)} {record.levelname} {_printable(record.getMessage())}{_printable(extra)}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line.replace("\n", "\n    ")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, traceback if there is one, and the extras."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line of JSON."""
+        entry: dict[str, Any] = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_extra(record),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str)
+
+
+def _time(record: logging.LogRecord) -> str:
+    return (
+        datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )
+
+
+def _extra(record: logging.LogRecord) -> dict[str, Any]:
+    extra = getattr(record, "data", None)
+    return extra if isinstance(extra, dict) else {}
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
+def access(connection: Connection, lot: ParkingLot) -> None:
+    """Log a client that leaves: who, for how long (to a tick), how much, why."""
+    address = connection.address
+    data = {
+        "client": ":".join(map(str, address[:2])) if isinstance(address, tuple) else address or "-",
+        "seconds": round((lot.tick - connection.since) * lot.tick_seconds, 2),
+        "messages": connection.messages,
+        "received": connection.received,
+        "sent": connection.sent,
+        "reason": str(connection.reason),
+    }
+    access_log.info("closed", extra={"data": data})
+
+
+class RepeatFilter(logging.Filter):
+    """Lets :data:`REPEATS` warnings or errors of one template pass in a second, and counts the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: dict[tuple[str, int], list[float]] = {}  # template, level: since, passed, held back
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is to be logged."""
+        if record.levelno < logging.WARNING:
+            return True
+        entry = self._seen.setdefault((str(record.msg), record.levelno), [-2.0, 0, 0])
+        now = time.monotonic()
+        if now - entry[0] >= 1:
+            if entry[2]:
+                record.msg = f"{record.msg} (and {entry[2]:.0f} more like this)"
+            entry[:] = [now, 1, 0]
+            return True
+        if entry[1] < REPEATS:
+            entry[1] += 1
+            return True
+        entry[2] += 1
+        return False
+
+    def flush(self) -> None:
+        """Say how many were held back of what has not come again for a second."""
+        now = time.monotonic()
+        for key, (since, _, held_back) in list(self._seen.items()):
+            if now - since >= 1:
+                del self._seen[key]
+                if held_back:
+                    log.log(key[1], "%.0f more like this: %s", held_back, key[0], extra={"flush": True})
+
+
+class BackgroundHandler(logging.Handler):
+    """Formats a record at once, and leaves the writing to a thread.
+
+    The queue, the lock and the thread are the interpreter's own, so they stay so where a handler's module
+    calls ``gevent.monkey.patch_all()``.
+    """
+
+    def __init__(self, fd: int) -> None:
+        super().__init__()
+        self._fd = fd
+        self._queue: SimpleQueue[str | None] = SimpleQueue()
+        self._ended = _thread.allocate_lock()
+        self._ended.acquire()
+        self.dropped = 0
+        _thread.start_new_thread(self._write, ())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue the record, or drop it where too many wait."""
+        if self._queue.qsize() >= QUEUED_LINES:
+            self.dropped += 1
+            return
+        line = self.format(record)
+        if self.dropped:
+            dropped, self.dropped = self.dropped, 0
+            line += f"\n    {dropped} lines before this one were dropped: nobody took them"
+        self._queue.put(line)
+
+    def close(self) -> None:
+        """Wait until all is written, for a second at most."""
+        self._queue.put(None)
+        if self._ended.acquire(timeout=1):
+            self._ended.release()
+        super().close()
+
+    def _write(self) -> None:
+        stream = io.FileIO(self._fd, "w", closefd=False)
+        try:
+            while (line := self._queue.get()) is not None:
+                data = memoryview((line + "\n").encode(errors="backslashreplace"))
+                while data:
+                    try:
+                        data = data[stream.write(data) or 0 :]
+                    except BlockingIOError:  # somebody made it non-blocking
+                        time.sleep(0.01)
+                    except OSError:  # nobody will ever read it
+                        break
+        finally:
+            self._ended.release()
+
+
+def start(level: str, style: str, fd: int = 2) -> RepeatFilter:
+    """Log ``chat_gevent`` to ``fd``; returns the filter, for its ``flush``."""
+    handler = BackgroundHandler(fd)
+    handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
+    repeats = RepeatFilter()
+    handler.addFilter(lambda record: hasattr(record, "flush") or repeats.filter(record))
+    for old in list(log.handlers):
+        log.removeHandler(old)
+    log.addHandler(handler)
+    log.setLevel(level.upper())
+    log.propagate = False
+    return repeats
+
+
+def stop() -> None:
+    """Write what is left, and stop the thread."""
+    for handler in list(log.handlers):
+        log.removeHandler(handler)
+        handler.close()

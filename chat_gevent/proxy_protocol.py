@@ -1,0 +1,160 @@
+"""The PROXY protocol, versions 1 and 2: who the client is that a proxy connects for.
+
+A proxy that balances TCP (HAProxy, nginx, a cloud's load balancer) puts a short header before the first
+byte of a connection. It is believed, and required, only where it comes from a network the operator named;
+from anywhere else a connection has no header, and what looks like one is a message.
+
+The format is that of HAProxy's doc/proxy-protocol.txt. :func:`read_header` takes exactly the header's bytes
+from the socket, so that a TLS handshake can follow.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+import struct
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from chat_gevent.connection import Closed
+
+if TYPE_CHECKING:
+    from chat_gevent.connection import Connection
+    from chat_gevent.tls import Opening
+
+V1_BYTES: Final = 107
+"""Longest version 1 header, with its CR and LF, by the specification."""
+
+V2_SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
+V2_BYTES: Final = 4096
+"""Longest version 2 header taken, without its first 16 bytes. The specification asks for 216 at least; the
+rest is room for TLVs such as a client certificate's name."""
+
+Address = tuple[Any, ...]
+
+log = logging.getLogger("chat_gevent")
+
+
+class HeaderError(ValueError):
+    """What came is no PROXY header."""
+
+
+class Proxies:
+    """The networks whose connections begin with a header.
+
+    :param networks: such as ``10.0.0.0/8`` or ``::1``; ``unix`` stands for all clients of UNIX sockets.
+    """
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        names = set(networks)
+        self._unix = "unix" in names
+        self._networks = [ipaddress.ip_network(each) for each in names - {"unix"}]
+
+    def trust(self, address: Any) -> bool:
+        """Whether a connection from ``address``, as ``accept`` gave it, begins with a header."""
+        if not isinstance(address, tuple):
+            return self._unix
+        host = ipaddress.ip_address(address[0].partition("%")[0])
+        if isinstance(host, ipaddress.IPv6Address) and host.ipv4_mapped:
+            host = host.ipv4_mapped  # an IPv4 client of a socket that takes both
+        return any(host in network for network in self._networks)
+
+
+def opening(then: Opening | None) -> Opening:
+    """Read the header as the opening of a connection, and do ``then``, the TLS handshake, after it."""
+
+    def read(connection: Connection) -> bytes:
+        peer = connection.address
+        try:
+            client = read_header(connection)
+        except HeaderError as error:
+            log.warning("connection from the proxy %s refused: %s", peer, error)
+            connection.hang_up("proxy-header")
+            return b""
+        if client is not None:
+            connection.lot.attribute(connection, client)
+        return then(connection) if then is not None else b""
+
+    return read
+
+
+def read_header(connection: Connection) -> Address | None:
+    """Take the header from a connection; returns the client's address, None where there is none to tell.
+
+    Raises HeaderError, OSError; Closed: it did not come within ``handshake_timeout``.
+    """
+    deadline = time.monotonic() + (connection.lot.settings.handshake_timeout or 2**31)
+    head = b""
+    while len(head) < len(V2_SIGNATURE):  # which is shorter than any header of version 1
+        head += _receive(connection, len(V2_SIGNATURE) - len(head), deadline)
+        if not (V2_SIGNATURE.startswith(head) or head.startswith(b"PROXY "[: len(head)])):
+            raise HeaderError("it does not begin with a PROXY header")
+    if head == V2_SIGNATURE:
+        version_command, family, length = struct.unpack("!BBH", _receive_all(connection, 4, deadline))
+        if length > V2_BYTES:
+            raise HeaderError(f"a PROXY v2 header of {length} bytes is too long")
+        return parse_v2(version_command, family, _receive_all(connection, length, deadline))
+    while not head.endswith(b"\n"):
+        if len(head) >= V1_BYTES:
+            raise HeaderError(f"a PROXY v1 header has at most {V1_BYTES} bytes")
+        head += _receive(connection, V1_BYTES - len(head), deadline, line=True)
+    return parse_v1(head)
+
+
+def _receive_all(connection: Connection, size: int, deadline: float) -> bytes:
+    data = b""
+    while len(data) < size:
+        data += _receive(connection, size - len(data), deadline)
+    return data
+
+
+def _receive(connection: Connection, most: int, deadline: float, *, line: bool = False) -> bytes:
+    """At least one byte of input, at most ``most``; with ``line`` none that follows an LF."""
+    raw: Any = connection.socket
+    while True:
+        try:
+            if line:
+                there = raw.recv(most, socket.MSG_PEEK)
+                most = there.find(b"\n") + 1 or len(there) or 1
+            data: bytes = raw.recv(most)
+        except BlockingIOError:
+            if not connection.wait_readable(max(0.001, deadline - time.monotonic())):
+                connection.drop("handshake-timeout")
+                raise Closed from None
+            continue
+        if not data:
+            raise HeaderError("it ended before its PROXY header did")
+        return data
+
+
+def parse_v1(line: bytes) -> Address | None:
+    """``PROXY TCP4 source destination port port`` with its CR LF. Raises HeaderError."""
+    try:
+        words = line.decode("ascii").removesuffix("\r\n").split(" ")
+        if words[1] == "UNKNOWN":
+            return None
+        protocol, source, _, port, _ = words[1:]
+        if protocol in ("TCP4", "TCP6"):
+            host = ipaddress.ip_address(source)
+            if host.version == int(protocol[3]) and port.isdecimal() and int(port) <= 65535:
+                return (str(host), int(port))
+    except (ValueError, IndexError):
+        pass
+    raise HeaderError(f"{line!r} is no PROXY v1 header")
+
+
+def parse_v2(version_command: int, family: int, data: bytes) -> Address | None:
+    """A version 2 header: its 13th byte, its 14th, and all after the 16th. Raises HeaderError."""
+    if version_command == 0x20:  # LOCAL: the proxy's own connection, a health check
+        return None
+    if version_command != 0x21:
+        raise HeaderError(f"PROXY v2 version and command {version_command:#x} are unknown")
+    form = {0x11: ("!4s4sHH", socket.AF_INET), 0x21: ("!16s16sHH", socket.AF_INET6)}.get(family)
+    if form is None:  # UNIX, UDP or unspecified: to be taken without an address
+        return None
+    if len(data) < struct.calcsize(form[0]):
+        raise HeaderError("a PROXY v2 header is too short for its addresses")
+    source, _, port, _ = struct.unpack_from(form[0], data)
+    return (socket.inet_ntop(form[1], source), port)
