@@ -74,7 +74,7 @@ def _server(command: list[str]) -> Iterator[str]:
 
 
 def _run(command: list[str], live: str = "", statuses: tuple[int, ...] = (0,)) -> None:
-    """Run a command to its end; with ``live``, only the last line that begins with that word is shown, as it changes.
+    """Run a command to its end. With ``live``, of its output only the line that begins so is shown, as it changes.
 
     Raises StepFailed: its exit status is none of ``statuses``.
     """
@@ -90,10 +90,15 @@ def _run(command: list[str], live: str = "", statuses: tuple[int, ...] = (0,)) -
             with console.status("starting ...") as status:
                 for line in process.stdout:
                     said.append(line)
-                    if line.lstrip().startswith(live):
-                        last = " ".join(line.split())
+                    if line.lstrip().startswith(live) and "|" in line:
+                        last = " ".join(line.split()[1:])
                         status.update(last)
-            console.print(last)
+            if last:
+                console.print(
+                    "requests, failures | average, min, max, median [ms] | requests/s, failures/s",
+                    style="dim",
+                )
+                console.print(last)
         code = process.wait()
     finally:
         _end(process)
