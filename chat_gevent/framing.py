@@ -104,6 +104,8 @@ def unfinished_character(data: bytes) -> int:
                 decoded = utf_8_decode(data[-back:], "strict", False)[1]
             except UnicodeDecodeError:
                 return 0
+            if data[-back:].startswith(b"\xed") and back > 1 and data[1 - back] >= 0xA0:
+                return 0  # a surrogate, which no byte can finish; the codec finds out one byte later
             return 0 if decoded else back
     return 0
 

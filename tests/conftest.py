@@ -1,0 +1,158 @@
+"""What all tests share: servers to talk to, in this process and as the real command, and tools to demand."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Derandomised where a failure must be repeatable by everybody; a person's machine looks further each time.
+settings.register_profile("ci", derandomize=True, deadline=None, max_examples=100, print_blob=True)
+settings.register_profile(
+    "local", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+def require_tool(name: str) -> str:
+    """The path of a command that a test needs; without it the test is skipped, but fails under CI=true."""
+    path = shutil.which(name)
+    if path is None:
+        absent = f"needs the command {name!r}, which is not installed"
+        if os.environ.get("CI"):
+            pytest.fail(absent)
+        pytest.skip(absent)
+    return path
+
+
+def command(*arguments: str) -> list[str]:
+    """The installed ``chat-gevent`` command with ``arguments``."""
+    return [str(Path(sys.executable).with_name("chat-gevent")), *arguments]
+
+
+class ServerProcess:
+    """``chat-gevent serve`` in a process of its own; what it logs can be read at any time."""
+
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        self.process = subprocess.Popen(
+            command("serve", "--host", "127.0.0.1", "--port", "0", *arguments),
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env={**os.environ, **(env or {})},
+        )
+        self.ready = self._first_line(20)
+        if not self.ready.startswith("ready tcp://"):
+            self.close()
+            raise AssertionError(f"not ready: {self.ready!r}\n{self.log}")
+        self.host, _, port = self.ready.removeprefix("ready tcp://").rpartition(":")
+        self.port = int(port)
+        self.address = (self.host, self.port)
+
+    def _first_line(self, seconds: float) -> str:
+        assert self.process.stdout is not None
+        if not select.select([self.process.stdout], [], [], seconds)[0]:
+            return ""
+        return self.process.stdout.readline().decode().rstrip("\n")
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self.process.pid
+
+    @property
+    def log(self) -> str:
+        """All that it has written to standard error so far."""
+        if self._log.closed:
+            return self._last_log
+        return os.pread(self._log.fileno(), 2**24, 0).decode()
+
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 20) -> int:
+        """Send a signal and wait; returns the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(seconds)
+
+    def close(self) -> None:
+        """End it, whatever it is doing."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        if not self._log.closed:
+            self._last_log = self.log
+            self._log.close()
+
+
+@pytest.fixture
+def serve_command() -> Iterator[Callable[..., ServerProcess]]:
+    """Start ``chat-gevent serve`` with the given arguments, as often as called; all end with the test."""
+    started: list[ServerProcess] = []
+
+    def start(*arguments: str, env: dict[str, str] | None = None) -> ServerProcess:
+        started.append(ServerProcess(*arguments, env=env))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.close()
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """Start a ChatServer in this process, with ChatServer's arguments less the listener, as often as called.
+
+    Settings may be given by name. The test fails if anything raised in the hub meanwhile.
+    """
+    import gevent
+    from gevent import socket as gevent_socket
+
+    from chat_gevent.server import ChatServer
+    from chat_gevent.settings import Settings
+
+    raised: list[str] = []
+    hub = gevent.get_hub()
+
+    def handle_error(where: Any, kind: Any, value: Any, _traceback: Any) -> None:
+        raised.append(f"{kind.__name__}: {value} in {where!r}")
+
+    monkeypatch.setattr(hub, "handle_error", handle_error)
+    started: list[ChatServer] = []
+    names = Settings.__dataclass_fields__
+
+    def start(handler: Any = None, **options: Any) -> ChatServer:
+        chosen = {name: options.pop(name) for name in list(options) if name in names}
+        listener = options.pop("listener", ("127.0.0.1", 0))
+        server = ChatServer(listener, handler, settings=Settings(**chosen), **options)
+        started.append(server)
+        server.raised = raised  # type: ignore[attr-defined]  # for tests that expect an error
+        server.start()
+        return server
+
+    yield start
+    for server in started:
+        server.stop(0)
+    with gevent_socket.socket():  # let the greenlets that were cut off end
+        gevent.sleep(0.001)
+    assert raised == [], "raised in the hub"
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 10, what: str = "") -> None:
+    """Wait, letting gevent run, until ``condition()`` holds; fails after ``seconds``."""
+    import gevent
+
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds} s: {what or condition}"
+        gevent.sleep(0.002)
