@@ -1,17 +1,202 @@
-"""The HTTP side door (being written)."""
+"""The HTTP side door: what an operator's tools ask a running server.
+
+===========  ===================================================================================
+/metrics     counters for Prometheus
+/healthz     200 while the process serves at all
+/readyz      200 while new clients are welcome, 503 while the server drains
+/clients     who is connected, as JSON, in pages: ``?limit=`` (100, at most 1,000) and ``?after=``
+             (``next`` of the page before); ordered by id, which a later client may get again
+===========  ===================================================================================
+
+It shares the event loop with the clients, so it is kept on a short lead: :data:`MOST_REQUESTS` at once,
+:data:`REQUEST_SECONDS` from the connect to the last byte read, one request a connection, no request body.
+It listens on the loopback interface unless the operator names another one.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import logging
+from datetime import UTC, datetime
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+import gevent
+from gevent.server import StreamServer
+
+from chat_gevent import prometheus
+from chat_gevent.connection import Connection, Phase
+from chat_gevent.listeners import listen, split_host_port
+
+if TYPE_CHECKING:
+    import socket
+
+    from chat_gevent.parking import ParkingLot
+    from chat_gevent.serve import Service
+
+MOST_REQUESTS: Final = 16
+REQUEST_SECONDS: Final = 10.0
+PAGE: Final = 100
+MOST_PER_PAGE: Final = 1000
+
+MOST_UNREAD: Final = 2**20
+"""Most bytes of a refused request's body that are read and dropped, so that the refusal arrives."""
+
+log = logging.getLogger("chat_gevent")
 
 
 class Admin:
-    """Placeholder."""
+    """The side door of one service. Raises ListenError."""
 
-    def __init__(self, service: Any) -> None: ...
+    def __init__(self, service: Service) -> None:
+        host, port = split_host_port(service.settings.admin)
+        host = f"[{host}]" if ":" in host else host or "127.0.0.1"
+        listeners = listen(f"tcp://{host}:{port}", service.settings)
+        for unwanted in listeners[1:]:  # a name with several addresses
+            unwanted.socket.close()
+        self.listener = listeners[0]
+        self._service = service
+        self._metrics = prometheus.registry(service)
+        self._server = StreamServer(self.listener.socket, self._handle, spawn=MOST_REQUESTS)
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return self.listener.url.replace("tcp", "http", 1)
 
     def start(self) -> None:
-        """Start."""
+        """Answer from now on."""
+        self.listener.socket.setblocking(False)
+        self._server.start()
+        log.info("admin pages at %s", self.url)
 
     def stop(self) -> None:
-        """Stop."""
+        """Answer no more; requests under way are cut off."""
+        self._server.stop(0)
+
+    def _handle(self, client: socket.socket, address: Any) -> None:
+        with gevent.Timeout(REQUEST_SECONDS, False):  # type: ignore[arg-type]  # False: end silently
+            try:
+                _Request(client, address, self)
+            except OSError as error:
+                log.debug("admin client lost: %s", error)
+
+    def answer(self, target: str, accept: str) -> tuple[HTTPStatus, str, bytes]:
+        """The status, content type and body for the request of ``target``."""
+        url = urlsplit(target)
+        lot = self._service.lot
+        if url.path == "/metrics":
+            return HTTPStatus.OK, *prometheus.expose(self._metrics, accept)
+        if url.path == "/healthz":
+            return HTTPStatus.OK, "text/plain", b"ok\n"
+        if url.path == "/readyz":
+            if self._service.stopping:
+                return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", b"draining\n"
+            return HTTPStatus.OK, "text/plain", b"ready\n"
+        if url.path == "/clients":
+            asked = {name: values[-1] for name, values in parse_qs(url.query).items()}
+            try:
+                limit, after = int(asked.get("limit", PAGE)), int(asked.get("after", -1))
+            except ValueError:
+                limit = 0
+            if not 1 <= limit <= MOST_PER_PAGE or after < -1:
+                problem = f"limit must be 1 to {MOST_PER_PAGE}, after a number\n"
+                return HTTPStatus.BAD_REQUEST, "text/plain", problem.encode()
+            return HTTPStatus.OK, "application/json", json.dumps(clients(lot, after, limit)).encode() + b"\n"
+        known = b"/metrics /healthz /readyz /clients\n"
+        return (HTTPStatus.OK if url.path == "/" else HTTPStatus.NOT_FOUND), "text/plain", known
+
+
+class _Request(BaseHTTPRequestHandler):
+    """One request; http.server parses it, and limits its line and headers."""
+
+    server_version = "chat_gevent"
+    sys_version = ""
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, client: Any, address: Any, admin: Admin) -> None:
+        self._admin = admin
+        super().__init__(client, address, admin)  # type: ignore[arg-type]  # it handles the request
+
+    def do_GET(self) -> None:
+        """Answer, and close."""
+        self.close_connection = True
+        has_body = self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers
+        if has_body:
+            answer = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "text/plain", b"a request can't have a body here\n"
+        else:
+            answer = self._admin.answer(self.path, self.headers.get("Accept", ""))
+        status, content_type, body = answer
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET
+
+    def do_POST(self) -> None:
+        """Only questions are answered here."""
+        self.send_error(HTTPStatus.METHOD_NOT_ALLOWED)
+        self.close_connection = True
+
+    do_PUT = do_DELETE = do_PATCH = do_POST
+
+    def finish(self) -> None:
+        """End the output, and drop a bounded rest of the input: unread, it would make the close a reset."""
+        super().finish()
+        self.connection.shutdown(1)
+        unread = 0
+        while unread < MOST_UNREAD and (data := self.connection.recv(65536)):
+            unread += len(data)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Requests are no event for the log."""
+        log.debug("admin %s: " + format, self.client_address, *arguments)
+
+
+def clients(lot: ParkingLot, after: int, limit: int) -> dict[str, Any]:
+    """A page of the connected clients whose id is above ``after``; ``next`` is null on the last page."""
+    page: list[Connection] = []
+    following = None
+    for fd in range(after + 1, len(lot.connections)):
+        connection = lot.connections[fd]
+        if connection is None:
+            continue
+        if len(page) == limit:
+            following = page[-1].fd
+            break
+        page.append(connection)
+    return {"total": lot.live, "next": following, "clients": [_describe(each) for each in page]}
+
+
+def _describe(connection: Connection) -> dict[str, Any]:
+    lot = connection.lot
+    address = connection.address
+    since = datetime.fromtimestamp(lot.started_at + connection.since * lot.tick_seconds, UTC)
+    return {
+        "id": connection.fd,
+        "address": ":".join(map(str, address[:2])) if isinstance(address, tuple) else str(address or ""),
+        "since": since.isoformat(timespec="seconds"),
+        "idle_seconds": round((lot.tick - connection.tick) * lot.tick_seconds, 1),
+        "messages": connection.messages,
+        "received": connection.received,
+        "sent": connection.sent,
+        "framing": connection.framing.value,
+        "tls": connection.tls,
+        "state": _state(connection),
+    }
+
+
+def _state(connection: Connection) -> str:
+    """``opening``, ``closing``, ``parked``, ``waiting`` (with a greenlet of its own), or ``busy``."""
+    if connection.phase is not Phase.SERVING:
+        return connection.phase.name.lower()
+    if connection.greenlet is None:
+        return "parked"
+    return "waiting" if connection.waiting else "busy"

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from chat_gevent.framing import Framing
+from chat_gevent.listeners import split_address, split_host_port
 from chat_gevent.settings import SettingError, Settings, setting, whole
 
 ENVIRONMENT_PREFIX: Final = "CHAT_GEVENT_"
@@ -100,6 +101,21 @@ def networks(value: Any) -> tuple[str, ...]:
     return known
 
 
+def listen_addresses(value: Any) -> tuple[str, ...]:
+    """Addresses to listen on. Raises ValueError."""
+    known = texts(value)
+    for each in known:
+        split_address(each)
+    return known
+
+
+def host_port(value: Any) -> str:
+    """``HOST:PORT``, ``:PORT``, or nothing. Raises ValueError."""
+    if value != "":
+        split_host_port(text(value))
+    return str(value)
+
+
 def handler_name(value: Any) -> str:
     """``package.module:function``, or nothing. Raises ValueError."""
     if value != "" and not (isinstance(value, str) and re.fullmatch(r"[\w.]+:[\w.]+", value)):
@@ -117,7 +133,9 @@ class ServiceSettings(Settings):
     host: str = setting("127.0.0.1", text, "address or name to listen on")
     port: int = setting(12345, whole, "port to listen on; 0: any free one", high=65535)
     listen: tuple[str, ...] = setting(
-        (), texts, "tcp://HOST:PORT, tls://HOST:PORT, unix:///PATH; may be repeated; instead of host and port"
+        (),
+        listen_addresses,
+        "tcp://HOST:PORT, tls://HOST:PORT, unix:///PATH; may be repeated; instead of host and port",
     )
     ipv6_only: bool = setting(False, switch, "whether [::] leaves IPv4 alone")
     unix_mode: str = setting("0660", mode, "permissions of UNIX sockets, octal")
@@ -133,7 +151,7 @@ class ServiceSettings(Settings):
         "", handler_name, "package.module:function that answers instead of the confirmation"
     )
     admin: str = setting(
-        "", text, "HOST:PORT for /metrics, /healthz, /readyz, /clients; loopback unless HOST is given"
+        "", host_port, "HOST:PORT for /metrics, /healthz, /readyz, /clients; loopback unless HOST is given"
     )
     log_level: str = setting("info", log_level, "debug, info, warning, error")
     log_format: str = setting("text", log_format, "text, json")
@@ -223,9 +241,8 @@ def load(
     for variable, value in environment.items():
         if variable.startswith(ENVIRONMENT_PREFIX) and variable != ENVIRONMENT_PREFIX + "CONFIG":
             name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
-            _known(
-                name, f"environment: {variable}", {f.upper(): ENVIRONMENT_PREFIX + f.upper() for f in FIELDS}
-            )
+            variables = {each: ENVIRONMENT_PREFIX + each.upper() for each in FIELDS}
+            _known(name, f"environment: {variable}", variables)
             given[name] = value, f"environment {variable}", f"environment: {variable}"
     for name, value in options.items():
         given[name] = value, f"command line {option(name)}", option(name)
@@ -252,13 +269,19 @@ def _read(file: str) -> dict[str, Any]:
 def _known(name: str, label: str, names: Mapping[str, str]) -> None:
     if name in FIELDS:
         return
-    close = difflib.get_close_matches(name.upper() if name.upper() in names else name, names, n=1)
+    close = difflib.get_close_matches(name, names, n=1)
     hint = f", did you mean {names[close[0]]}?" if close else f"; known: {', '.join(names.values())}"
     raise ConfigError(f"{label}: no such setting{hint}")
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else ", ".join(value) if isinstance(value, tuple) else repr(value)
+    return (
+        value
+        if isinstance(value, str)
+        else ", ".join(value)
+        if isinstance(value, (list, tuple))
+        else repr(value)
+    )
 
 
 def _as_text(value: Any) -> str:

@@ -81,12 +81,9 @@ def listen(
 
     Raises ListenError.
     """
-    scheme, _, rest = address.partition("://")
-    if scheme == "unix" and rest:
-        return [_listen_unix(address, rest, settings.backlog, unix_mode)]
-    if scheme not in ("tcp", "tls") or not rest:
-        raise ListenError(f"{address}: must be tcp://HOST:PORT, tls://HOST:PORT or unix:///PATH")
-    host, port = split_host_port(rest, address)
+    scheme, host, port = split_address(address)
+    if scheme == "unix":
+        return [_listen_unix(address, host, settings.backlog, unix_mode)]
     try:
         found = socket.getaddrinfo(
             None if host in ("*", "") else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -116,11 +113,21 @@ def listen(
     return listeners
 
 
-def split_host_port(text: str, address: str = "") -> tuple[str, int]:
-    """``HOST:PORT`` or ``[HOST]:PORT`` to its parts. Raises ListenError."""
+def split_address(address: str) -> tuple[str, str, int]:
+    """Scheme, host and port; of a UNIX socket the path and 0. Raises ValueError."""
+    scheme, _, rest = address.partition("://")
+    if scheme == "unix" and rest:
+        return scheme, rest, 0
+    if scheme not in ("tcp", "tls") or not rest:
+        raise ValueError("must be tcp://HOST:PORT, tls://HOST:PORT or unix:///PATH")
+    return scheme, *split_host_port(rest)
+
+
+def split_host_port(text: str) -> tuple[str, int]:
+    """``HOST:PORT`` or ``[HOST]:PORT`` to its parts. Raises ValueError."""
     match = re.fullmatch(r"(\[(?P<v6>[^\[\]]+)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})", text)
     if not match or int(match["port"]) > 65535:
-        raise ListenError(f"{address or text}: must end in HOST:PORT, the port from 0 to 65535, IPv6 in []")
+        raise ValueError("must have HOST:PORT, the port from 0 to 65535, an IPv6 address in brackets")
     return match["v6"] or match["host"], int(match["port"])
 
 

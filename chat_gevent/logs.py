@@ -138,18 +138,19 @@ class BackgroundHandler(logging.Handler):
         self._queue: SimpleQueue[str | None] = SimpleQueue()
         self._ended = _thread.allocate_lock()
         self._ended.acquire()
-        self.dropped = 0
+        self.dropped = self._untold = 0
         _thread.start_new_thread(self._write, ())
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue the record, or drop it where too many wait."""
         if self._queue.qsize() >= QUEUED_LINES:
             self.dropped += 1
+            self._untold += 1
             return
         line = self.format(record)
-        if self.dropped:
-            dropped, self.dropped = self.dropped, 0
-            line += f"\n    {dropped} lines before this one were dropped: nobody took them"
+        if self._untold:
+            untold, self._untold = self._untold, 0
+            self._queue.put(self.format(_lines_dropped(untold)))
         self._queue.put(line)
 
     def close(self) -> None:
@@ -175,6 +176,11 @@ class BackgroundHandler(logging.Handler):
             self._ended.release()
 
 
+def _lines_dropped(count: int) -> logging.LogRecord:
+    message = "%d log lines were dropped: nobody took them in time"
+    return log.makeRecord(log.name, logging.WARNING, __file__, 0, message, (count,), None)
+
+
 def start(level: str, style: str, fd: int = 2) -> RepeatFilter:
     """Log ``chat_gevent`` to ``fd``; returns the filter, for its ``flush``."""
     handler = BackgroundHandler(fd)
@@ -187,6 +193,11 @@ def start(level: str, style: str, fd: int = 2) -> RepeatFilter:
     log.setLevel(level.upper())
     log.propagate = False
     return repeats
+
+
+def dropped() -> int:
+    """How many lines were dropped so far, because nobody took those before them."""
+    return sum(each.dropped for each in log.handlers if isinstance(each, BackgroundHandler))
 
 
 def stop() -> None:

@@ -119,6 +119,7 @@ class Service:
 
     def __init__(self, settings: ServiceSettings, repeats: logs.RepeatFilter) -> None:
         self.settings = settings
+        self.stopping = False
         self._repeats = repeats
         self._signals = Event()
         self._signalled = 0
@@ -215,6 +216,10 @@ class Service:
         housekeeping.kill()
         return status
 
+    def log_lines_dropped(self) -> int:
+        """Log lines that nobody took in time."""
+        return logs.dropped()
+
     def _stop(self) -> None:
         self._signalled += 1
         self._signals.set()
@@ -250,6 +255,7 @@ class Service:
     # -- to end ------------------------------------------------------------------------------------
 
     def _drain(self) -> int:
+        self.stopping = True
         seconds = self.settings.drain_timeout
         log.info("draining %d clients for at most %g s", self.lot.live, seconds)
         systemd.notify("STOPPING=1", f"STATUS=draining {self.lot.live} clients")
