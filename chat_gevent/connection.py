@@ -21,12 +21,11 @@ from _socket import SHUT_WR
 from enum import IntEnum
 from errno import ECONNRESET, EPIPE
 from select import EPOLLIN
-from ssl import SSLWantReadError, SSLWantWriteError
 from typing import TYPE_CHECKING, Any, Final
 
 from gevent import Timeout, getcurrent, spawn_raw
 
-from chat_gevent.confirm import ErrorCode, error_reply, is_exit
+from chat_gevent.confirm import ErrorCode, confirm_lines, error_reply, is_exit
 from chat_gevent.framing import (
     AUTO_SECONDS,
     CHUNK_BYTES,
@@ -35,15 +34,13 @@ from chat_gevent.framing import (
     split_chunk,
     split_lines,
 )
+from chat_gevent.stream import Stream, WriteTimeout
 
 if TYPE_CHECKING:
     from _socket import socket as RawSocket
     from collections.abc import Callable
 
-    from greenlet import greenlet
-
     from chat_gevent.parking import ParkingLot
-    from chat_gevent.tls import TlsSocket
 
 
 READ_BYTES: Final = 65_536
@@ -54,13 +51,11 @@ READS_PER_LEASE: Final = 16
 
 log = logging.getLogger("chat_gevent")
 
-
 EXPLANATIONS: Final[dict[str, str]] = {
     ErrorCode.SERVER_FULL: "no more clients are admitted now, try again later",
     ErrorCode.ADDRESS_FULL: "too many clients share your address",
     ErrorCode.SHUTTING_DOWN: "the server is going away",
 }
-
 
 REFUSALS: Final = frozenset((ErrorCode.SERVER_FULL, ErrorCode.ADDRESS_FULL))
 """Why a client never came in: the connection only tells it so."""
@@ -74,15 +69,11 @@ class Phase(IntEnum):
     CLOSING = 2
 
 
-class WriteTimeout(Exception):
-    """The client took nothing of its replies for ``write_timeout``."""
-
-
 class Closed(Exception):
     """The connection ended while it was being served; nothing is left to do for it."""
 
 
-class Connection:
+class Connection(Stream):
     """A client's connection; it is also the :class:`chat_gevent.confirm.Client` that handlers are given.
 
     :param socket: non-blocking; the connection owns it.
@@ -95,45 +86,33 @@ class Connection:
     __slots__ = (
         "_opening",
         "framing",
-        "greenlet",
         "leaving",
         "left_over",
-        "lot",
         "messages",
-        "missed",
         "paid_until",
         "peer",
         "phase",
         "quick",
         "reason",
         "received",
-        "sent",
         "since",
-        "socket",
         "state",
         "tick",
-        "tls",
-        "waiting",
     )
 
     def __init__(
         self, socket: RawSocket, lot: ParkingLot, opening: Callable[[Connection], bytes] | None = None
     ) -> None:
-        self.socket: RawSocket | TlsSocket = socket
-        self.lot = lot
+        super().__init__(socket, lot)
         self._opening = opening
         self.phase = Phase.SERVING if opening is None else Phase.OPENING
         self.framing = lot.settings.framing
         self.left_over = b""
-        self.greenlet: greenlet | None = None  # the one that is leased to this connection
-        self.waiting = False  # ... and waits for input
-        self.missed = 0  # what epoll said while it was busy
         self.leaving = ""  # why it is to close after this message; the error code if there is one to tell
         self.reason = "killed"  # of the close; set by whoever knows better
         self.tick = self.since = lot.tick
-        self.messages = self.received = self.sent = 0
+        self.messages = self.received = 0
         self.paid_until = 0.0  # of message_rate: when all messages so far are paid for
-        self.tls = False  # the socket decrypts, and may hold input that epoll knows nothing of
         self.state: Any = None
         self.peer: Any = None  # the address that a PROXY header gave
         self._set_quick()
@@ -141,7 +120,8 @@ class Connection:
     def _set_quick(self) -> None:
         """Whether the next wake may go the short way (ParkingLot._work)."""
         self.quick = (
-            self.lot.quick
+            self.lot.confirms
+            and self.lot.parks
             and self.phase is Phase.SERVING
             and self.framing is Framing.LINE
             and not self.left_over
@@ -166,11 +146,6 @@ class Connection:
         self.leaving = self.leaving or "handler"
 
     # -- serving: all of this runs in a greenlet that is leased to the connection -----------------
-
-    @property
-    def fd(self) -> int:
-        """The descriptor; -1 once the connection is closed."""
-        return self.socket.fileno()
 
     def serve(
         self, event: int = 0, data: bytes | None = None, unsent: bytes = b"", resident: bool = False
@@ -275,7 +250,20 @@ class Connection:
     def _answer(self, data: bytes) -> None:
         if self.framing is Framing.AUTO:
             data = self._decide(data)
-        limit = self.lot.settings.max_message_bytes
+        lot = self.lot
+        limit = lot.settings.max_message_bytes
+        if (
+            self.framing is Framing.LINE
+            and lot.confirms
+            and not self.left_over
+            and len(data) <= limit
+            and data[-1:] == b"\n"
+            and (reply := confirm_lines(data))
+        ):  # as in ParkingLot._work
+            self.messages += data.count(b"\n")
+            self.tick = lot.tick
+            self.send(reply)
+            return
         too_long = False
         try:
             if self.framing is Framing.LINE:
@@ -371,74 +359,6 @@ class Connection:
         end = b"" if self.framing is Framing.CHUNK else b"\n"
         return error_reply(code, explanation) + end
 
-    # -- input and output ------------------------------------------------------------------------
-
-    def read(self, size: int) -> bytes | None:
-        """One read: None where nothing is there, ``b""`` at the end of the stream. Raises OSError."""
-        while True:
-            try:
-                return self.socket.recv(size)
-            except (BlockingIOError, SSLWantReadError):
-                return None
-            except SSLWantWriteError:
-                self.wait_writable()
-
-    def wait_readable(self, seconds: float | None = None) -> int:
-        """Block this greenlet until there may be input; returns what epoll said of it.
-
-        That is 0 after ``seconds``, and when the connection is to be parked or closed.
-        """
-        if self.missed:
-            event, self.missed = self.missed, 0
-            return event
-        timer = None if seconds is None else Timeout.start_new(seconds)
-        self.waiting = True
-        try:
-            return int(self.lot.hub.switch())
-        except Timeout as timeout:
-            if timeout is not timer:
-                raise
-            return 0
-        finally:
-            self.waiting = False
-            if timer is not None:
-                timer.close()
-
-    def send(self, data: bytes) -> None:
-        """Send all of ``data``, blocking this greenlet while the client is slow to take it.
-
-        Raises OSError: the client is gone; WriteTimeout: it took nothing for ``write_timeout``.
-        """
-        try:
-            sent = self.socket.send(data)
-        except (BlockingIOError, SSLWantWriteError):
-            sent = 0
-        self.sent += sent
-        if sent < len(data):
-            self._send_rest(data[sent:])
-
-    def _send_rest(self, data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
-            self.wait_writable()
-            try:
-                sent = self.socket.send(rest)
-            except (BlockingIOError, SSLWantWriteError):
-                continue
-            self.sent += sent
-            rest = rest[sent:]
-
-    def wait_writable(self) -> None:
-        """Block this greenlet until the client takes more. Raises WriteTimeout."""
-        seconds = self.lot.settings.write_timeout or None
-        hub = self.lot.hub
-        watcher = hub.loop.io(self.fd, 2)
-        try:
-            with Timeout.start_new(seconds, WriteTimeout()):
-                hub.wait(watcher)
-        finally:
-            watcher.close()
-
     # -- the end -----------------------------------------------------------------------------------
 
     def hang_up(self, reason: str, last: bytes = b"") -> None:
@@ -488,12 +408,6 @@ class Connection:
             spawn_raw(self.serve)
         elif self.waiting:
             self.release(EPOLLIN)
-
-    def release(self, event: int = 0) -> None:
-        """Have the hub end this connection's wait for input, if it is in one, with ``event`` as result."""
-        if self.waiting and self.greenlet is not None:
-            self.waiting = False
-            self.lot.hub.loop.run_callback(self.greenlet.switch, event)
 
     def abort(self) -> None:
         """Close at once, whatever is due, and end the greenlet that serves the connection."""

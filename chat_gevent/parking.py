@@ -88,7 +88,6 @@ class ParkingLot:
         self.addresses: Counter[Any] | None = Counter() if settings.max_connections_per_address else None
         self.on_close: Callable[[Connection], None] | None = None
         """Told of each connection that closes, before its descriptor does; to be set before the first."""
-        self.handler_seconds = 0.0
         self.draining = Event()
         self.empty = Event()
         self.empty.set()
@@ -99,8 +98,8 @@ class ParkingLot:
         self.tick = 0
         self.started_at = time.time()
 
-        # What a connection must be for the short way through _work, beside being undisturbed itself.
-        self.quick = handler is confirm and not settings.message_rate and settings.park_after == 0
+        self.confirms = handler is confirm and not settings.message_rate  # a read can be answered whole
+        self.parks = settings.park_after == 0  # as soon as nothing is left to read
         self._quick_bytes = min(READ_BYTES, settings.max_message_bytes + 1)
 
         self._epoll = epoll()
@@ -231,7 +230,7 @@ class ParkingLot:
         me = getcurrent()
         free, wait = self._free, self.hub.switch
         custom = self.handler is not confirm
-        resident = self.settings.park_after != 0
+        resident = not self.parks
         try:
             while True:
                 for fd, event in self._turn:
