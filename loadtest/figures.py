@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from loadtest.address import ports_per_address
-from loadtest.health import verdicts
+from loadtest.health import Health, verdicts
 from loadtest.measures import Kept, histogram
 from loadtest.options import Plan
 from loadtest.tally import Tally
@@ -112,8 +112,18 @@ def pace(tally: Tally, plan: Plan, total_users: int) -> str | None:
     reached = Figures(tally)["rate"] or 0.0
     return (
         f"target {target:,.1f}/s, reached {reached:,.1f}/s; intended {intended:,}, "
-        f"answered {messages.passed:,}, failed {messages.failed:,}, backlog at the end {max(0, intended - done):,}, "
+        f"answered {messages.passed:,}, "
+        f"failed {messages.failed:,}, backlog at the end {max(0, intended - done):,}, "
         f"late starts {tally.gauge('late_starts'):,}"
+    )
+
+
+def health_line(health: Health) -> str:
+    """What one process says of itself."""
+    return (
+        f"CPU {health.cpu:.0%}, loop late p99 {health.lag_p99 / 1e3:.2f} ms, "
+        f"longest garbage collection {health.gc_pause / 1e3:.1f} ms, "
+        f"connections {health.ports:,}, files {health.files:,} of {health.file_limit:,}"
     )
 
 
@@ -141,9 +151,5 @@ def summary(tally: Tally, plan: Plan, total_users: int) -> str:
         lines.append(f"{count:>8,} x {name} {group}" + (f"   e.g. {example}" if example else ""))
     for process, health in sorted(tally.health.items()):
         if process != "master":
-            lines.append(
-                f"generator {process}: CPU {health.cpu:.0%}, loop late p99 {health.lag_p99 / 1e3:.2f} ms, "
-                f"longest garbage collection {health.gc_pause / 1e3:.1f} ms, "
-                f"connections {health.ports:,}, files {health.files:,} of {health.file_limit:,}"
-            )
+            lines.append(f"generator {process}: {health_line(health)}")
     return "\n".join(lines)

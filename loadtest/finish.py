@@ -15,7 +15,8 @@ from typing import Any
 
 from loadtest.figures import Figures, summary
 from loadtest.kit import Kit
-from loadtest.options import Plan, read_plan
+from loadtest.options import Plan, own_options, read_plan
+from loadtest.shapes import make_shape
 from loadtest.thresholds import Threshold
 
 EXIT_FAILED_CONDITION = 3
@@ -31,11 +32,23 @@ class Finish:
         self.kit = kit
         self.spawned_at = 0.0
         self.stopped_at = 0.0
+        self.notes: list[str] = []
+        """What a shape found, in words."""
+        self.own_options = own_options()
+        self.foreign_shape = kit.environment.shape_class is not None
+        """Whether the locustfile has a shape of its own, which ours then leave alone."""
         kit.finish = self
 
     def attach(self) -> None:
         """Listen to what Locust says."""
-        events = self.kit.environment.events
+        environment = self.kit.environment
+        if not self.foreign_shape:
+            environment.shape_class = make_shape(self, self.kit.options)
+        if environment.web_ui is not None:
+            from loadtest import web
+
+            web.attach(self, environment.web_ui)
+        events = environment.events
         events.test_start.add_listener(self._on_start)
         events.spawning_complete.add_listener(self._on_spawned)
         events.test_stop.add_listener(self._on_stop)
@@ -43,6 +56,7 @@ class Finish:
 
     def _on_start(self, **_: Any) -> None:
         self.spawned_at = self.stopped_at = 0.0
+        self.notes.clear()
 
     def _on_spawned(self, **_: Any) -> None:
         self.spawned_at = self.spawned_at or time()
@@ -72,13 +86,16 @@ class Finish:
             self.plan,
             self.kit.options,
             self.host,
+            users=self.kit.users_at_most,
+            notes=self.notes,
             spawned_at=self.spawned_at,
             complete=bool(self.stopped_at),
         )
 
     def summary(self) -> str:
         """The summary of the test so far."""
-        return summary(self.kit.tally, self.plan, self.kit.users_at_most)
+        text = summary(self.kit.tally, self.plan, self.kit.users_at_most)
+        return "\n".join([*self.notes, text])
 
     def _on_quitting(self, environment: Any, **_: Any) -> None:
         runner = environment.runner
@@ -121,8 +138,10 @@ class Finish:
 
     def _write_html(self, report: Any) -> Any:
         def write(path: str) -> None:
-            from loadtest.page import report_page
+            from loadtest.page import report_page  # draws with matplotlib, which takes a second to load
 
-            Path(path).write_text(report_page(report, self.kit.tally, self.plan), encoding="utf-8")
+            Path(path).write_text(
+                report_page(report, self.kit.tally, self.plan, self.kit.users_at_most), encoding="utf-8"
+            )
 
         return write

@@ -25,6 +25,7 @@ from locust import User
 from locust.runners import MasterRunner, WorkerRunner
 
 from loadtest import locust_tables
+from loadtest.alarm import Alarm
 from loadtest.client import Settings
 from loadtest.framing import Framing
 from loadtest.health import Sampler
@@ -70,6 +71,7 @@ class Kit:
         self._rings: dict[tuple[type[Framing], int], list[Exchange]] = {}
         self._schedules: set[Schedule] = set()
         self._users = 0
+        self._alarm: Alarm | None = None
         self.users_at_most = 0
         """Most users of the whole test at a time, for what is told at its end."""
         self.finish: Finish | None = None
@@ -100,6 +102,13 @@ class Kit:
             plan = read_plan(self.options, framing)
             found = self._plans[key] = plan, read_settings(self.options, host, plan)
             return found
+
+    @property
+    def alarm(self) -> Alarm:
+        """What wakes paced users; made at its first use, in the process that has the users."""
+        if self._alarm is None:
+            self._alarm = Alarm()
+        return self._alarm
 
     def next_user(self) -> int:
         """A number that no other user of this process has."""
@@ -175,7 +184,11 @@ class Kit:
         if not isinstance(runner, WorkerRunner):
             from loadtest.finish import Finish
 
-            Finish(self).attach()
+            try:
+                Finish(self).attach()
+            except OptionsError as error:
+                sys.stderr.write(f"locust: error: {error}\n")
+                sys.exit(2)
         self._collector = gevent.spawn(self._collect_forever)
 
     def _on_test_start(self, **_: Any) -> None:

@@ -189,6 +189,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def own_options() -> dict[str, Any]:
+    """The names of our options, with their defaults."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_options(parser)
+    return vars(parser.parse_args([]))
+
+
 def _number(options: Any, name: str, default: float, least: float = 0.0) -> float:
     value = getattr(options, name, default)
     if value is None or value == "":

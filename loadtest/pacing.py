@@ -46,8 +46,8 @@ class Schedule:
     def due(self, now: float) -> int:
         """How many intended starts have come by ``now``."""
         if now < self.first:
-            return self.taken
-        return int(max(self.taken, min(self.most, math.floor((now - self.first) / self.interval) + 1)))
+            return 0
+        return int(min(self.most, math.floor((now - self.first) / self.interval) + 1))
 
 
 def parse_rate(text: str) -> tuple[float, bool]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from benchmarks import environment
 from benchmarks.report import Fired, HistogramKind, Metric, Report, SeriesKind, Server, Trial
 from loadtest import figures
 from loadtest.measures import Kept, encode, total
-from loadtest.options import Plan
+from loadtest.options import Plan, own_options
 from loadtest.tally import Point, Second, Tally, messages_of
 
 SERIES: Final = {
@@ -40,14 +41,25 @@ _LOCUST: Final = ("num_users", "spawn_rate", "run_time", "processes", "tags", "e
 
 
 def make_report(
-    tally: Tally, plan: Plan, options: Any, host: str, *, spawned_at: float = 0.0, complete: bool = True
+    tally: Tally,
+    plan: Plan,
+    options: Any,
+    host: str,
+    *,
+    users: int = 1,
+    notes: Sequence[str] = (),
+    spawned_at: float = 0.0,
+    complete: bool = True,
 ) -> Report:
-    """The report of what ``tally`` holds; ``spawned_at`` is the Unix time at which all users were there."""
+    """The report of what ``tally`` holds; ``spawned_at`` is when (Unix time) all ``users`` were there."""
     fired = [Fired(check=check, message=text) for check, text in figures.warnings(tally)]
     trials = _trials(tally, plan, host, spawned_at)
     if trials and plan.rate:
         trials[-1].values["intended"] = float(tally.gauge("intended") * plan.pipeline)
         trials[-1].values["late_starts"] = float(tally.gauge("late_starts"))
+    pace = figures.pace(tally, plan, users)
+    fired += [Fired(check="schedule", message=pace)] if pace else []
+    fired += [Fired(check="knee", message=note) for note in notes]
     if len(trials) > 1:
         fired.append(
             Fired(
@@ -191,21 +203,10 @@ def _series(points: list[tuple[int, Point]], begin: int) -> dict[str, list[tuple
 
 def _parameters(options: Any, plan: Plan) -> dict[str, Any]:
     given = vars(options) if options is not None else {}
-    own = vars(_defaults())
-    parameters = {name: given[name] for name in own if name in given and name not in _LEFT_OUT}
+    parameters = {name: given[name] for name in own_options() if name in given and name not in _LEFT_OUT}
     parameters.update({name: given.get(name) for name in _LOCUST})
     parameters["model"] = plan.model
     return parameters
-
-
-def _defaults() -> Any:
-    import argparse
-
-    from loadtest.options import add_options
-
-    parser = argparse.ArgumentParser(add_help=False)
-    add_options(parser)
-    return parser.parse_args([])
 
 
 def _harness() -> str:

@@ -137,11 +137,9 @@ class ConfirmUser(TcpUser):
             for batch in self._batches(kit, plan):
                 schedule.change(kit.interval(plan))
                 intended = schedule.take()
-                wait = intended - perf_counter()
-                if wait > 0:
-                    gevent.sleep(wait)
+                if intended > perf_counter():
+                    kit.alarm.sleep_until(intended)
                     if self.stopping:
-                        schedule.taken -= 1
                         return
                 if perf_counter() - intended > LATE_SECONDS:
                     kit.measures.late_starts += 1

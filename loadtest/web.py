@@ -1,0 +1,141 @@
+"""A tab of Locust's web page: latencies, schedule, connections, errors by class, generator; and downloads.
+
+Locust's page asks for ``/stats/requests`` every two seconds and shows the rows that it finds there
+under the tab's key. It runs in the single process or on the master, which have the whole tally, so the
+tab is the same for one process, for ``--processes`` and for workers on other machines.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from flask import Blueprint, Response, jsonify, request
+from locust.util.timespan import parse_timespan
+
+from loadtest import figures
+from loadtest.finish import Finish
+from loadtest.options import OptionsError, read_plan, read_settings
+from loadtest.page import report_page
+from loadtest.shapes import make_shape
+
+KEY: Final = "tcp"
+COLUMNS: Final = (
+    ("part", "Part"),
+    ("what", "What"),
+    ("count", "Count"),
+    ("p50", "p50 (ms)"),
+    ("p90", "p90 (ms)"),
+    ("p99", "p99 (ms)"),
+    ("p999", "p99.9 (ms)"),
+    ("max", "Max (ms)"),
+    ("note", "Note"),
+)
+
+
+def rows(finish: Finish) -> list[dict[str, str]]:
+    """The tab's rows, from the test so far."""
+    tally, plan = finish.kit.tally, finish.plan
+    found: list[dict[str, str]] = []
+
+    def add(part: str, what: str, count: str = "", note: str = "", times: list[str] | None = None) -> None:
+        cells = dict(zip(("p50", "p90", "p99", "p999", "max"), times or [""] * 5, strict=True))
+        found.append(
+            {"name": f"{len(found):03}", "part": part, "what": what, "count": count, **cells, "note": note}
+        )
+
+    for check, text in figures.warnings(tally):
+        add("Warning", check, note=text)
+    for name, kind, samples, values, highest in figures.latency_rows(tally):
+        times = [figures.milliseconds(value) for value in [*values, highest]]
+        add("Latency", f"{name} {kind}", f"{samples:,}", plan.model if kind != "first byte" else "", times)
+    pace = figures.pace(tally, plan, finish.kit.users_at_most)
+    if pace:
+        add("Schedule", "pace", note=pace)
+    add("Connections", "open now", f"{tally.gauge('open'):,}")
+    add("Connections", "opened", f"{tally.gauge('opened'):,}")
+    add("Connections", "requests aborted", f"{tally.aborted:,}", "in flight when their users were stopped")
+    for (name, group), count in tally.failures.most_common(100):
+        add("Errors", f"{name} {group}", f"{count:,}", tally.samples.get(group, ""))
+    for process, health in sorted(tally.health.items()):
+        if process != "master":
+            add("Generator", process, note=figures.health_line(health))
+    for note in finish.notes:
+        add("Shape", "knee", note=note)
+    return found
+
+
+def attach(finish: Finish, web_ui: Any) -> None:
+    """Add the tab, the downloads, and a check of the form's options before a test starts."""
+    environment = finish.kit.environment
+    own = [name for name in finish.own_options if name in vars(finish.kit.options)]
+    web_ui.template_args["extended_tabs"] = [
+        *web_ui.template_args.get("extended_tabs", []),
+        {"title": "TCP", "key": KEY},
+    ]
+    web_ui.template_args["extended_tables"] = [
+        *web_ui.template_args.get("extended_tables", []),
+        {"key": KEY, "structure": [{"key": key, "title": title} for key, title in COLUMNS]},
+    ]
+    web_ui.template_args["extended_csv_files"] = [
+        *web_ui.template_args.get("extended_csv_files", []),
+        {
+            "href": "./tcp/report.json",
+            "title": "Download TCP report (JSON, for python -m benchmarks compare)",
+        },
+        {"href": "./tcp/report.html", "title": "Open TCP report (page)"},
+    ]
+    blueprint = Blueprint(
+        "tcp", __name__, url_prefix=getattr(finish.kit.options, "web_base_path", "") or None
+    )
+
+    @blueprint.route("/tcp/report.json")
+    @web_ui.auth_required_if_enabled  # type: ignore[untyped-decorator]
+    def report_json() -> Response:
+        text = json.dumps(finish.report().to_json(), ensure_ascii=False, indent=1)
+        headers = {"Content-Disposition": "attachment; filename=tcp-report.json"}
+        return Response(text, mimetype="application/json", headers=headers)
+
+    @blueprint.route("/tcp/report.html")
+    @web_ui.auth_required_if_enabled  # type: ignore[untyped-decorator]
+    def report_html() -> Response:
+        text = report_page(finish.report(), finish.kit.tally, finish.plan, finish.kit.users_at_most)
+        return Response(text, mimetype="text/html")
+
+    def add_rows(response: Response) -> Response:
+        if request.path.endswith("/stats/requests") and response.is_json:
+            data = response.get_json()
+            data["extended_stats"] = [*data.get("extended_stats", []), {"key": KEY, "data": rows(finish)}]
+            response.set_data(json.dumps(data))
+        return response
+
+    def check_form() -> Response | None:
+        """What the form says is checked as the command line is, before Locust starts anything."""
+        if not (request.path.endswith("/swarm") and request.method == "POST"):
+            return None
+        wanted = dict(vars(finish.kit.options))
+        form = {name: value for name, value in request.form.items() if name in own}
+        for name, value in form.items():
+            kind = type(wanted[name])
+            try:
+                wanted[name] = value == "true" if kind is bool else kind(value)
+            except ValueError:
+                message = f"--{name.replace('_', '-')} {value!r} is not a number"
+                return jsonify({"success": False, "message": message, "host": environment.host})
+        options = type(finish.kit.options)(**wanted)
+        try:
+            plan = read_plan(options)
+            read_settings(options, request.form.get("host") or finish.host, plan)
+            if not finish.foreign_shape:
+                environment.shape_class = make_shape(finish, options)
+            if request.form.get("run_time"):
+                parse_timespan(request.form["run_time"])
+        except OptionsError as error:
+            return jsonify({"success": False, "message": str(error), "host": environment.host})
+        except ValueError:
+            return None  # Locust has its own words for a bad run time
+        return None
+
+    web_ui.app.after_request(add_rows)
+    web_ui.app.before_request(check_form)
+    web_ui.app.register_blueprint(blueprint)
