@@ -23,7 +23,7 @@ from errno import ECONNRESET, EPIPE
 from select import EPOLLIN
 from typing import TYPE_CHECKING, Any, Final
 
-from gevent import Timeout, getcurrent, spawn_raw
+from gevent import Timeout, getcurrent, sleep, spawn_raw
 
 from chat_gevent.confirm import ErrorCode, confirm_lines, error_reply, is_exit
 from chat_gevent.framing import (
@@ -212,7 +212,15 @@ class Connection(Stream):
         only a read that finds nothing does.
         """
         to_the_end = event != EPOLLIN or self.tls
-        for _ in range(READS_PER_LEASE):
+        reads = 0
+        while True:
+            if reads == READS_PER_LEASE:  # others have their turn
+                if not self.tls:
+                    self.lot.rearm(self)
+                    return
+                reads = 0
+                sleep(0)  # epoll would not tell of what is decrypted already
+            reads += 1
             to_the_end |= self.missed != 0
             self.missed = 0
             asked = CHUNK_BYTES if self.framing is Framing.CHUNK else READ_BYTES
@@ -237,7 +245,6 @@ class Connection(Stream):
             if len(data) < asked and not (to_the_end or self.missed):
                 return
             data = None
-        self.lot.rearm(self)
 
     def _leave_if_told(self) -> bool:
         """Hang up if somebody has asked for it; an error code is told to the client."""
@@ -280,11 +287,12 @@ class Connection(Stream):
     def _answer_each(self, messages: list[bytes]) -> None:
         lot = self.lot
         handler, rate = lot.handler, lot.settings.message_rate
+        now = lot.hub.loop.now
         end = self.framing.terminator
         replies: list[bytes] = []
         exiting = False
         for message in messages:
-            turn = lot.turns
+            began = now()
             if rate:
                 self._pay(rate, replies)
             try:
@@ -306,7 +314,7 @@ class Connection(Stream):
                 replies.append(
                     self._error(ErrorCode.HANDLER_FAILED, "the server could not handle the message")
                 )
-            if turn != lot.turns and replies:  # it has blocked: don't keep what is due any longer
+            if replies and now() != began:  # it has blocked: keep what is due no longer
                 self.send(b"".join(replies))
                 replies.clear()
             if self.leaving == "handler":
@@ -320,11 +328,14 @@ class Connection(Stream):
 
     def _decide(self, data: bytes) -> bytes:
         """Settle ``auto``: wait for an LF for as long as it may come; returns all that was read meanwhile."""
+        self.tick = self.lot.tick
         deadline = time.monotonic() + AUTO_SECONDS
         while b"\n" not in data and len(data) <= self.lot.settings.max_message_bytes:
             left = deadline - time.monotonic()
-            if left <= 0 or not self.wait_readable(left):
+            if left <= 0:
                 break
+            if not self.wait_readable(left):
+                continue  # time is over, or it was to be parked: the clock tells
             more = self.read(READ_BYTES)
             if more == b"":
                 break  # the end shows again with the next read
@@ -411,11 +422,14 @@ class Connection(Stream):
 
     def abort(self) -> None:
         """Close at once, whatever is due, and end the greenlet that serves the connection."""
-        busy = self.greenlet
         self.drop("cut-off")
-        if busy is not None:
+        if self.greenlet is not None:
+            self.lot.hub.loop.run_callback(self._end_greenlet)
+
+    def _end_greenlet(self) -> None:
+        if self.greenlet is not None:  # it may have ended meanwhile, and be another client's by now
             self.waiting = False
-            self.lot.hub.loop.run_callback(busy.throw)
+            self.greenlet.throw()
 
     def lost(self, error: OSError) -> None:
         """The client vanished: nothing that is due can reach it."""

@@ -104,7 +104,6 @@ class ParkingLot:
 
         self._epoll = epoll()
         self._turn: Iterator[tuple[int, int]] = iter(())
-        self.turns = 0
         self._free: list[greenlet] = []
         self._workers = 0
         self._resume: list[tuple[greenlet, int]] = []
@@ -211,7 +210,6 @@ class ParkingLot:
     def _take_turn(self) -> None:
         """Serve the connections that are ready. Runs in the hub, so it must not block."""
         self._turn = turn = iter(self._epoll.poll(0, TURN_CONNECTIONS))
-        self.turns += 1
         while length_hint(turn):  # again, where a worker has blocked before the end
             (self._free.pop() if self._free else self._hire()).switch()
         while self._resume:
@@ -228,6 +226,7 @@ class ParkingLot:
         connections = self.connections
         quick_bytes = self._quick_bytes
         me = getcurrent()
+        buffer = bytearray(READ_BYTES)
         free, wait = self._free, self.hub.switch
         custom = self.handler is not confirm
         resident = not self.parks
@@ -242,8 +241,8 @@ class ParkingLot:
                         # The common case, written out: whole lines that need no closer look, one
                         # read, one send. Everything else is Connection.serve's.
                         try:
-                            data = connection.socket.recv(READ_BYTES)
-                            size = len(data)
+                            size = connection.socket.recv_into(buffer)
+                            data = buffer[:size]
                             if size < quick_bytes and data[-1:] == b"\n" and (reply := confirm_lines(data)):
                                 connection.messages += data.count(b"\n")
                                 connection.received += size

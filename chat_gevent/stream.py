@@ -116,6 +116,11 @@ class Stream:
 
     def release(self, event: int = 0) -> None:
         """Have the hub end this connection's wait for input, if it is in one, with ``event`` as result."""
+        if self.waiting:
+            self.lot.hub.loop.run_callback(self._end_wait, event)
+
+    def _end_wait(self, event: int) -> None:
+        # Input or a time-out may have ended the wait first, and the greenlet be another client's by now.
         if self.waiting and self.greenlet is not None:
             self.waiting = False
-            self.lot.hub.loop.run_callback(self.greenlet.switch, event)
+            self.greenlet.switch(event)

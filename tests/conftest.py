@@ -22,6 +22,7 @@ settings.register_profile("ci", derandomize=True, deadline=None, max_examples=10
 settings.register_profile(
     "local", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow]
 )
+pytest.register_assert_rewrite("tests.peers")
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
@@ -146,6 +147,13 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     with gevent_socket.socket():  # let the greenlets that were cut off end
         gevent.sleep(0.001)
     assert raised == [], "raised in the hub"
+
+
+@pytest.fixture(params=[0.0, 0.2, None], ids=["parks-at-once", "parks-after-0.2s", "never-parks"])
+def park_after(request: pytest.FixtureRequest) -> float | None:
+    """Each kind of ``park_after`` in turn; all have to show the same behaviour."""
+    value: float | None = request.param
+    return value
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 10, what: str = "") -> None:

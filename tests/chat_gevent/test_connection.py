@@ -1,0 +1,433 @@
+"""The protocol over real sockets: every rule of it, with each kind of parking."""
+
+from __future__ import annotations
+
+import logging
+import socket as std
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import pytest
+
+from chat_gevent.framing import Framing
+from tests.conftest import wait_until
+from tests.peers import Peer
+
+Serve = Callable[..., Any]
+LINE, CHUNK, AUTO = Framing.LINE, Framing.CHUNK, Framing.AUTO
+
+
+# -- framings --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("framing", [LINE, AUTO])
+def test_lines_are_confirmed_in_order(serve: Serve, park_after: float | None, framing: Framing) -> None:
+    """Single and pipelined lines, with LF or CR LF, empty ones too: one confirmation each, in order."""
+    server = serve(framing=framing, park_after=park_after)
+    with Peer(server.address) as peer:
+        peer.ask(b"one")
+        peer.send(b"two\r\n\nthree\r\n")
+        peer.expect(b"Received: two\nReceived: \nReceived: three\n")
+        peer.send("zwölf 🐍\n".encode())
+        peer.expect("Received: zwölf 🐍\n".encode())
+        peer.send(b"a/b\n/b\n")
+        peer.expect(b"Received: a/b\nReceived: /b\n")
+
+
+def test_a_line_may_come_one_byte_at_a_time(serve: Serve, park_after: float | None) -> None:
+    """However a message is cut into segments, it is one message."""
+    server = serve(framing=LINE, park_after=park_after)
+    with Peer(server.address) as peer:
+        for byte in "wörd\r\n\nx\n".encode():
+            peer.send(bytes([byte]))
+            gevent.sleep(0.001)
+        peer.expect("Received: wörd\nReceived: \nReceived: x\n".encode())
+
+
+def test_a_client_without_terminators_is_served_in_chunks(serve: Serve, park_after: float | None) -> None:
+    """``send`` without a terminator and ``recv(1024)``: each message is answered, without a terminator."""
+    server = serve(park_after=park_after)
+    with Peer(server.address) as peer:
+        for message in (b"hello", b"again", b"with\nLF"):
+            peer.send(message)
+            assert peer.receive(1024) == b"Received: " + message
+        peer.send(b"/exit")
+        assert peer.receive() == b""
+
+
+def test_a_chunk_is_at_most_1024_bytes(serve: Serve, park_after: float | None) -> None:
+    """A longer text is several messages, and a character that is cut in two goes with the second."""
+    server = serve(framing=CHUNK, park_after=park_after)
+    with Peer(server.address) as peer:
+        peer.send(b"x" * 1023 + "é".encode() + b"y")
+        peer.expect(b"Received: " + b"x" * 1023 + "Received: éy".encode())
+
+
+def test_half_a_character_waits_in_chunks(serve: Serve, park_after: float | None) -> None:
+    """An unfinished character is neither answered nor lost; at the end of the stream it is refused."""
+    server = serve(framing=CHUNK, park_after=park_after)
+    with Peer(server.address) as peer:
+        peer.send(b"a\xf0\x9f")
+        peer.expect(b"Received: a")
+        assert peer.silent()
+        peer.send(b"\x90\x8db\xc3")
+        peer.expect("Received: 🐍b".encode())
+        peer.end()
+        assert peer.rest().startswith(b"Error: invalid-utf8: ")
+
+
+def test_auto_waits_for_the_first_lf(serve: Serve, park_after: float | None) -> None:
+    """An LF within 100 ms after the first bytes means lines, also for a client that was silent before."""
+    server = serve(park_after=park_after)
+    with Peer(server.address) as peer:
+        gevent.sleep(0.6)  # long enough for every limit of parking to be over
+        peer.send(b"hel")
+        gevent.sleep(0.06)
+        peer.send(b"lo\nun")
+        peer.expect(b"Received: hello\n")
+        assert peer.silent(0.15)
+        peer.send(b"finished\n")
+        peer.expect(b"Received: unfinished\n")
+
+
+def test_auto_decides_once(serve: Serve, park_after: float | None) -> None:
+    """What was decided holds for the rest of the connection, whatever comes later."""
+    server = serve(park_after=park_after)
+    with Peer(server.address) as lines, Peer(server.address) as chunks:
+        chunks.send(b"first")
+        lines.ask(b"first")
+        chunks.expect(b"Received: first")
+        chunks.send(b"now with\n")
+        chunks.expect(b"Received: now with\n")
+        lines.send(b"now without")
+        assert lines.silent(0.15)
+        lines.end()
+        assert lines.rest() == b"Received: now without\n"
+
+
+@pytest.mark.parametrize("framing", [LINE, CHUNK, AUTO])
+def test_the_end_of_the_stream_ends_the_last_message(
+    serve: Serve, park_after: float | None, framing: Framing
+) -> None:
+    """``printf hello | nc``: bytes that nothing closed are answered before the server closes."""
+    server = serve(framing=framing, park_after=park_after)
+    with Peer(server.address) as peer:
+        peer.send(b"hello")
+        peer.end()
+        assert peer.rest().rstrip(b"\n") == b"Received: hello"
+    with Peer(server.address) as peer:
+        peer.end()
+        assert peer.rest() == b""
+
+
+@pytest.mark.parametrize("framing", [LINE, AUTO])
+def test_data_and_end_in_one_segment(serve: Serve, park_after: float | None, framing: Framing) -> None:
+    """The end of the stream that comes together with the last data is seen: nothing else will tell of it."""
+    server = serve(framing=framing, park_after=park_after)
+    for served_before in (False, True):
+        with Peer(server.address) as peer:
+            if served_before:
+                peer.ask(b"before")
+            peer.socket.send(b"a\nb", std.MSG_MORE)
+            peer.end()
+            assert peer.rest() == b"Received: a\nReceived: b\n"
+    wait_until(lambda: server.lot.live == 0)
+    assert server.lot.closed == {"eof": 2}
+
+
+# -- refusals --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("framing", [LINE, CHUNK])
+def test_what_is_not_utf8_is_refused_and_the_connection_goes_on(
+    serve: Serve, park_after: float | None, framing: Framing
+) -> None:
+    """Only the message that is not UTF-8 gets an error; those around it are confirmed."""
+    server = serve(framing=framing, park_after=park_after)
+    end = framing.terminator
+    with Peer(server.address) as peer:
+        for _ in range(2):
+            peer.send(b"bad \xff bytes" + end)
+            reply = peer.receive()
+            assert reply.startswith(b"Error: invalid-utf8: ")
+            assert reply.endswith(end)
+            peer.send(b"good" + end)
+            peer.expect(b"Received: good" + end)
+    with Peer(server.address) as peer:
+        if framing is LINE:
+            peer.send(b"a\n\xc3\n\xa9\nb\n")
+            peer.end()
+            first, *errors, last = peer.rest().splitlines()
+            assert (first, last) == (b"Received: a", b"Received: b")
+            assert [error.split(b": ")[1] for error in errors] == [b"invalid-utf8"] * 2
+
+
+@pytest.mark.parametrize("framing", [LINE, AUTO])
+@pytest.mark.parametrize("terminated", [False, True])
+def test_a_message_that_is_too_long_ends_the_connection(
+    serve: Serve, park_after: float | None, framing: Framing, terminated: bool
+) -> None:
+    """Confirmations that are due come first, then the error, then the end; what follows is dropped."""
+    server = serve(framing=framing, park_after=park_after, max_message_bytes=1000)
+    with Peer(server.address) as peer:
+        peer.ask(b"before")
+        peer.send(b"x" * 1000 + b"\ndue\n" + b"y" * 1001 + (b"\nafter\n" if terminated else b""))
+        lines = peer.rest().splitlines()
+    assert lines[:2] == [b"Received: " + b"x" * 1000, b"Received: due"]
+    assert lines[2:] == [b"Error: message-too-long: a message is limited to 1000 bytes"]
+
+
+def test_a_mebibyte_without_lf_is_refused(serve: Serve, park_after: float | None) -> None:
+    """It is refused at the bound, is not buffered, and the client, still sending, can read why: no reset."""
+    server = serve(framing=LINE, park_after=park_after)
+    with Peer(server.address) as other, Peer(server.address) as peer:
+        other.ask(b"other")
+        peer.send(b"due\n")
+        peer.send(b"x" * 2**20)
+        assert peer.rest().splitlines() == [
+            b"Received: due",
+            b"Error: message-too-long: a message is limited to 65536 bytes",
+        ]
+        other.ask(b"noticed nothing")
+
+
+@pytest.mark.parametrize("size", [1, 1000, 65535, 65536])
+def test_messages_up_to_the_bound_are_confirmed(serve: Serve, park_after: float | None, size: int) -> None:
+    """The bound itself is allowed, and one more is not, wherever reads happen to end."""
+    server = serve(framing=LINE, park_after=park_after)
+    with Peer(server.address) as peer:
+        for end in (b"\n", b"\r\n"):
+            peer.send(b"x" * size + end)
+            peer.expect(b"Received: " + b"x" * size + b"\n")
+    if size == 65536:
+        with Peer(server.address) as peer:
+            peer.send(b"x" * (size + 1) + b"\n")
+            assert peer.rest().startswith(b"Error: message-too-long")
+
+
+def test_a_small_bound_holds_in_chunks(serve: Serve, park_after: float | None) -> None:
+    """Chunks are never too long: a read is no larger than the bound."""
+    server = serve(framing=CHUNK, park_after=park_after, max_message_bytes=10)
+    with Peer(server.address) as peer:
+        peer.send(b"x" * 15)
+        peer.expect(b"Received: " + b"x" * 10 + b"Received: " + b"x" * 5)
+
+
+# -- the end ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("framing", [LINE, CHUNK, AUTO])
+@pytest.mark.parametrize("word", [b"/exit", b"/EXIT", b" /eXiT \t"])
+def test_exit_ends_the_connection_without_a_reply(
+    serve: Serve, park_after: float | None, framing: Framing, word: bytes
+) -> None:
+    """In any case, with white space around it; the server notes why."""
+    server = serve(framing=framing, park_after=park_after)
+    with Peer(server.address) as peer:
+        peer.send(word + framing.terminator)
+        assert peer.rest() == b""
+    wait_until(lambda: server.lot.closed)
+    assert server.lot.closed == {"exit": 1}
+
+
+def test_exit_after_and_before_other_messages(serve: Serve, park_after: float | None) -> None:
+    """Replies that are due come first; what follows ``/exit`` is dropped without a reset."""
+    server = serve(framing=LINE, park_after=park_after)
+    with Peer(server.address) as peer:
+        peer.send(b"a\nb\n/exit\nc\n" + b"d\n" * 50_000)
+        assert peer.rest() == b"Received: a\nReceived: b\n"
+    with Peer(server.address) as peer:
+        peer.ask(b"a")
+        peer.send(b"/exit\n")
+        peer.send(b"more\n" * 10)
+        gevent.sleep(0.01)
+        peer.send(b"and more\n")
+        assert peer.rest() == b""
+
+
+def test_a_client_that_does_not_close_after_its_exit_is_cut_off(
+    serve: Serve, park_after: float | None
+) -> None:
+    """It has ``linger_timeout`` to read and close, however much it still sends."""
+    server = serve(framing=LINE, park_after=park_after, linger_timeout=0.1)
+    with Peer(server.address) as peer:
+        peer.send(b"a\n/exit\n")
+        assert peer.rest() == b"Received: a\n"
+        wait_until(lambda: server.lot.live == 0)
+        assert server.lot.closed == {"exit": 1}
+
+
+def test_half_close_after_replies(serve: Serve, park_after: float | None) -> None:
+    """A client that has ended its own stream still gets every reply."""
+    server = serve(framing=LINE, park_after=park_after)
+    with Peer(server.address, receive_buffer=4096) as peer:
+        peer.send(b"line\n" * 20_000 + b"last")
+        peer.end()
+        gevent.sleep(0.05)
+        assert peer.rest() == b"Received: line\n" * 20_000 + b"Received: last\n"
+
+
+@pytest.mark.parametrize("framing", [LINE, CHUNK, AUTO])
+def test_a_reset_in_mid_message_is_no_news(
+    serve: Serve, park_after: float | None, framing: Framing, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server forgets the client, logs nothing above debug, and serves the others."""
+    caplog.set_level(logging.INFO)
+    server = serve(framing=framing, park_after=park_after)
+    with Peer(server.address) as other:
+        other.ask(b"here")
+        for sent in (b"", b"mid", b"whole\nmid"):
+            for wait in (0, 0.01):
+                peer = Peer(server.address)
+                if sent:
+                    peer.send(sent)
+                gevent.sleep(wait)
+                peer.reset()
+        wait_until(lambda: server.lot.live == 1)
+        other.ask(b"still here")
+    assert caplog.records == []
+
+
+def test_a_reset_while_replies_are_due(serve: Serve, park_after: float | None) -> None:
+    """A client that vanishes while its replies are being sent takes its greenlet's work with it, no more."""
+    server = serve(framing=LINE, park_after=park_after)
+    with Peer(server.address, receive_buffer=4096) as peer:
+        peer.socket.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            peer.send(b"x" * 1000 + b"\n" + b"y\n" * 4_000_000)
+        peer.reset()
+    wait_until(lambda: server.lot.live == 0)
+    with Peer(server.address) as peer:
+        peer.ask(b"next")
+
+
+# -- load of one client ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("framing", [LINE, AUTO])
+def test_ten_thousand_lines_in_one_write(serve: Serve, park_after: float | None, framing: Framing) -> None:
+    """All are confirmed, in order, to a client that reads only after it has written."""
+    server = serve(framing=framing, park_after=park_after)
+    lines = [b"line %d" % number for number in range(10_000)]
+    with Peer(server.address) as peer:
+        peer.send(b"".join(line + b"\n" for line in lines))
+        peer.expect(b"".join(b"Received: " + line + b"\n" for line in lines))
+        peer.ask(b"after")
+    wait_until(lambda: server.lot.live == 0)
+    assert server.lot.past_messages == 10_001
+
+
+def test_a_slow_reader_gets_everything_and_blocks_nobody(serve: Serve, park_after: float | None) -> None:
+    """Its replies wait for it in its own greenlet; the others are served meanwhile."""
+    server = serve(framing=LINE, park_after=park_after)
+    count = 1_000_000  # what comes of it is more than the kernel's buffers hold
+    with Peer(server.address, receive_buffer=4096) as slow, Peer(server.address) as other:
+        sender = gevent.spawn(slow.send, b"0123456789\n" * count)
+        gevent.sleep(0.05)
+        assert not sender.ready()  # the server has stopped reading from it
+        for _ in range(20):
+            other.ask(b"quick")
+        total = 0
+        while total < count * 21:
+            total += len(slow.receive(2**20))
+        sender.join(10)
+        slow.ask(b"after")
+
+
+def test_a_reader_that_takes_nothing_is_closed(serve: Serve, park_after: float | None) -> None:
+    """After ``write_timeout`` without any progress, its connection and greenlet are given back."""
+    server = serve(framing=LINE, park_after=park_after, write_timeout=0.2)
+    with Peer(server.address, receive_buffer=4096) as peer:
+        peer.socket.settimeout(0.5)
+        with pytest.raises((TimeoutError, ConnectionError)):
+            peer.send(b"0123456789\n" * 1_000_000)
+        wait_until(lambda: server.lot.live == 0)
+    assert server.lot.closed == {"write-timeout": 1}
+
+
+def test_urgent_data_is_no_message_and_hides_none(serve: Serve, park_after: float | None) -> None:
+    """An out-of-band byte splits reads of the kernel; the bytes around it are still a message."""
+    server = serve(framing=LINE, park_after=park_after)
+    with Peer(server.address) as peer:
+        peer.ask(b"before")
+        for _ in range(3):
+            peer.send(b"he")
+            peer.socket.send(b"!", std.MSG_OOB)
+            peer.send(b"llo\nthere\n")
+            peer.expect(b"Received: hello\nReceived: there\n")
+            peer.send(b"one\n")
+            peer.socket.send(b"!", std.MSG_OOB)
+            peer.expect(b"Received: one\n")
+            peer.ask(b"two")
+
+
+def test_a_flood_does_not_starve_the_others(serve: Serve, park_after: float | None) -> None:
+    """Beside a client that sends as fast as it can, another one's messages are answered in turn."""
+    server = serve(framing=LINE, park_after=park_after)
+    with Peer(server.address) as flood, Peer(server.address) as other:
+
+        def drink() -> None:
+            while flood.receive(2**20):
+                pass
+
+        drinker = gevent.spawn(drink)
+        sender = gevent.spawn(flood.send, b"flood\n" * 2_000_000)
+        gevent.sleep(0.02)
+        for _ in range(10):
+            other.ask(b"and me")
+        assert not sender.ready()
+        gevent.killall([sender, drinker])
+
+
+# -- time ------------------------------------------------------------------------------------------
+
+
+def test_idle_clients_are_told_and_closed(serve: Serve, park_after: float | None) -> None:
+    """After ``idle_timeout`` without a complete message; a byte now and then is no message."""
+    server = serve(framing=LINE, park_after=park_after, idle_timeout=0.4)
+    with Peer(server.address) as idle, Peer(server.address) as loris, Peer(server.address) as busy:
+        idle.ask(b"once")
+        busy.ask(b"a")
+        loris.send(b"l")
+        for _ in range(4):
+            gevent.sleep(0.2)
+            busy.ask(b"again")
+        assert idle.rest().startswith(b"Error: idle-timeout: ")
+        assert loris.rest().startswith(b"Error: idle-timeout: ")
+        busy.ask(b"still here")
+    wait_until(lambda: server.lot.live == 0)
+    assert server.lot.closed == {"idle-timeout": 2, "eof": 1}
+
+
+def test_message_rate_delays_and_loses_nothing(serve: Serve, park_after: float | None) -> None:
+    """A client above its rate waits; every message of it is confirmed."""
+    server = serve(framing=LINE, park_after=park_after, message_rate=50)
+    with Peer(server.address) as fast, Peer(server.address) as other:
+        start = gevent.get_hub().loop.now()
+        gevent.get_hub().loop.update_now()
+        fast.send(b"x\n" * 65)
+        other.ask(b"not delayed")
+        fast.expect(b"Received: x\n" * 65)
+        gevent.get_hub().loop.update_now()
+        assert gevent.get_hub().loop.now() - start >= 0.2
+
+
+# -- books -----------------------------------------------------------------------------------------
+
+
+def test_the_books_balance(serve: Serve, park_after: float | None) -> None:
+    """Messages and bytes of clients that are gone are counted exactly, and reasons add up."""
+    server = serve(framing=LINE, park_after=park_after)
+    sent = received = 0
+    for number in range(5):
+        with Peer(server.address) as peer:
+            peer.send(b"abc\n" * number + b"\xff\n")
+            peer.end()
+            received += len(peer.rest())
+            sent += 4 * number + 2
+    wait_until(lambda: server.lot.live == 0)
+    lot = server.lot
+    assert (lot.accepted, lot.past_messages, lot.past_received, lot.past_sent) == (5, 10, sent, received)
+    assert lot.closed == {"eof": 5}
+    assert lot.errors == {"invalid-utf8": 5}

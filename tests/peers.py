@@ -1,0 +1,83 @@
+"""Clients for tests: a gevent socket with the few verbs that tests read well in."""
+
+from __future__ import annotations
+
+import socket as std
+import struct
+from typing import Any
+
+import gevent
+from gevent import socket
+
+
+class Peer:
+    """One client of a server in this process; every wait of it fails after 10 seconds."""
+
+    def __init__(self, address: Any, *, receive_buffer: int = 0, send_buffer: int = 0) -> None:
+        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_STREAM)
+        self.socket.settimeout(10)
+        if receive_buffer:
+            self.socket.setsockopt(std.SOL_SOCKET, std.SO_RCVBUF, receive_buffer)
+        if send_buffer:
+            self.socket.setsockopt(std.SOL_SOCKET, std.SO_SNDBUF, send_buffer)
+        self.socket.connect(address)
+        if family == socket.AF_INET:
+            self.socket.setsockopt(std.IPPROTO_TCP, std.TCP_NODELAY, 1)
+
+    def send(self, data: bytes) -> None:
+        """Send all of ``data``."""
+        self.socket.sendall(data)
+
+    def receive(self, size: int = 65536) -> bytes:
+        """One read, as the kernel gives it."""
+        return self.socket.recv(size)
+
+    def exactly(self, size: int) -> bytes:
+        """Read ``size`` bytes, or fewer where the stream ends before."""
+        data = b""
+        while len(data) < size and (more := self.socket.recv(size - len(data))):
+            data += more
+        return data
+
+    def expect(self, data: bytes) -> None:
+        """The next bytes are ``data``."""
+        assert self.exactly(len(data)) == data
+
+    def ask(self, message: bytes) -> None:
+        """Send a line and see it confirmed."""
+        self.send(message + b"\n")
+        self.expect(b"Received: " + message + b"\n")
+
+    def rest(self) -> bytes:
+        """Read to the end of the stream."""
+        data = b""
+        while more := self.socket.recv(65536):
+            data += more
+        return data
+
+    def end(self) -> None:
+        """End the own stream; the server's is still read."""
+        self.socket.shutdown(std.SHUT_WR)
+
+    def silent(self, seconds: float = 0.05) -> bool:
+        """Whether nothing comes for so long."""
+        with gevent.Timeout(seconds, False):
+            self.socket.recv(1, std.MSG_PEEK)
+            return False
+        return True
+
+    def reset(self) -> None:
+        """Close with RST."""
+        self.socket.setsockopt(std.SOL_SOCKET, std.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+    def close(self) -> None:
+        """Close."""
+        self.socket.close()
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
