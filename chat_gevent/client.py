@@ -45,7 +45,7 @@ class Client:
 
     @classmethod
     def connect(cls, host: str = "127.0.0.1", port: int = 12345, timeout: float | None = 10.0) -> Client:
-        """Connect; ``timeout``, in seconds, holds for the connect and for each wait after it. Raises OSError."""
+        """Connect; ``timeout`` seconds hold for the connect and for each wait after it. Raises OSError."""
         sock = socket.create_connection((host, port), timeout)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return cls(sock)
@@ -60,7 +60,7 @@ class Client:
             raise ConnectionLost(f"the server is gone: {error.strerror}") from error
 
     def receive(self) -> str:
-        """Wait for the next reply. Raises ConnectionLost, TimeoutError, UnicodeDecodeError, MessageTooLong."""
+        """Wait for the next reply. Raises ConnectionLost, TimeoutError, ValueError (no UTF-8, or no LF)."""
         while not self._replies:
             try:
                 data = self.socket.recv(READ_BYTES)
@@ -105,7 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """``chat-gevent client``: 0; 1 where the server is lost, answers late or refuses a message; 2 bad usage."""
+    """``chat-gevent client``: 0; 1 for a server that is lost or late, or a message refused; 2 bad usage."""
     if any("\n" in message for message in arguments.message):
         return _fail("a message can't contain a line feed: it would be two", 2)
     if not 0 < arguments.port < 65536:

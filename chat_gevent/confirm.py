@@ -65,7 +65,7 @@ def is_exit(message: str) -> bool:
     return message.strip().lower() == "/exit"
 
 
-def confirm_lines(data: bytes) -> bytes | None:
+def confirm_lines(data: bytes | bytearray) -> bytes | None:
     """Confirm a read that is whole lines, all at once; None where each line needs a look of its own.
 
     ``data`` ends with LF. Returned is the confirmation of each line in order, each with its LF. A

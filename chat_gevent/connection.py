@@ -148,7 +148,11 @@ class Connection(Stream):
     # -- serving: all of this runs in a greenlet that is leased to the connection -----------------
 
     def serve(
-        self, event: int = 0, data: bytes | None = None, unsent: bytes = b"", resident: bool = False
+        self,
+        event: int = 0,
+        data: bytes | bytearray | None = None,
+        unsent: bytes = b"",
+        resident: bool = False,
     ) -> None:
         """Send ``unsent``, answer ``data`` and all else that has come in, until the client is parked or gone.
 
@@ -187,7 +191,7 @@ class Connection(Stream):
         while self.fd >= 0:
             self.serve(resident=True)
 
-    def _serve(self, event: int, data: bytes | None, resident: bool) -> None:
+    def _serve(self, event: int, data: bytes | bytearray | None, resident: bool) -> None:
         if self._opening is not None:
             opening, self._opening = self._opening, None
             data = opening(self) or None
@@ -205,7 +209,7 @@ class Connection(Stream):
             if not event:
                 return
 
-    def _exchange(self, event: int, data: bytes | None) -> None:
+    def _exchange(self, event: int, data: bytes | bytearray | None) -> None:
         """Read and answer until nothing is left.
 
         A short read shows that, unless the event said more than "input", or the socket decrypts: then
@@ -254,7 +258,7 @@ class Connection(Stream):
         self.hang_up(self.leaving, self._error(ErrorCode(self.leaving), explanation) if explanation else b"")
         return True
 
-    def _answer(self, data: bytes) -> None:
+    def _answer(self, data: bytes | bytearray) -> None:
         if self.framing is Framing.AUTO:
             data = self._decide(data)
         lot = self.lot
@@ -326,7 +330,7 @@ class Connection(Stream):
         elif replies:
             self.send(b"".join(replies))
 
-    def _decide(self, data: bytes) -> bytes:
+    def _decide(self, data: bytes | bytearray) -> bytes | bytearray:
         """Settle ``auto``: wait for an LF for as long as it may come; returns all that was read meanwhile."""
         self.tick = self.lot.tick
         deadline = time.monotonic() + AUTO_SECONDS

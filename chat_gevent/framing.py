@@ -59,7 +59,9 @@ class MessageTooLong(ValueError):
         self.complete = complete
 
 
-def split_lines(left_over: bytes, data: bytes, limit: int = MAX_MESSAGE_BYTES) -> tuple[list[bytes], bytes]:
+def split_lines(
+    left_over: bytes, data: bytes | bytearray, limit: int = MAX_MESSAGE_BYTES
+) -> tuple[list[bytes], bytes]:
     """Split ``left_over + data`` at LF; returns the messages (no terminators) and the new left-over.
 
     A left-over is an unfinished line of at most ``limit`` bytes (one more when it ends in CR, which
@@ -79,7 +81,9 @@ def split_lines(left_over: bytes, data: bytes, limit: int = MAX_MESSAGE_BYTES) -
     return lines, rest
 
 
-def split_chunk(left_over: bytes, data: bytes, size: int = CHUNK_BYTES) -> tuple[list[bytes], bytes]:
+def split_chunk(
+    left_over: bytes, data: bytes | bytearray, size: int = CHUNK_BYTES
+) -> tuple[list[bytes], bytes]:
     """Cut what was read into messages of ``size`` bytes of input at most.
 
     ``data`` is usually one read of at most ``size`` bytes and gives one message; longer data (what

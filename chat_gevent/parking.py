@@ -103,6 +103,7 @@ class ParkingLot:
         self._quick_bytes = min(READ_BYTES, settings.max_message_bytes + 1)
 
         self._epoll = epoll()
+        self._buffer = bytearray(READ_BYTES)  # all workers': nothing is kept in it
         self._turn: Iterator[tuple[int, int]] = iter(())
         self._free: list[greenlet] = []
         self._workers = 0
@@ -226,7 +227,7 @@ class ParkingLot:
         connections = self.connections
         quick_bytes = self._quick_bytes
         me = getcurrent()
-        buffer = bytearray(READ_BYTES)
+        buffer = self._buffer
         free, wait = self._free, self.hub.switch
         custom = self.handler is not confirm
         resident = not self.parks
@@ -241,7 +242,7 @@ class ParkingLot:
                         # The common case, written out: whole lines that need no closer look, one
                         # read, one send. Everything else is Connection.serve's.
                         try:
-                            size = connection.socket.recv_into(buffer)
+                            size = connection.socket.recv_into(buffer)  # type: ignore[union-attr]  # not TLS
                             data = buffer[:size]
                             if size < quick_bytes and data[-1:] == b"\n" and (reply := confirm_lines(data)):
                                 connection.messages += data.count(b"\n")
