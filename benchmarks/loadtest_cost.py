@@ -1,9 +1,9 @@
 """What does a request cost the load generator: its own CPU time, for several kinds of Locust user.
 
-``python -m benchmarks.loadtest_cost`` runs each kind in a fresh process, in turn and in several blocks, against
-equally trivial servers on another core, and prints the CPU time per request of each and the ratios:
+``python -m benchmarks.loadtest_cost`` runs each kind in a fresh process, in turn and in several blocks,
+against equally trivial servers on another core, and prints the CPU time per request of each and the ratios:
 
-``bare``   the leanest hand-written socket user: ``send``, ``recv``, ``request.fire``, nothing checked, in a loop
+``bare``   the leanest hand-written socket user: ``send``, ``recv``, ``request.fire`` in a loop, nothing checked
 ``task``   the same as one Locust task per request, as people write it
 ``tcp``    ``loadtest.tcp_user.ConfirmUser`` with all it does: every reply compared, time-outs, histograms
 ``http``   Locust's ``FastHttpUser`` and an HTTP server that answers as much
@@ -103,7 +103,7 @@ def generate(kind: str, port: int, seconds: float) -> None:
 
     ConfirmUser.host = f"tcp://127.0.0.1:{port}"
     user: Any = {"bare": Bare, "task": Task, "tcp": ConfirmUser, "http": Http}[kind]
-    environment = Environment(user_classes=[user], events=Events())
+    environment = Environment(user_classes=[user], events=Events())  # type: ignore[no-untyped-call]
     runner = environment.create_local_runner()
     if kind == "tcp":
         from loadtest.kit import kit_of

@@ -65,6 +65,20 @@ class Finish:
         self.kit.collect()
         self.stopped_at = time()
 
+    def end_when_done(self) -> None:
+        """Users that have sent their ``--messages`` stop; when the last one has, the test is over."""
+        environment = self.kit.environment
+        if (
+            self.spawned_at
+            and not self.stopped_at
+            and self.plan.messages
+            and not environment.runner.user_count
+        ):
+            if environment.web_ui is None:
+                environment.runner.quit()
+            else:
+                environment.runner.stop()
+
     @property
     def plan(self) -> Plan:
         """The plan of the test; a user class may have a framing of its own, which changes nothing here."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import os
-import random
 import resource
 import socket
 import sys
@@ -57,6 +56,10 @@ def raise_file_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+_GOLDEN: Final = 0.6180339887498949
+"""Multiples of the golden ratio, modulo 1, fill an interval evenly, however many there are."""
 
 
 class Kit:
@@ -143,10 +146,10 @@ class Kit:
         return int(runner.target_user_count) if runner else 1
 
     def schedule(self, user: Any, plan: Plan) -> Schedule:
-        """A schedule from a random moment of its first interval on, so that users don't send in step."""
+        """A schedule whose first start is set off from the other users', so that they don't send in step."""
         interval = self.interval(plan)
         most = -(-plan.messages // plan.pipeline) if plan.messages else math.inf
-        schedule = Schedule(perf_counter() + random.uniform(0.0, interval), interval, most)
+        schedule = Schedule(perf_counter() + interval * (user.number * _GOLDEN % 1), interval, most)
         self._schedules.add(schedule)
         return schedule
 
@@ -205,6 +208,8 @@ class Kit:
         while True:
             self.sampler.wait(1.0)
             self.collect()
+            if self.finish is not None:
+                self.finish.end_when_done()
 
     def collect(self) -> None:
         """Move what was counted since the last time into the tally."""

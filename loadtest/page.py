@@ -137,6 +137,9 @@ def _draw(draw: Callable[[Axes], None]) -> Markup:
     axes.spines[["top", "right"]].set_visible(False)
     if axes.get_yscale() == "linear":
         axes.set_ylim(bottom=0)
+    for line in axes.get_lines():
+        if len(np.atleast_1d(line.get_xdata())) == 1:
+            line.set_marker("o")  # a line of one point would not be seen
     if not any(len(np.atleast_1d(line.get_xdata())) for line in axes.get_lines()):
         return Markup("<p>Nothing was measured.</p>")
     text: Any = io.StringIO()

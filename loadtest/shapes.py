@@ -42,15 +42,17 @@ class KitShape(LoadTestShape):
         self.runner = finish.kit.environment.runner
         self.top = _positive(options, "shape_users")
         self.length = float(_positive(options, "shape_time"))
+        self._tick = 0, 1.0
 
     def tick(self) -> Tick:
         """Users and how many to add or remove a second; None ends the test."""
         users = self.users_at(self.get_run_time())  # type: ignore[no-untyped-call]
         if users is None:
             return None
-        # the whole change within one second: Locust asks once a second
-        now = self.runner.user_count if self.runner else 0
-        return users, max(1.0, float(abs(users - now)))
+        if users != self._tick[0]:  # the whole change within a second, which is when Locust asks next
+            now = self.runner.user_count if self.runner else 0
+            self._tick = users, max(1.0, float(abs(users - now)))
+        return self._tick
 
     def users_at(self, seconds: float) -> int | None:
         """How many users there should be so long after the start; None after the end."""
