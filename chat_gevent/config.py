@@ -275,13 +275,9 @@ def _known(name: str, label: str, names: Mapping[str, str]) -> None:
 
 
 def _plain(value: Any) -> str:
-    return (
-        value
-        if isinstance(value, str)
-        else ", ".join(value)
-        if isinstance(value, (list, tuple))
-        else repr(value)
-    )
+    if isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value):
+        return ", ".join(value)
+    return value if isinstance(value, str) else repr(value)
 
 
 def _as_text(value: Any) -> str:

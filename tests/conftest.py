@@ -164,3 +164,19 @@ def wait_until(condition: Callable[[], object], seconds: float = 10, what: str =
     while not condition():
         assert time.monotonic() < end, f"not within {seconds} s: {what or condition}"
         gevent.sleep(0.002)
+
+
+@pytest.fixture
+def operate() -> Iterator[Callable[..., Any]]:
+    """Start :class:`tests.operate.Running` servers with the given arguments; all end with the test."""
+    from tests.operate import Running
+
+    started: list[Running] = []
+
+    def start(*arguments: str, **options: Any) -> Running:
+        started.append(Running(*arguments, **options))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.close()

@@ -1,0 +1,177 @@
+"""Where settings come from, which source wins, and what is said of one that can't be used."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chat_gevent.cli import main
+from chat_gevent.config import FIELDS, ConfigError, ServiceSettings, load
+from chat_gevent.framing import Framing
+
+
+def test_command_line_before_environment_before_file_before_default(tmp_path: Path) -> None:
+    """The first source that gives a value counts, and is remembered."""
+    file = tmp_path / "server.toml"
+    file.write_text('idle_timeout = "10m"\nwrite_timeout = 20\ndrain_timeout = 5\n')
+    environment = {"CHAT_GEVENT_IDLE_TIMEOUT": "20m", "CHAT_GEVENT_WRITE_TIMEOUT": "40", "HOME": "/"}
+    loaded = load({"idle_timeout": "30m"}, environment, str(file))
+    settings = loaded.settings
+    assert (settings.idle_timeout, settings.write_timeout, settings.drain_timeout) == (1800, 40, 5)
+    assert settings.linger_timeout == 2
+    assert loaded.origins["idle_timeout"] == "command line --idle-timeout"
+    assert loaded.origins["write_timeout"] == "environment CHAT_GEVENT_WRITE_TIMEOUT"
+    assert loaded.origins["drain_timeout"] == f"file {file}"
+    assert loaded.origins["linger_timeout"] == "default"
+
+
+def test_the_file_may_be_named_by_the_environment(tmp_path: Path) -> None:
+    """CHAT_GEVENT_CONFIG is ``--config``."""
+    file = tmp_path / "server.toml"
+    file.write_text('listen = ["tcp://127.0.0.1:1", "unix:///run/x"]\naccess_log = true\nframing = "line"\n')
+    settings = load({}, {"CHAT_GEVENT_CONFIG": str(file)}).settings
+    assert settings.addresses == ("tcp://127.0.0.1:1", "unix:///run/x")
+    assert settings.access_log
+    assert settings.framing is Framing.LINE
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_each_setting_is_an_option_a_variable_and_a_key(name: str, tmp_path: Path) -> None:
+    """Whatever is a setting can be given in all three ways, with the same outcome."""
+    examples: dict[str, Any] = {
+        "framing": "chunk",
+        "park_after": "never",
+        "host": "::1",
+        "listen": "unix:///run/x,tcp://[::]:9",
+        "ipv6_only": "true",
+        "unix_mode": "0600",
+        "proxy_from": "10.0.0.0/8,unix",
+        "handler": "package.module:function",
+        "admin": "[::1]:9100",
+        "log_level": "debug",
+        "log_format": "json",
+        "access_log": "true",
+    }
+    value = examples.get(name, "x.pem" if name.startswith("tls") else "7")
+    beside = {"tls_certificate": "c.pem"} if name in ("tls_key", "tls_client_ca") else {}
+    file = tmp_path / "server.toml"
+    file.write_text("".join(f'{key} = "{each}"\n' for key, each in {**beside, name: value}.items()))
+    by_file = load({}, {}, str(file)).settings
+    environment = {f"CHAT_GEVENT_{key.upper()}": each for key, each in {**beside, name: value}.items()}
+    assert load({}, environment).settings == by_file
+    assert load({**beside, name: value}, {}).settings == by_file
+    assert getattr(by_file, name) != FIELDS[name].default
+
+
+def test_print_config_is_a_configuration_file(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What it prints says where each value came from, and gives the same settings when it is read."""
+    monkeypatch.setenv("CHAT_GEVENT_LISTEN", "tcp://127.0.0.1:0,unix:///run/x")
+    assert main(["serve", "--print-config", "--park-after", "never", "--admin", ":9100", "--access-log"]) == 0
+    out = capsys.readouterr().out
+    file = tmp_path / "server.toml"
+    file.write_text(out)
+    monkeypatch.delenv("CHAT_GEVENT_LISTEN")
+    again = load({}, {}, str(file)).settings
+    assert again == ServiceSettings(
+        listen=("tcp://127.0.0.1:0", "unix:///run/x"), park_after=None, admin=":9100", access_log=True
+    )
+    assert set(tomllib.loads(out)) == {each.name for each in fields(ServiceSettings)}
+    lines = dict(line.split(" = ", 1) for line in out.splitlines())
+    assert lines["park_after"].endswith("# command line --park-after")
+    assert lines["listen"].endswith("# environment CHAT_GEVENT_LISTEN")
+    assert lines["backlog"].endswith("# default")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--idle-timeout", "-1"], "--idle-timeout = -1: must be at least 0 s"),
+        (["--port", "70000"], "--port = 70000: must be from 0 to 65535"),
+        (["--listen", "udp://x:1"], "--listen = udp://x:1: must be tcp://HOST:PORT, tls://"),
+        (["--listen", "tcp://x"], "--listen = tcp://x: must have HOST:PORT"),
+        (["--listen", "tls://127.0.0.1:0"], "--listen = tls://127.0.0.1:0: tls:// needs tls_certificate"),
+        (["--tls-key", "k.pem"], "--tls-key = k.pem: needs tls_certificate"),
+        (["--proxy-from", "10.0.0.1/8"], "--proxy-from = 10.0.0.1/8: must be networks such as"),
+        (["--unix-mode", "rw"], '--unix-mode = rw: must be octal text such as "0660"'),
+        (["--log-level", "loud"], "--log-level = loud: must be one of debug, info"),
+        (["--admin", "9100"], "--admin = 9100: must have HOST:PORT"),
+        (["--handler", "nothing"], "--handler = nothing: must be package.module:function"),
+        (["--handler", "no.such:thing"], "handler no.such:thing: No module named 'no'"),
+        (["--handler", "os:nothing"], "handler os:nothing: module 'os' has no attribute 'nothing'"),
+        (["--handler", "os:name"], "handler os:name: not a function"),
+        (["--config", "/no/such"], "/no/such: can't be read: No such file or directory"),
+        (["--idle", "3"], "unrecognized arguments: --idle 3"),
+        (["--port"], "argument --port: expected one argument"),
+    ],
+)
+def test_a_bad_option_is_one_line_and_exit_2(
+    arguments: list[str], complaint: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One line on standard error names the option, the value and what is allowed; nothing is served."""
+    try:
+        status = main(["serve", *arguments])
+    except SystemExit as end:  # argparse's way
+        status = int(end.code or 0)
+    out, err = capfd.readouterr()
+    assert status == 2
+    assert complaint in err
+    assert err.count("\n") == 1
+    assert not out
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("idle_timeot = 3\n", "idle_timeot: no such setting, did you mean idle_timeout?"),
+        ("[server]\nport = 3\n", "server: no such setting"),
+        ("port = \n", "not TOML: "),
+        ("port = 70000\n", "port = 70000: must be from 0 to 65535"),
+        ("access_log = 3\n", "access_log = 3: must be true or false"),
+        ("listen = [1]\n", "listen = [1]: must be a text or a list of texts"),
+        ("unix_mode = 432\n", 'unix_mode = 432: must be octal text such as "0660"'),
+    ],
+)
+def test_a_bad_file_names_itself_and_the_key(text: str, complaint: str, tmp_path: Path) -> None:
+    """The complaint begins with the file's name."""
+    file = tmp_path / "server.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load({}, {}, str(file))
+    assert str(error.value).startswith(f"{file}: ")
+    assert complaint in str(error.value)
+
+
+def test_an_unknown_variable_is_an_error() -> None:
+    """A misspelt variable would otherwise be a setting that silently does not hold."""
+    with pytest.raises(ConfigError) as error:
+        load({}, {"CHAT_GEVENT_IDLE_TIMOUT": "3"})
+    complaint = (
+        "environment: CHAT_GEVENT_IDLE_TIMOUT: no such setting, did you mean CHAT_GEVENT_IDLE_TIMEOUT?"
+    )
+    assert str(error.value) == complaint
+
+
+def test_help_tells_each_option_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    """``serve --help`` lists all settings."""
+    with pytest.raises(SystemExit) as end:
+        main(["serve", "--help"])
+    assert end.value.code == 0
+    out = capsys.readouterr().out
+    for name in FIELDS:
+        assert f"--{name.replace('_', '-')} " in out.replace(",", " ")
+    assert "(default: 3600 s)" in " ".join(out.split())
+
+
+def test_without_a_command_there_is_a_line_of_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """``chat-gevent`` alone, or with a command that is none, is bad usage."""
+    for arguments in ([], ["serf"]):
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        assert end.value.code == 2
+        assert capsys.readouterr().err.count("\n") == 1
