@@ -26,9 +26,9 @@ def add_commands(commands: Any) -> None:
     parser = commands.add_parser(
         "compare",
         help="compare the servers of one report, or reports with the first",
-        description="Compare the servers of one report with each other (paired by block), or several reports "
-        "with the first (unpaired). Exit status: 0 no regression, 1 a regression, 2 a file or option that cannot "
-        "be used, 3 not comparable, or unclear under --strict.",
+        description="Compare the servers of one report with each other (paired by block), or several "
+        "reports with the first (unpaired). Exit status: 0 no regression, 1 a regression, 2 a file or option "
+        "that cannot be used, 3 not comparable, or unclear under --strict.",
     )
     parser.add_argument("reports", nargs="+", metavar="REPORT", help="a report's file")
     parser.add_argument("--html", metavar="FILE", help="write the comparison as one HTML file")

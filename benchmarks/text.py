@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.compare import Comparison, Result
+from benchmarks.compare import Comparison, Mean, Result
 from benchmarks.statistics import Verdict
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ _STEPS: Final = {
     "KiB": (("KiB", 1), ("MiB", 1024), ("GiB", 1024**2)),
     "MiB": (("MiB", 1), ("GiB", 1024)),
 }
+_NAMED: Final = 4
+"""So many servers are named in a sentence; more are counted."""
 _MEMORY_UNITS: Final = ("B", "KiB", "MiB")
 
 
@@ -94,14 +96,16 @@ def _found(result: Result) -> str:
     if len(result.candidates) == 1:
         return _one_candidate(judged, result)
     leading = judged[0].metric.title
-    by = {v: [c.candidate for c in judged if c.metric.title == leading and c.verdict is v] for v in Verdict}
-    said = [
-        f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} {_phrase(verdict, judged[0])}"
-        for verdict, names in by.items()
-        if names
-    ]
+    said = []
+    for verdict in Verdict:
+        names = [c.candidate for c in judged if c.metric.title == leading and c.verdict is verdict]
+        if names:
+            who = f" ({', '.join(names)})" if len(names) <= _NAMED else ""
+            said.append(
+                f"{len(names)} {'is' if len(names) == 1 else 'are'} {_phrase(verdict, judged[0])}{who}"
+            )
     base = result.baseline if result.paired else f"their counterparts in {result.baseline}"
-    return f"By {leading}, against {base}: {'; '.join(said)}."
+    return f"By {leading}, of {len(result.candidates)} compared with {base}: {', '.join(said)}."
 
 
 def _phrase(verdict: Verdict, comparison: Comparison) -> str:
@@ -118,8 +122,13 @@ def _one_candidate(judged: Sequence[Comparison], result: Result) -> str:
     parts = []
     for verdict, group in ((Verdict.SLOWER, worse), (Verdict.FASTER, better)):
         if group:
-            figures = "; ".join(f"{c.metric.title} is {change(c)}" for c in group)
-            parts.append(f"{_phrase(verdict, group[0])} than {base}: {figures}")
+            also = (
+                f", and so {'is' if len(group) == 2 else 'are'} {_titles(group[1:])}"
+                if len(group) > 1
+                else ""
+            )
+            figure = f"{group[0].metric.title} is {change(group[0])}{also}"
+            parts.append(f"{_phrase(verdict, group[0])} than {base}: {figure}")
     if parts:
         return f"{name} is {', and '.join(parts)}."
     if len(same) == len(judged):
@@ -190,28 +199,31 @@ def row(comparison: Comparison, first_column: str) -> tuple[str, ...]:
     )
 
 
+def mean_line(mean: Mean) -> str:
+    """A geometric mean with what it is of."""
+    of = f"geometric mean of {mean.servers} servers' ratios"
+    return f"{mean.title}, {mean.candidate}: {of} {ratio(mean.ratio)}"
+
+
 def markdown(result: Result) -> str:
     """The result as Markdown for a pull request or a README."""
     lines = [f"**{headline(result)}**", ""]
-    for title, first, rows in groups(result) if result.comparisons else []:
-        lines += [f"| {_escape(title if first == 'server' else first)} | {_escape(_short(result))} | "
-                  f"{'candidate' if first == 'server' else _escape(rows[0].candidate)} | ratio | 95% interval | verdict |",
-                  "|---|---:|---:|---:|---:|---|"]  # fmt: skip
+    for title, first, rows in groups(result):
+        names = (
+            (title, result.baseline, "this")
+            if first == "server"
+            else (first, result.baseline, rows[0].candidate)
+        )
+        lines.append("| " + " | ".join(map(_escape, (*names, "ratio", "95% interval", "verdict"))) + " |")
+        lines.append("|---|---:|---:|---:|---:|---|")
         lines += ["| " + " | ".join(map(_escape, row(c, first))) + " |" for c in rows]
         lines.append("")
-    for mean in result.means:
-        lines.append(
-            f"- {mean.title}, {mean.candidate}: geometric mean of {mean.servers} servers {ratio(mean.ratio)}"
-        )
+    lines += [f"- {mean_line(mean)}" for mean in result.means]
     if result.comparisons:
         lines.append(f"- {method(result)}")
     lines += [f"- {_escape(note)}" for note in (*result.notes, *result.differences)]
     lines += [f"- {_escape(text)}" for text in warnings(result)]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def _short(result: Result) -> str:
-    return result.baseline
 
 
 def _escape(text: str) -> str:
@@ -238,12 +250,17 @@ def print_result(result: Result, console: Console) -> None:
     from rich.text import Text
 
     console.print(Text(headline(result), style="bold"))
-    for title, first, rows in groups(result) if result.comparisons else []:
+    unjudged: list[str] = []
+    for title, first, rows in groups(result):
+        if first == "server" and all(c.verdict is None for c in rows):
+            unjudged.append(title)
+            continue
         console.print()
         console.print(_table(title, first, rows))
+    if unjudged:
+        console.print(Text(f"also measured, without verdict (--html, --markdown): {', '.join(unjudged)}"))
     for mean in result.means:
-        text = f"geometric mean over {mean.servers} servers: {ratio(mean.ratio)}"
-        console.print(Text(f"{mean.title}, {mean.candidate}: {text}"))
+        console.print(Text(mean_line(mean)))
     console.print()
     if result.comparisons:
         console.print(Text(method(result), style="dim"))
