@@ -3,7 +3,7 @@
 ``python -m benchmarks.loadtest_cost`` runs each kind in a fresh process, in turn and in several blocks,
 against equally trivial servers on another core, and prints the CPU time per request of each and the ratios:
 
-``bare``   the leanest hand-written socket user: ``send``, ``recv``, ``request.fire`` in a loop, nothing checked
+``bare``   the leanest hand-written socket user: ``send``, ``recv``, ``request.fire`` in a loop
 ``task``   the same as one Locust task per request, as people write it
 ``tcp``    ``loadtest.tcp_user.ConfirmUser`` with all it does: every reply compared, time-outs, histograms
 ``http``   Locust's ``FastHttpUser`` and an HTTP server that answers as much

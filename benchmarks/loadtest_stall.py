@@ -1,8 +1,8 @@
 """Coordinated omission, shown: a server that stalls once, and what two kinds of paced users say of it.
 
-``python -m benchmarks.loadtest_stall`` runs 10 users at 20 messages a second for 10 s against a server that answers
-at once but for one stall of 2 s, first with ``loadtest``'s schedule, then with Locust's ``constant_throughput``. The
-server knows when each message should have come and when the stall was, so it knows the true percentile;
+``python -m benchmarks.loadtest_stall`` runs 10 users at 20 messages a second for 10 s against a
+server that answers at once but for one stall of 2 s, first with ``loadtest``'s schedule, then with
+Locust's ``constant_throughput``. The server knows when each message should have come and when the stall was, so it knows the true percentile;
 a user that waits for slow replies can't.
 """
 
@@ -159,16 +159,12 @@ def main() -> None:
     if options.json:
         print(json.dumps(found))
         return
-    intended = found["intended"]
-    print(
-        f"true p99, computed from the stall             {found['true_p99']:8.1f} ms of {intended:,} messages"
-    )
+    rows = [("true p99, computed from the stall", found["true_p99"], found["intended"])]
     for kind, label in (("response", "intended start to answered"), ("service", "sent to answered")):
-        text = f"loadtest, {kind} p99 ({label})"
-        print(f"{text:<45} {found[f'{kind}_p99']:8.1f} ms of {found[f'{kind}_count']:,} messages")
-    print(
-        f"{'Locust, constant_throughput, p99':<45} {found['locust_p99']:8.1f} ms of {found['locust_count']:,} messages"
-    )
+        rows.append((f"loadtest, {kind} p99 ({label})", found[f"{kind}_p99"], found[f"{kind}_count"]))
+    rows.append(("Locust, constant_throughput, p99", found["locust_p99"], found["locust_count"]))
+    for text, p99, count in rows:
+        print(f"{text:<56} {p99:8.1f} ms of {count:,} messages")
     print(f"response p99 is off by {abs(found['response_p99'] / found['true_p99'] - 1):.2%}")
 
 
