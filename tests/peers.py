@@ -6,8 +6,8 @@ import socket as std
 import struct
 from typing import Any
 
-import gevent
 from gevent import socket
+from gevent.select import select
 
 
 class Peer:
@@ -62,10 +62,7 @@ class Peer:
 
     def silent(self, seconds: float = 0.05) -> bool:
         """Whether nothing comes for so long."""
-        with gevent.Timeout(seconds, False):
-            self.socket.recv(1, std.MSG_PEEK)
-            return False
-        return True
+        return not select([self.socket], [], [], seconds)[0]
 
     def reset(self) -> None:
         """Close with RST."""
