@@ -29,6 +29,7 @@ from gevent.server import StreamServer
 from chat_gevent import prometheus
 from chat_gevent.connection import Connection, Phase
 from chat_gevent.listeners import listen, split_host_port
+from chat_gevent.logs import address_text
 
 if TYPE_CHECKING:
     import socket
@@ -177,11 +178,10 @@ def clients(lot: ParkingLot, after: int, limit: int) -> dict[str, Any]:
 
 def _describe(connection: Connection) -> dict[str, Any]:
     lot = connection.lot
-    address = connection.address
     since = datetime.fromtimestamp(lot.started_at + connection.since * lot.tick_seconds, UTC)
     return {
         "id": connection.fd,
-        "address": ":".join(map(str, address[:2])) if isinstance(address, tuple) else str(address or ""),
+        "address": address_text(connection.address),
         "since": since.isoformat(timespec="seconds"),
         "idle_seconds": round((lot.tick - connection.tick) * lot.tick_seconds, 1),
         "messages": connection.messages,

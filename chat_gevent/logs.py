@@ -77,11 +77,17 @@ def _printable(text: str) -> str:
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
+def address_text(address: Any) -> str:
+    """A peer's address as people write it: ``192.0.2.1:43``, ``[2001:db8::1]:43``, ``unix``, ``unknown``."""
+    if isinstance(address, tuple):
+        return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
+    return "unknown" if address is None else "unix"
+
+
 def access(connection: Connection, lot: ParkingLot) -> None:
     """Log a client that leaves: who, for how long (to a tick), how much, why."""
-    address = connection.address
     data = {
-        "client": ":".join(map(str, address[:2])) if isinstance(address, tuple) else address or "-",
+        "client": address_text(connection.address),
         "seconds": round((lot.tick - connection.since) * lot.tick_seconds, 2),
         "messages": connection.messages,
         "received": connection.received,

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from chat_gevent.connection import Closed
+from chat_gevent.logs import address_text
 
 if TYPE_CHECKING:
     from chat_gevent.connection import Connection
@@ -66,7 +67,7 @@ def opening(then: Opening | None) -> Opening:
     """Read the header as the opening of a connection, and do ``then``, the TLS handshake, after it."""
 
     def read(connection: Connection) -> bytes:
-        peer = connection.address
+        peer = address_text(connection.address)
         try:
             client = read_header(connection)
         except HeaderError as error:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from gevent.monkey import get_original
 
 from chat_gevent.connection import Closed
+from chat_gevent.logs import address_text
 
 if TYPE_CHECKING:
     from chat_gevent.connection import Connection
@@ -131,7 +132,17 @@ def opening(context: SSLContext | Certificates, **arguments: Any) -> Opening:
         raw = connection.socket
         assert isinstance(raw, RawSocket)
         current = context.context if isinstance(context, Certificates) else context
-        connection.socket = tls = TlsSocket(raw, current, **arguments)
+        fd = connection.fd
+        try:
+            raw.getpeername()
+            connection.socket = tls = TlsSocket(raw, current, **arguments)
+        except OSError as error:  # reset before it began; ``ssl`` may have closed the descriptor by now
+            if connection.fd >= 0:
+                connection.lost(error)
+            else:
+                connection.reason = "reset"
+                connection.lot.forget(connection, fd)
+            raise Closed from None
         connection.tls = True
         deadline = time.monotonic() + (connection.lot.settings.handshake_timeout or 2**31)
         while True:
@@ -146,7 +157,8 @@ def opening(context: SSLContext | Certificates, **arguments: Any) -> Opening:
                 connection.wait_writable()
             except SSLError as error:
                 # OpenSSL has sent an alert that says why; let the client read it.
-                log.info("TLS handshake with %s failed: %s", connection.address, error.reason or error)
+                peer = address_text(connection.address)
+                log.warning("TLS handshake with %s failed: %s", peer, error.reason or error)
                 connection.hang_up("tls-handshake")
                 return b""
 
