@@ -1,112 +1,279 @@
-"""The command line: ``python -m benchmarks list | run | compare | show | history | demo``."""
+"""The command line: ``python -m benchmarks list | run | compare | show | history | tables | demo``.
+
+``run SCENARIO --help`` shows the parameters of that scenario with their defaults. Exit status of ``run``:
+0 all was measured, 1 something failed, 2 a wrong option, 130 after Ctrl-C (what was measured is kept).
+"""
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
-PARAMETERS: dict[str, tuple[type, str]] = {
-    "connections": (int, "connections held"),
-    "blocks": (int, "blocks; each measures every server once"),
-    "seconds": (float, "length of the measurement, in seconds"),
-    "slices": (int, "turns a server takes within a block; 1 measures the servers one after the other"),
-    "warmup": (float, "load before the measurement, in seconds"),
-    "size": (int, "bytes of a message without its terminator"),
-    "depth": (int, "messages under way on a connection"),
+if TYPE_CHECKING:
+    from benchmarks.report import Report
+    from benchmarks.scenarios.base import Scenario
+    from benchmarks.servers import Server
+
+HELP: Final = {
+    "connections": "connections held open",
+    "blocks": "blocks; each measures every server once",
+    "seconds": "length of each measurement, in seconds",
+    "warmup": "load before each measurement, in seconds",
+    "size": "bytes of a message without its terminator",
+    "depth": "messages under way on each connection",
+    "slices": "turns that the servers of a block take under load; 1: each is measured in one piece",
+    "rate": "messages a second, over all connections",
+    "poisson": "1: random intervals as of many independent clients, 0: even ones",
+    "bound_ms": "look for the highest rate whose p99 is at most so many milliseconds; 0: do not",
+    "messages": "messages of each session",
+    "window": "connections under way at once, not yet confirmed",
+    "idle": "idle connections beside the active ones",
+    "plateaus": "numbers of connections at which memory is read",
+    "settle": "wait before memory is read, in seconds",
 }
+"""Every parameter that a scenario may have."""
+LEAST: Final[dict[str, float]] = {
+    "warmup": 0, "poisson": 0, "bound_ms": 0, "idle": 1, "plateaus": 2, "settle": 0, "seconds": 0.05, "rate": 1,
+}  # fmt: skip
+"""The smallest value of a parameter, where that is not 1."""
+MOST: Final[dict[str, float]] = {
+    "size": 65_536,
+    "poisson": 1,
+    "plateaus": 100,
+    "seconds": 3600,
+    "connections": 10**6,
+}
+OTHER_FILES: Final = 200
+"""Files that a server may need besides its connections."""
+
+
+class UsageError(ValueError):
+    """What was asked for cannot be done; one line for a person."""
+
+
+def _value(name: str, default: float) -> Callable[[str], float]:
+    low, high = LEAST.get(name, 1), MOST.get(name, 10**9)
+
+    def parse(text: str) -> float:
+        try:
+            value = type(default)(text.replace(",", "").replace("_", ""))
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not between {low:g} and {high:g}")
+        return value
+
+    return parse
+
+
+def _cores(text: str) -> tuple[int, ...]:
+    import os
+
+    allowed = os.sched_getaffinity(0)
+    try:
+        chosen = tuple(int(part) for part in text.split(",")) if text != "all" else tuple(sorted(allowed))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of cores such as 0,1") from None
+    if not set(chosen) <= allowed:
+        raise argparse.ArgumentTypeError(f"this process may use cores {sorted(allowed)}, not {text}")
+    return chosen
+
+
+def _add_run(commands: Any) -> None:
+    from benchmarks.scenarios import SCENARIOS
+
+    run = commands.add_parser("run", help="measure servers", description="Measure servers in one scenario.")
+    scenarios = run.add_subparsers(dest="scenario", required=True, metavar="SCENARIO")
+    for scenario in SCENARIOS.values():
+        parser = scenarios.add_parser(
+            scenario.name, help=scenario.question, description=f"{scenario.question} {type(scenario).__doc__}"
+        )
+        parser.add_argument(
+            "--servers",
+            metavar="A,B",
+            help="servers in this order, the first is the one to compare with; "
+            "a name may be followed by options ('chat_gevent --park-after 5'); default: all that can run",
+        )
+        parser.add_argument("--output", metavar="FILE", help="the report (default: SCENARIO-TIME.json here)")
+        size = parser.add_mutually_exclusive_group()
+        size.add_argument("--quick", action="store_true", help="short: to see whether something is far off")
+        size.add_argument("--full", action="store_true", help="long: for figures that are published")
+        parser.add_argument("--seed", type=int, help="of the order of servers (default: random)")
+        for who in ("server", "generator"):
+            parser.add_argument(
+                f"--{who}-cores", type=_cores, metavar="0,1", help=f"cores of the {who}, or 'all'"
+            )
+        for name, default in scenario.defaults.items():
+            parser.add_argument(
+                f"--{name.replace('_', '-')}",
+                type=_value(name, default),
+                metavar="N",
+                help=f"{HELP[name]} (default {default:g}{_presets(scenario, name)})",
+            )
+        parser.set_defaults(run=_run)
+
+
+def _presets(scenario: Scenario, name: str) -> str:
+    presets = [("quick", scenario.quick), ("full", scenario.full)]
+    return "".join(f", {preset} {values[name]:g}" for preset, values in presets if name in values)
+
+
+def _parameters(scenario: Scenario, arguments: argparse.Namespace) -> dict[str, Any]:
+    preset = scenario.quick if arguments.quick else scenario.full if arguments.full else {}
+    parameters = {**scenario.defaults, **preset}
+    given = {name: getattr(arguments, name) for name in parameters}
+    return parameters | {name: value for name, value in given.items() if value is not None}
+
+
+def _servers(
+    scenario: Scenario, names: str | None, parameters: dict[str, Any]
+) -> tuple[list[Server], list[str]]:
+    """The servers to measure, and a line for each that is left out. Raises UsageError."""
+    from benchmarks.servers import SERVERS, find
+
+    if names is None:
+        servers, left_out = [], []
+        for server in SERVERS.values():
+            why = server.missing() or scenario.refuses(server, parameters)
+            if why:
+                left_out.append(f"without {server.name}: {why}")
+            else:
+                servers.append(server)
+        return servers, left_out
+    chosen: list[Server] = []
+    for name in filter(None, (part.strip() for part in names.split(","))):
+        try:
+            server = find(name)
+        except KeyError:
+            raise UsageError(f"there is no server {name!r}; there are {', '.join(SERVERS)}") from None
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        why = server.missing() or scenario.refuses(server, parameters)
+        if why:
+            raise UsageError(f"{server.name} cannot run {scenario.name}: {why}")
+        chosen.append(server.again(sum(other.name.partition("#")[0] == server.name for other in chosen)))
+    if not chosen:
+        raise UsageError("no server is named")
+    return chosen, []
+
+
+def _check_files(parameters: dict[str, Any]) -> None:
+    from benchmarks.servers.process import allow_files
+
+    wanted, limit = parameters["connections"] + parameters.get("idle", 0) + OTHER_FILES, allow_files()
+    if wanted > limit:
+        raise UsageError(
+            f"a server may open {limit:,} files here (ulimit -Hn): "
+            f"at most {limit - OTHER_FILES:,} connections in all, not {wanted - OTHER_FILES:,}"
+        )
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from benchmarks import runner
-    from benchmarks.report import Report, Trial
+    from benchmarks.generator import GeneratorFailed
+    from benchmarks.progress import Progress
+    from benchmarks.report import ReportError
     from benchmarks.scenarios import SCENARIOS
-    from benchmarks.servers import SERVERS, Server, find
+    from benchmarks.servers import BuildFailed
 
     scenario = SCENARIOS[arguments.scenario]
-    parameters: dict[str, Any] = dict(scenario.defaults)
-    if arguments.quick:
-        parameters |= scenario.quick
-    if arguments.full:
-        parameters |= scenario.full
-    for name in PARAMETERS:
-        value = getattr(arguments, name)
-        if value is not None:
-            parameters[name] = value
-    servers = (
-        [find(name) for name in arguments.servers.split(",")] if arguments.servers else list(SERVERS.values())
-    )
-    console = Console(stderr=True)
-
-    def done(report: Report, trial: Trial | None) -> None:
-        if trial:
-            figures = "  ".join(
-                f"{trial.values[name]:.2f} {m.unit} {name}"
-                for name, m in report.metrics.items()
-                if name in trial.values
+    parameters = _parameters(scenario, arguments)
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    output = Path(arguments.output or f"{scenario.name}-{now}.json")
+    try:
+        servers, left_out = _servers(scenario, arguments.servers, parameters)
+        _check_files(parameters)
+        with Progress(scenario.name, len(servers) * parameters["blocks"]) as progress:
+            for line in left_out:
+                progress.note(line)
+            report = runner.run(
+                scenario,
+                servers,
+                parameters,
+                output,
+                progress=progress.step,
+                done=progress.done,
+                seed=arguments.seed,
+                server_cores=arguments.server_cores,
+                generator_cores=arguments.generator_cores,
             )
-            console.print(f"block {trial.block} {trial.server:20} {figures}")
-
-    report = runner.run(scenario, servers, parameters, Path(arguments.output), done=done)
-    _table(report)
+    except UsageError as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 2
+    except (BuildFailed, GeneratorFailed, ReportError) as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"benchmarks: {error.filename or output}: {error.strerror}", file=sys.stderr)
+        return 1
+    _summary(report, output)
+    if any(fired.check == "interrupted" for fired in report.warnings):
+        return 130
     return 0 if report.complete else 1
 
 
-def _table(report: Any) -> None:
+def _summary(report: Report, output: Path) -> None:
+    from rich.console import Console
+
+    from benchmarks.progress import summary
+
+    console = Console(highlight=False)
+    summary(report, console)
+    console.print(f"report: {output}", soft_wrap=True)
+    if len(report.servers) > 1:
+        console.print(f"compare the servers: python -m benchmarks compare {output}", soft_wrap=True)
+
+
+def _list(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{report.scenario} {report.parameters}")
-    table.add_column("server")
-    primary = next(name for name, metric in report.metrics.items() if metric.primary)
-    for name, metric in report.metrics.items():
-        table.add_column(f"{metric.title} [{metric.unit}]", justify="right")
-    table.add_column(f"ratio to {report.servers[0].name}", justify="right")
-    table.add_column("server/gen busy", justify="right")
-    base = {t.block: t.values.get(primary) for t in report.trials_of(report.servers[0].name)}
-    for server in report.servers:
-        trials = report.trials_of(server.name)
-        if not trials:
-            continue
-        cells = [server.name]
-        for name in report.metrics:
-            values = [t.values[name] for t in trials if name in t.values]
-            cells.append(f"{statistics.median(values):,.2f}" if values else "")
-        ratios = [
-            t.values[primary] / base[t.block] for t in trials if base.get(t.block) and primary in t.values
-        ]
-        cells.append(
-            f"{statistics.median(ratios):.3f} ({min(ratios):.3f}-{max(ratios):.3f})" if ratios else ""
+    from benchmarks.scenarios import SCENARIOS
+    from benchmarks.servers import SERVERS
+
+    console = Console(highlight=False)
+    table = Table("scenario", "question", "parameters", title="Scenarios", title_justify="left")
+    for scenario in SCENARIOS.values():
+        defaults = " ".join(f"{name}={value:g}" for name, value in scenario.defaults.items())
+        table.add_row(scenario.name, scenario.question, defaults)
+    console.print(table)
+    table = Table("server", "what it is", "here", title="Servers", title_justify="left")
+    for server in SERVERS.values():
+        missing = server.missing()
+        cannot = [s.name for s in SCENARIOS.values() if s.refuses(server, dict(s.defaults))]
+        here = f"[red]no: {missing}[/]" if missing else server.version()
+        table.add_row(
+            server.name, server.summary + (f" (not in {', '.join(cannot)})" if cannot else ""), here
         )
-        busy = [
-            f"{statistics.median(t.cpu[k] for t in trials):.0%}"
-            for k in ("server", "generator")
-            if k in trials[0].cpu
-        ]
-        cells.append("/".join(busy))
-        table.add_row(*cells)
-    Console(width=160).print(table)
-    for fired in report.warnings:
-        print(f"warning: {fired.check}: {fired.server or ''} {fired.message}", file=sys.stderr)
+    console.print(table)
+    return 0
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from benchmarks.demo import run
+
+    return run()
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    from benchmarks.scenarios import SCENARIOS
+    from benchmarks.commands import add_commands
 
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run")
-    run.add_argument("scenario", choices=list(SCENARIOS))
-    run.add_argument("--servers")
-    run.add_argument("--quick", action="store_true")
-    run.add_argument("--full", action="store_true")
-    run.add_argument("--output", required=True)
-    for name, (kind, text) in PARAMETERS.items():
-        run.add_argument(f"--{name}", type=kind, help=text)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure servers that speak the confirm protocol, and compare.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    shown = commands.add_parser("list", help="the scenarios and the servers, and which can run here")
+    shown.set_defaults(run=_list)
+    _add_run(commands)
+    add_commands(commands)
+    demo = commands.add_parser("demo", help="serve, load with Locust, compare: the whole story in a minute")
+    demo.set_defaults(run=_demo)
     arguments = parser.parse_args(argv)
-    return _run(arguments)
+    status: int = arguments.run(arguments)
+    return status

@@ -101,7 +101,7 @@ def pss_bytes(pids: list[int]) -> int:
 
 
 def kernel_bytes() -> dict[str, int]:
-    """The kernel's memory that connections may take, in bytes: slab, page tables, socket buffers, thread stacks."""
+    """The kernel's memory that connections may take, in bytes: slab, page tables, socket buffers, stacks."""
     found = {}
     for line in Path("/proc/meminfo").read_text().splitlines():
         name, _, value = line.partition(":")

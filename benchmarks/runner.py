@@ -28,7 +28,7 @@ TrialDone = Callable[[Report, Trial | None], None]
 
 
 def cores() -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
-    """The cores for server and generator: the first and the second that this process may use; None if alone."""
+    """The cores for server and generator: the first two that this process may use; None if there is one."""
     allowed = sorted(os.sched_getaffinity(0))
     if len(allowed) < 2:
         return None, None
@@ -56,13 +56,16 @@ def run(
     progress: Callable[[str, Server, int], None] = lambda text, server, block: None,
     done: TrialDone = lambda report, trial: None,
     seed: int | None = None,
+    server_cores: tuple[int, ...] | None = None,
+    generator_cores: tuple[int, ...] | None = None,
 ) -> Report:
     """Measure and save; returns the report, which is incomplete after Ctrl-C or a failed trial.
 
     Raises BuildFailed: a server's source does not compile. Raises OSError: ``output`` cannot be written.
     """
     seed = secrets.randbelow(2**31) if seed is None else seed
-    server_cores, generator_cores = cores()
+    first, second = cores()
+    server_cores, generator_cores = server_cores or first, generator_cores or second
     allow_files()
     commands = {server.name: server.command() for server in servers}
     generator = program(scenario.name == "tls")

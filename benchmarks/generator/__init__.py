@@ -3,7 +3,7 @@
 ``generator.c`` says what it does and which commands it takes. Where no compiler is, the same
 commands are understood by ``fallback.py``, in Python, which costs more CPU than some of the servers;
 a report says which one was used. One process holds at most as many connections as it may open files,
-so :class:`Generators` spreads them over several.
+so a trial spreads them over several.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SOURCE: Final = Path(__file__).with_name("generator.c")
 CONNECTIONS_PER_PROCESS: Final = 19_000
 """A limit of 20,000 files a process is common; some are for other things."""
 ADDRESS_CONNECTIONS: Final = 25_000
-"""Connections from one source address to one destination: fewer than the 28,232 ports of Linux's default range."""
+"""From one source address to one destination: fewer than the 28,232 ports of Linux's default range."""
 
 
 class GeneratorFailed(RuntimeError):
@@ -38,8 +38,11 @@ def _command(tls: bool, source: Path, target: Path) -> list[str]:
 
 
 def program(tls: bool = False) -> list[str]:
-    """The command line of the generator: compiled C where that is possible, else Python."""
-    if cc():
+    """The command line of the generator: compiled C where that is possible, else Python.
+
+    BENCHMARKS_GENERATOR=python in the environment asks for Python.
+    """
+    if cc() and os.environ.get("BENCHMARKS_GENERATOR") != "python":
         try:
             return [str(compiled(SOURCE, partial(_command, tls)))]
         except BuildFailed:

@@ -6,6 +6,7 @@
  *   start          put the load of `mode` on every open connection
  *   mark [PID...]  forget what was counted so far; the window of measurement begins here
  *   stop [PID...]  it ends here: counters are read at once, then the replies still due are awaited
+ *   rate R         paced: from the next start on, R messages a second
  *   quit           (or end of input) close everything and exit
  *
  * mark and stop read the CPU time of the server's processes (PID...) at the very moment at which the
@@ -17,33 +18,21 @@
  * `churn` opens, sends `messages` messages one by one, says /exit, awaits the end of stream, reopens.
  *
  * A message is `size` bytes: 16 hexadecimal digits of its number and its connection's, then letters.
- * Arguments are key=value, below in `set`. Latencies are whole microseconds in buckets of the HDR
- * histogram with 3 significant digits (http://hdrhistogram.org), printed as [value, count] pairs.
+ * Arguments are key=value, below in `set`. The answer to stop has what was confirmed in each tenth of
+ * a second, and histograms: `latency_us` (paced: from the intended time), `service_us` (paced: from the
+ * time of sending; churn: a whole session).
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <math.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <signal.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <time.h>
-#include <unistd.h>
-#ifdef WITH_TLS
-#include <openssl/err.h>
-#include <openssl/ssl.h>
-static SSL_CTX *tls_context;
-#endif
+#include "histogram.h"
+#include "stream.h"
 
 enum mode { CLOSED, PACED, CHURN };
 enum state { CONNECTING, HANDSHAKE, OPEN, LEAVING, DEAD };
@@ -54,23 +43,19 @@ static const char *failure_names[] = {"refused", "reset", "ended", "mismatch", "
 #define PREFIX_BYTES 10
 #define RING 64                  /* paced: messages under way on one connection at most */
 #define BUFFER (1 << 18)
-#define HALF 1024                /* HDR: half the sub-buckets that 3 significant digits need */
-#define BUCKETS (32 * HALF)
+#define SLOT_NS 100000000ull     /* confirmations are counted by tenths of a second, for ten minutes */
+#define SLOTS 6000
 
-typedef struct { uint64_t counts[BUCKETS], total; } histogram;
-typedef struct conn {
-    int fd;
+typedef struct {
+    stream io;
     uint32_t id;
     enum state state;
-    char loaded, growing;        /* takes part in the load; counts for the running `grow` */
+    char growing;                /* counts for the running `grow` */
     uint32_t out_offset, in_offset; /* bytes done of message `sent` and of the reply to message `got` */
     uint64_t want, sent, got;    /* messages to send up to, sent, and answered; numbered from 0 */
     uint64_t stamp, opened;      /* closed: when the batch was sent; when connect was called */
     uint64_t base;               /* churn: `got` when this connection was opened */
     uint64_t *due;               /* paced: RING intended times, then RING times of sending */
-#ifdef WITH_TLS
-    SSL *ssl;
-#endif
 } conn;
 
 static char host[64] = "127.0.0.1", exit_text[64] = "/exit\n", tls_ca[4096];
@@ -87,32 +72,13 @@ static double next_due;
 static char *message, *reply, *input, *output;
 static uint32_t reply_size;
 static histogram latency, service;   /* service: paced, from the real time of sending; churn, a whole session */
+static uint32_t slots[SLOTS];
 static struct rusage usage_at_mark;
 
 static uint64_t now_ns(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return t.tv_sec * 1000000000ull + t.tv_nsec;
-}
-
-static void record(histogram *h, uint64_t ns) {
-    uint64_t value = (ns + 500) / 1000;
-    int shift = 64 - __builtin_clzll(value | (2 * HALF - 1)) - 11;
-    uint64_t index = ((uint64_t)shift << 10) + (value >> shift);
-    h->counts[index < BUCKETS ? index : BUCKETS - 1]++;
-    h->total++;
-}
-
-static void print_histogram(const char *name, const histogram *h) {
-    const char *comma = "";
-    printf(", \"%s\": [", name);
-    for (uint64_t i = 0; i < BUCKETS; i++)
-        if (h->counts[i]) {
-            uint64_t shift = i < 2 * HALF ? 0 : (i >> 10) - 1;
-            printf("%s[%llu, %llu]", comma, (unsigned long long)((i - (shift << 10)) << shift), (unsigned long long)h->counts[i]);
-            comma = ", ";
-        }
-    printf("]");
 }
 
 /* Write the number of message `number` of connection `id` over the digits of `text`. The lowest digits
@@ -125,40 +91,25 @@ static void put_number(char *text, uint32_t id, uint64_t number) {
 }
 
 static void close_conn(conn *c) {
-#ifdef WITH_TLS
-    if (c->ssl) SSL_free(c->ssl), c->ssl = NULL;
-#endif
-    if (c->fd >= 0) close(c->fd);
-    c->fd = -1;
+    stream_close(&c->io);
     c->state = DEAD;
 }
 
 static void fail(conn *c, enum failure why);
 
 static void open_conn(conn *c) {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port)};
-    int one = 1;
-    inet_pton(AF_INET, host, &to.sin_addr);
     c->opened = now_ns();
     c->want = c->sent = c->got;
     c->base = c->got;
     c->out_offset = c->in_offset = 0;
     c->state = CONNECTING;
-    c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (c->fd < 0) { fail(c, OTHER); return; }
-    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (sources > 1 || first_source > 1) {   /* 127.0.0.1 + n, the port chosen by connect: the whole range for each pair */
-        struct sockaddr_in from = {.sin_family = AF_INET};
-        from.sin_addr.s_addr = htonl(INADDR_LOOPBACK - 1 + first_source + c->id % sources);
-        setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
-        if (bind(c->fd, (struct sockaddr *)&from, sizeof from) < 0) { fail(c, OTHER); return; }
-    }
-    if (connect(c->fd, (struct sockaddr *)&to, sizeof to) < 0 && errno != EINPROGRESS) {
+    int use_source = sources > 1 || first_source > 1;
+    if (stream_connect(&c->io, host, port, use_source ? first_source + c->id % sources : 0) < 0) {
         fail(c, errno == ECONNREFUSED ? REFUSED : OTHER);
         return;
     }
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = c};
-    epoll_ctl(epoll, EPOLL_CTL_ADD, c->fd, &event);
+    epoll_ctl(epoll, EPOLL_CTL_ADD, c->io.fd, &event);
 }
 
 /* Count the failure and open the connection anew, unless so many failed that the server must be gone. */
@@ -172,35 +123,6 @@ static void fail(conn *c, enum failure why) {
     else if (c->growing) c->growing = 0, grow_confirmed++;
 }
 
-static ssize_t put(conn *c, const char *data, size_t n) {
-#ifdef WITH_TLS
-    if (c->ssl) {
-        int r = SSL_write(c->ssl, data, n);
-        if (r > 0) return r;
-        int error = SSL_get_error(c->ssl, r);
-        ERR_clear_error();
-        errno = error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE ? EAGAIN : ECONNRESET;
-        return -1;
-    }
-#endif
-    return send(c->fd, data, n, MSG_NOSIGNAL);
-}
-
-static ssize_t get(conn *c, char *data, size_t n) {
-#ifdef WITH_TLS
-    if (c->ssl) {
-        int r = SSL_read(c->ssl, data, n);
-        if (r > 0) return r;
-        int error = SSL_get_error(c->ssl, r);
-        ERR_clear_error();
-        if (error == SSL_ERROR_ZERO_RETURN) return 0;
-        errno = error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE ? EAGAIN : ECONNRESET;
-        return -1;
-    }
-#endif
-    return recv(c->fd, data, n, 0);
-}
-
 /* Send what is due, as far as the socket takes it; the rest goes when it is writable again. */
 static void flush_conn(conn *c) {
     uint32_t unit = size + 1;
@@ -211,9 +133,10 @@ static void flush_conn(conn *c) {
             put_number(output + filled, c->id, n);
             filled += unit;
         }
-        ssize_t done = put(c, output + c->out_offset, filled - c->out_offset);
-        if (done < 0) {
-            if (errno != EAGAIN) fail(c, errno == ECONNRESET || errno == EPIPE ? RESET : OTHER);
+        ssize_t done = stream_put(&c->io, output + c->out_offset, filled - c->out_offset);
+        if (done <= 0) {
+            if (done == 0) fail(c, ENDED);
+            else if (errno != EAGAIN) fail(c, errno == ECONNRESET || errno == EPIPE ? RESET : OTHER);
             return;
         }
         uint64_t at = c->out_offset + (uint64_t)done;
@@ -230,7 +153,7 @@ static void send_batch(conn *c, uint32_t n, uint64_t now) {
 
 static void say_exit(conn *c) {
     c->state = LEAVING;
-    if (put(c, exit_text, strlen(exit_text)) < 0) fail(c, RESET);
+    if (stream_put(&c->io, exit_text, strlen(exit_text)) < 0) fail(c, RESET);
 }
 
 static void print_cpu(const char *arguments) {
@@ -316,22 +239,21 @@ static int check(conn *c, const char *data, size_t n, uint64_t now) {
         } else record(&latency, now - c->stamp);
         c->got++;
         confirmed++;
+        uint64_t slot = (now - window_began) / SLOT_NS;
+        if (slot < SLOTS) slots[slot]++;
     }
     return 1;
 }
 
 static void readable(conn *c) {
     for (;;) {
-        ssize_t n = get(c, input, BUFFER);
+        ssize_t n = stream_get(&c->io, input, BUFFER);
         uint64_t now = now_ns();
         if (n > 0) {
             if (!check(c, input, n, now)) return;
             if (c->got == c->want && c->state == OPEN) answered(c, now);
             if (c->state == DEAD || c->state == CONNECTING) return;
-#ifdef WITH_TLS
-            if (c->ssl) continue;
-#endif
-            if (n < BUFFER) return;   /* edge-triggered: less than asked for means that nothing is left */
+            if (n < BUFFER && stream_short_read_is_all(&c->io)) return;   /* edge-triggered: nothing is left */
         } else if (n == 0) {
             if (c->state == LEAVING) {
                 sessions++;
@@ -360,30 +282,15 @@ static void handle(conn *c, uint32_t events) {
     if (c->state == CONNECTING) {
         int error = 0;
         socklen_t n = sizeof error;
-        getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &n);
+        getsockopt(c->io.fd, SOL_SOCKET, SO_ERROR, &error, &n);
         if (error) { fail(c, error == ECONNREFUSED ? REFUSED : error == ECONNRESET ? RESET : OTHER); return; }
         if (!(events & EPOLLOUT)) return;
         c->state = HANDSHAKE;
-#ifdef WITH_TLS
-        if (tls) {
-            c->ssl = SSL_new(tls_context);
-            SSL_set_fd(c->ssl, c->fd);
-            SSL_set_connect_state(c->ssl);
-        }
-#endif
     }
     if (c->state == HANDSHAKE) {
-#ifdef WITH_TLS
-        if (c->ssl) {
-            int r = SSL_do_handshake(c->ssl);
-            int error = SSL_get_error(c->ssl, r);
-            ERR_clear_error();
-            if (r != 1) {
-                if (error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE) fail(c, OTHER);
-                return;
-            }
-        }
-#endif
+        int ready = stream_handshake(&c->io, tls);
+        if (ready < 0) fail(c, OTHER);
+        if (ready <= 0) return;
         opened(c);
         if (c->state != OPEN) return;
     }
@@ -424,6 +331,12 @@ static void begin(void) {
     }
 }
 
+static void print_slots(uint64_t full) {
+    printf(", \"slots\": [");
+    for (uint64_t i = 0; i < full && i < SLOTS; i++) printf("%s%u", i ? ", " : "", slots[i]);
+    printf("]");
+}
+
 static void command(char *line) {
     if (!strncmp(line, "grow ", 5)) {
         grow_target = strtoul(line + 5, NULL, 10);
@@ -436,6 +349,7 @@ static void command(char *line) {
     } else if (!strncmp(line, "mark", 4)) {
         memset(&latency, 0, sizeof latency);
         memset(&service, 0, sizeof service);
+        memset(slots, 0, sizeof slots);
         confirmed = sessions = 0;
         getrusage(RUSAGE_SELF, &usage_at_mark);
         window_began = now_ns();
@@ -444,13 +358,17 @@ static void command(char *line) {
         printf("}\n");
     } else if (!strncmp(line, "stop", 4)) {
         uint64_t now = now_ns();
-        if (mode == PACED && running && next_due < now) unsent = (now - next_due) * rate / 1e9;
+        unsent = 0;
+        if (mode == PACED && running)   /* what should have been sent by now has waited at least so long */
+            for (double due = next_due; due < now; due += 1e9 / rate, unsent++) record(&latency, now - due);
         printf("{\"event\": \"stopped\", \"ns\": %llu", (unsigned long long)(now - window_began));
         print_cpu(line + 4);
         printf(", \"confirmed_in_window\": %llu", (unsigned long long)confirmed);
+        print_slots((now - window_began) / SLOT_NS);
         stopping = 1;
         stop_at = now + (uint64_t)(drain_seconds * 1e9);
-    } else if (!strcmp(line, "quit")) exit(0);
+    } else if (!strncmp(line, "rate ", 5)) rate = strtod(line + 5, NULL);
+    else if (!strcmp(line, "quit")) exit(0);
     else printf("{\"event\": \"unknown command\"}\n");
 }
 
@@ -502,14 +420,7 @@ int main(int argc, char **argv) {
     for (int i = 1; i < argc; i++) set(argv[i]);
     if (size < 1 || size > 65536 || depth < 1 || window < 1 || sources < 1) { fprintf(stderr, "generator: size, depth, window or sources out of range\n"); return 2; }
 #ifdef WITH_TLS
-    if (tls) {
-        tls_context = SSL_CTX_new(TLS_client_method());
-        SSL_CTX_set_mode(tls_context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
-        if (*tls_ca) {
-            if (!SSL_CTX_load_verify_locations(tls_context, tls_ca, NULL)) { fprintf(stderr, "generator: cannot read %s\n", tls_ca); return 2; }
-            SSL_CTX_set_verify(tls_context, SSL_VERIFY_PEER, NULL);
-        }
-    }
+    if (tls) tls_prepare(tls_ca);
 #else
     if (tls) { fprintf(stderr, "generator: built without OpenSSL\n"); return 2; }
 #endif

@@ -27,7 +27,6 @@ MESSAGES_PER_SECOND = Metric(
 MACHINE_PER_MESSAGE = Metric(unit="µs", better="lower", title="CPU of the whole machine per confirmation")
 CLOSED_LATENCY = HistogramKind(title="latency in a closed loop (from sending, which waits for the server)")
 CONFIRMED_SERIES = SeriesKind(title="confirmations a second", unit="1/s")
-CPU_SERIES = SeriesKind(title="server CPU", unit="cores")
 
 SATURATED = 0.95
 """Share of its cores from which a server counts as saturated."""
@@ -123,19 +122,22 @@ class Load:
 
     def measure(self, warmup: float, seconds: float) -> Window:
         """Load the server; what counts begins after ``warmup``."""
-        pids = " ".join(map(str, self.process.pids))
         self.ask("start", "started")
         time.sleep(warmup)
+        return self.window(lambda: time.sleep(seconds))
+
+    def window(self, work: Callable[[], object]) -> Window:
+        """Measure while ``work`` runs; the load, if one is on, ends with it."""
+        pids = " ".join(map(str, self.process.pids))
         marks = self.ask(f"mark {pids}", "marked")
         before, machine = read_processes(self.process.pids), read_machine()
-        time.sleep(seconds)
+        work()
         for generator in self.generators:
             generator.send(f"stop {pids}")
         used = read_processes(self.process.pids).since(before)
         shares = read_machine().since(machine)
-        return self._window(
-            marks, [generator.expect("stopped", 120) for generator in self.generators], used, shares
-        )
+        stops = [generator.expect("stopped", 120) for generator in self.generators]
+        return self._window(marks, stops, used, shares)
 
     def _window(
         self,
@@ -156,6 +158,8 @@ class Load:
             for name, counts in histograms.items():
                 for value, number in stop[f"{name}_us"]:
                     counts[value] = counts.get(value, 0) + number
+        slots = [sum(tenths) for tenths in zip(*(stop["slots"] for stop in stops), strict=False)]
+        series = [(round((i + 1) / 10, 1), number * 10.0) for i, number in enumerate(slots)]
         cpu = {
             "server": server / seconds,
             "server_user": used["user"] * split,
@@ -176,7 +180,7 @@ class Load:
             cpu=cpu,
             errors=errors,
             histograms={name: sorted(counts.items()) for name, counts in histograms.items() if counts},
-            series={},
+            series={"confirmed": series} if series else {},
             sessions=sum(stop["sessions"] for stop in stops),
             unsent=sum(stop["unsent"] for stop in stops),
         )
@@ -212,7 +216,7 @@ class Scenario(ABC):
     """One sentence."""
     metrics: ClassVar[dict[str, Metric]] = LOAD_METRICS
     histograms: ClassVar[dict[str, HistogramKind]] = {}
-    series: ClassVar[dict[str, SeriesKind]] = {}
+    series: ClassVar[dict[str, SeriesKind]] = {"confirmed": CONFIRMED_SERIES}
     defaults: ClassVar[dict[str, Any]]
     """Parameters with their defaults; the command line offers the same names."""
     quick: ClassVar[dict[str, Any]] = {}
@@ -234,7 +238,8 @@ def check_window(bench: Bench, server: str, window: Window, closed_loop: bool = 
     if window.cpu["generator"] >= GENERATOR_BUSY and (not closed_loop or not window.saturated):
         bench.warn(
             "generator-busy",
-            f"the load generator used {window.cpu['generator']:.0%} of its core: messages a second are its limit, not the server's",
+            f"the load generator used {window.cpu['generator']:.0%} of its core: "
+            "messages a second are its limit, not the server's",
             server,
         )
     elif closed_loop and not window.saturated:

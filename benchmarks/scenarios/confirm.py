@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from benchmarks.report import Trial
 from benchmarks.scenarios.base import CLOSED_LATENCY, Bench, Load, Scenario, check_window, encode, load_trial
@@ -15,10 +15,18 @@ class Confirm(Scenario):
 
     name = "confirm"
     question = "What does one confirmation cost the server when many clients each wait for their reply?"
-    histograms = {"latency": CLOSED_LATENCY}
-    defaults = {"connections": 5000, "size": 32, "depth": 1, "warmup": 1.0, "seconds": 3.0, "slices": 10, "blocks": 5}
-    quick = {"connections": 2000, "warmup": 0.4, "seconds": 1.0, "slices": 5, "blocks": 5}
-    full = {"warmup": 1.0, "seconds": 5.0, "slices": 20, "blocks": 10}
+    histograms: ClassVar = {"latency": CLOSED_LATENCY}
+    defaults: ClassVar = {
+        "connections": 5000,
+        "size": 32,
+        "depth": 1,
+        "warmup": 1.0,
+        "seconds": 3.0,
+        "slices": 10,
+        "blocks": 5,
+    }
+    quick: ClassVar = {"connections": 2000, "warmup": 0.4, "seconds": 1.0, "slices": 5, "blocks": 5}
+    full: ClassVar = {"warmup": 1.0, "seconds": 5.0, "slices": 20, "blocks": 10}
 
     def refuses(self, server: Server, parameters: dict[str, Any]) -> str | None:
         """A server without framing takes what one read brings: one short message at a time."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,7 +19,7 @@ class Memory(Scenario):
 
     name = "memory"
     question = "How much memory does a connection take that was served once and now is idle?"
-    metrics = {
+    metrics: ClassVar = {
         "user_kib_per_connection": Metric(
             unit="KiB", better="lower", title="server memory per idle connection (PSS)", primary=True
         ),
@@ -32,9 +32,9 @@ class Memory(Scenario):
             unit="MiB", better="lower", title="server memory before the first connection (PSS)"
         ),
     }
-    defaults = {"connections": 18_000, "size": 32, "plateaus": 4, "settle": 0.5, "blocks": 3}
-    quick = {"connections": 6000, "blocks": 1, "settle": 0.3}
-    full = {"blocks": 10}
+    defaults: ClassVar = {"connections": 18_000, "size": 32, "plateaus": 4, "settle": 0.5, "blocks": 3}
+    quick: ClassVar = {"connections": 6000, "blocks": 1, "settle": 0.3}
+    full: ClassVar = {"blocks": 10}
 
     def refuses(self, server: Server, parameters: dict[str, Any]) -> str | None:
         """A thread for each connection needs as many threads as the machine allows."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from benchmarks.scenarios.confirm import Confirm
 
 
@@ -10,5 +12,5 @@ class Pipelined(Confirm):
 
     name = "pipelined"
     question = "What does one confirmation cost when a client sends many messages in one write?"
-    defaults = {**Confirm.defaults, "connections": 1000, "depth": 16}
-    quick = {**Confirm.quick, "connections": 500}
+    defaults: ClassVar = {**Confirm.defaults, "connections": 1000, "depth": 16}
+    quick: ClassVar = {**Confirm.quick, "connections": 500}

@@ -12,10 +12,12 @@ into ``benchmarks/.build``, under the hash of their source.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import importlib.util
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -34,12 +36,14 @@ class BuildFailed(RuntimeError):
 
 
 def compiled(source: Path, command: Callable[[Path, Path], list[str]]) -> Path:
-    """Return the program made from ``source``, compiling it if that was not done before.
+    """Return the program made from ``source`` and the headers beside it, compiling it if that was not done.
 
     ``command`` gives the compiler's command line for source and target. Raises BuildFailed.
     """
-    digest = hashlib.sha256(source.read_bytes() + repr(command(Path(), Path())).encode()).hexdigest()[:16]
-    target = BUILD / f"{source.stem}-{digest}"
+    digest = hashlib.sha256(repr(command(Path(), Path())).encode())
+    for part in [source, *sorted(source.parent.glob("*.h"))]:
+        digest.update(part.read_bytes())
+    target = BUILD / f"{source.stem}-{digest.hexdigest()[:16]}"
     if not target.exists():
         BUILD.mkdir(exist_ok=True)
         partial = target.with_suffix(".new")
@@ -84,6 +88,10 @@ class Server:
         if self.tool and self.tool != "cc" and not shutil.which(self.tool):
             return f"{self.tool} is not installed"
         return None
+
+    def again(self, number: int) -> Server:
+        """The same under a name of its own, to be measured several times in one run."""
+        return dataclasses.replace(self, name=f"{self.name}#{number + 1}") if number else self
 
     def version(self) -> str:
         """What implements it, with its version."""
@@ -144,7 +152,7 @@ def _go() -> list[str]:
     ]
 
 
-def _chat_gevent_tls(certificate: Path, key: Path) -> list[str]:
+def _tls(certificate: Path, key: Path) -> list[str]:
     return ["--tls-cert", str(certificate), "--tls-key", str(key)]
 
 
@@ -154,25 +162,25 @@ SERVERS: Final[dict[str, Server]] = {
     server.name: server
     for server in [
         Server(
-            "chat_gevent", "this project's server: a client owns a greenlet only while it has something to say",
-            _chat_gevent(), _OWN, ("gevent", "greenlet"), tls=_chat_gevent_tls,
+            "chat_gevent", "this project's server: a client owns a greenlet while it has something to say",
+            _chat_gevent(), _OWN, ("gevent", "greenlet"), tls=_tls,
         ),
         Server(
-            "chat_gevent_never", "the same with --park-after never: a greenlet per client for its whole connection",
-            _chat_gevent("--park-after", "never"), _OWN, ("gevent", "greenlet"), tls=_chat_gevent_tls,
+            "chat_gevent_never", "the same with --park-after never: a greenlet per client all the time",
+            _chat_gevent("--park-after", "never"), _OWN, ("gevent", "greenlet"), tls=_tls,
         ),
-        _python("gevent_plain", "gevent StreamServer, a greenlet per client, recv and sendall", "gevent", "greenlet"),
-        _python("threads", "the server that this project replaces: a thread per client, recv(1024)", framing="chunk"),
-        _python("socketserver", "the standard library's ThreadingTCPServer: a thread per client, lines from a file"),
-        _python("asyncio_protocol", "asyncio with a Protocol: callbacks, no task per client"),
-        _python("asyncio_streams", "asyncio with streams: a task per client that awaits lines"),
-        _python("uvloop_protocol", "uvloop with the same Protocol as asyncio_protocol", "uvloop"),
-        _python("uvloop_streams", "uvloop with the same streams as asyncio_streams", "uvloop"),
-        _python("tornado", "Tornado's TCPServer and IOStream: a coroutine per client", "tornado"),
+        _python("gevent_plain", "gevent's StreamServer: a greenlet per client", "gevent", "greenlet", tls=_tls),
+        _python("threads", "what this project replaces: a thread per client, recv(1024)", framing="chunk"),
+        _python("socketserver", "the standard library's ThreadingTCPServer: a thread per client"),
+        _python("asyncio_protocol", "asyncio with a Protocol: callbacks, no task per client", tls=_tls),
+        _python("asyncio_streams", "asyncio with streams: a task per client that awaits lines", tls=_tls),
+        _python("uvloop_protocol", "uvloop with the same Protocol as asyncio_protocol", "uvloop", tls=_tls),
+        _python("uvloop_streams", "uvloop with the same streams as asyncio_streams", "uvloop", tls=_tls),
+        _python("tornado", "Tornado's TCPServer and IOStream: a coroutine per client", "tornado", tls=_tls),
         _python("trio", "Trio: a task per client on serve_tcp", "trio"),
         _python("twisted", "Twisted's LineOnlyReceiver on the epoll reactor", "twisted"),
-        Server("go", "Go: a goroutine per client, buffered reader and writer", _go, ("go/main.go",), tool="go"),
-        Server("c_epoll", "C, one thread on epoll: about the least that a server can cost", _c_epoll(), ("c_epoll.c",), tool="cc"),
+        Server("go", "Go: a goroutine per client", _go, ("go/main.go",), tool="go", tls=_tls),
+        Server("c_epoll", "C, one thread on epoll", _c_epoll(), ("c_epoll.c",), tool="cc"),
     ]
 }  # fmt: skip
 """All servers by name, in the order in which they are shown."""
@@ -196,8 +204,14 @@ def slowed(name: str, busy_ns: int) -> Server:
 
 
 def find(name: str) -> Server:
-    """The server called ``name``, or ``NAME+<N>ns`` for the same slowed. Raises KeyError or ValueError."""
-    base, plus, busy = name.partition("+")
-    if plus:
-        return slowed(base, int(busy.removesuffix("ns")))
-    return SERVERS[name]
+    """The server called ``name``; options may follow the name, ``NAME+<N>ns`` is the same slowed.
+
+    Raises KeyError: there is no such server. Raises ValueError: it cannot be slowed, or not so.
+    """
+    base, *options = shlex.split(name)
+    base, plus, busy = base.partition("+")
+    server = slowed(base, int(busy.removesuffix("ns"))) if plus else SERVERS[base]
+    if options:
+        command = server.command
+        server = dataclasses.replace(server, name=name, command=lambda: [*command(), *options])
+    return server

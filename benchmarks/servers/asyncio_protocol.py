@@ -6,6 +6,7 @@ A buffer is kept only between reads that end inside a line; replies to one read 
 from __future__ import annotations
 
 import asyncio
+from argparse import Namespace
 from time import perf_counter_ns
 from typing import cast
 
@@ -16,6 +17,7 @@ from benchmarks.servers.common import (
     options,
     ready,
     reply_to,
+    tls_context,
 )
 from chat_gevent.confirm import confirm_lines
 
@@ -40,7 +42,7 @@ class Confirm(asyncio.Protocol):
                 return
         lines = (self.rest + data).split(b"\n")
         self.rest = lines.pop()
-        replies = []
+        replies: list[bytes] = []
         for line in lines:
             if len(line) > MAX_MESSAGE_BYTES + line.endswith(b"\r"):
                 self.leave(replies, TOO_LONG)
@@ -81,11 +83,11 @@ class Slowed(Confirm):
         super().data_received(data)
 
 
-async def serve(host: str, port: int, busy_ns: int = 0) -> None:
+async def serve(given: Namespace) -> None:
     """Serve until the process is ended."""
-    Slowed.busy_ns = busy_ns
+    Slowed.busy_ns = given.busy_ns
     server = await asyncio.get_running_loop().create_server(
-        Slowed if busy_ns else Confirm, host, port, backlog=4096
+        Slowed if given.busy_ns else Confirm, given.host, given.port, backlog=4096, ssl=tls_context(given)
     )
     ready(server.sockets[0].getsockname())
     await server.serve_forever()
@@ -94,4 +96,4 @@ async def serve(host: str, port: int, busy_ns: int = 0) -> None:
 if __name__ == "__main__":
     given = options(__doc__)
     keep_large_blocks_in_the_heap()
-    asyncio.run(serve(given.host, given.port, given.busy_ns))
+    asyncio.run(serve(given))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from argparse import Namespace
 
 from benchmarks.servers.common import (
     MAX_MESSAGE_BYTES,
@@ -11,6 +12,7 @@ from benchmarks.servers.common import (
     options,
     ready,
     reply_to,
+    tls_context,
 )
 
 
@@ -36,9 +38,11 @@ async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         writer.close()
 
 
-async def serve(host: str, port: int) -> None:
+async def serve(given: Namespace) -> None:
     """Serve until the process is ended."""
-    server = await asyncio.start_server(client, host, port, limit=MAX_MESSAGE_BYTES + 1, backlog=4096)
+    server = await asyncio.start_server(
+        client, given.host, given.port, limit=MAX_MESSAGE_BYTES + 1, backlog=4096, ssl=tls_context(given)
+    )
     ready(server.sockets[0].getsockname())
     await server.serve_forever()
 
@@ -46,4 +50,4 @@ async def serve(host: str, port: int) -> None:
 if __name__ == "__main__":
     given = options(__doc__)
     keep_large_blocks_in_the_heap()
-    asyncio.run(serve(given.host, given.port))
+    asyncio.run(serve(given))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import socket
+import ssl
 from typing import Final
 
 MAX_MESSAGE_BYTES: Final = 65_536
@@ -22,8 +23,19 @@ def options(description: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--tls-cert", help="speak TLS with this certificate, where the server can")
+    parser.add_argument("--tls-key")
     parser.add_argument("--busy-ns", type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args()
+
+
+def tls_context(given: argparse.Namespace) -> ssl.SSLContext | None:
+    """The TLS context that the options ask for; None for plain TCP."""
+    if not given.tls_cert:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(given.tls_cert, given.tls_key)
+    return context
 
 
 def ready(address: tuple[str, int]) -> None:
@@ -51,9 +63,8 @@ def reply_to(line: bytes) -> bytes | None:
     """Answer one line without its LF; None for ``/exit``, which ends the connection."""
     if line.endswith(b"\r"):
         line = line[:-1]
-    if line.startswith(b"/") or (line[:1].isspace() and line.lstrip().startswith(b"/")):
-        if line.strip().lower() == b"/exit":
-            return None
+    if b"/" in line and line.strip().lower() == b"/exit":
+        return None
     try:
         line.decode()
     except UnicodeDecodeError:

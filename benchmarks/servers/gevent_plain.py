@@ -6,7 +6,16 @@ from typing import Any
 
 from gevent.server import StreamServer
 
-from benchmarks.servers.common import MAX_MESSAGE_BYTES, TOO_LONG, no_delay, options, ready, reply_to
+from benchmarks.servers.common import (
+    MAX_MESSAGE_BYTES,
+    TOO_LONG,
+    no_delay,
+    options,
+    ready,
+    reply_to,
+    tls_context,
+)
+from chat_gevent.confirm import confirm_lines
 
 
 def client(connection: Any, address: Any) -> None:
@@ -15,6 +24,11 @@ def client(connection: Any, address: Any) -> None:
     rest = b""
     try:
         while data := connection.recv(65_536):
+            if not rest and data.endswith(b"\n"):
+                confirmations = confirm_lines(data)  # whole lines that need no closer look, all at once
+                if confirmations is not None:
+                    connection.sendall(confirmations)
+                    continue
             lines = (rest + data).split(b"\n")
             rest = lines.pop()
             replies = []
@@ -42,9 +56,10 @@ def client(connection: Any, address: Any) -> None:
 def main() -> None:
     """Serve until the process is ended."""
     given = options(__doc__)
-    server = StreamServer((given.host, given.port), client, backlog=4096)
+    tls: Any = {"ssl_context": context} if (context := tls_context(given)) else {}
+    server = StreamServer((given.host, given.port), client, backlog=4096, **tls)
     server.start()
-    ready((server.server_host, server.server_port))
+    ready((given.host, server.server_port or 0))
     server.serve_forever()
 
 

@@ -20,7 +20,7 @@ class ServerFailed(RuntimeError):
 
 
 def allow_files() -> int:
-    """Raise this process's limit of open files to what is allowed, for itself and what it starts; returns it."""
+    """Raise the limit of open files, for this process and what it starts, to what is allowed; returns it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
@@ -43,7 +43,7 @@ class ServerProcess:
         from benchmarks.generator import pinned
 
         self.server = server
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         with pinned(cores):
             self._process = subprocess.Popen(
                 [*server.command(), "--host", "127.0.0.1", "--port", "0", *options],

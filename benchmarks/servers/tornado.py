@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from argparse import Namespace
 
 from tornado.iostream import IOStream, StreamClosedError, UnsatisfiableReadError
 from tornado.netutil import bind_sockets
 from tornado.tcpserver import TCPServer
 
-from benchmarks.servers.common import MAX_MESSAGE_BYTES, TOO_LONG, options, ready, reply_to
+from benchmarks.servers.common import MAX_MESSAGE_BYTES, options, ready, reply_to, tls_context
 
 
 class Confirm(TCPServer):
@@ -32,15 +33,14 @@ class Confirm(TCPServer):
         stream.close()
 
 
-async def serve(host: str, port: int) -> None:
+async def serve(given: Namespace) -> None:
     """Serve until the process is ended."""
-    sockets = bind_sockets(port, host, backlog=4096)
-    server = Confirm()
+    sockets = bind_sockets(given.port, given.host, backlog=4096)
+    server = Confirm(ssl_options=tls_context(given))
     server.add_sockets(sockets)
     ready(sockets[0].getsockname())
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    given = options(__doc__)
-    asyncio.run(serve(given.host, given.port))
+    asyncio.run(serve(options(__doc__)))

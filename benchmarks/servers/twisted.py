@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from twisted.internet import reactor
+from typing import Any
+
+from twisted.internet import reactor as installed_reactor
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import implementer  # type: ignore[import-untyped]
 
 from benchmarks.servers.common import MAX_MESSAGE_BYTES, TOO_LONG, options, ready, reply_to
 
@@ -16,6 +18,7 @@ from benchmarks.servers.common import MAX_MESSAGE_BYTES, TOO_LONG, options, read
 class Confirm(LineOnlyReceiver):
     """One client."""
 
+    transport: Any
     delimiter = b"\n"
     MAX_LENGTH = MAX_MESSAGE_BYTES + 1
 
@@ -53,6 +56,7 @@ class Confirm(LineOnlyReceiver):
 def main() -> None:
     """Serve until the process is ended."""
     given = options(__doc__)
+    reactor: Any = installed_reactor  # a module's attribute that its own types leave open
     port = reactor.listenTCP(given.port, Factory.forProtocol(Confirm), interface=given.host, backlog=4096)
     address = port.getHost()
     ready((address.host, address.port))

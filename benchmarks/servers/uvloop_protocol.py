@@ -8,5 +8,4 @@ from benchmarks.servers.asyncio_protocol import serve
 from benchmarks.servers.common import options
 
 if __name__ == "__main__":
-    given = options(__doc__)
-    uvloop.run(serve(given.host, given.port, given.busy_ns))
+    uvloop.run(serve(options(__doc__)))

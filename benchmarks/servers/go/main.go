@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -75,8 +76,16 @@ func serve(conn net.Conn) {
 func main() {
 	host := flag.String("host", "127.0.0.1", "address to listen on")
 	port := flag.Int("port", 0, "port to listen on")
+	certificate := flag.String("tls-cert", "", "speak TLS with this certificate")
+	key := flag.String("tls-key", "", "the certificate's key")
 	flag.Parse()
 	listener, err := net.Listen("tcp", fmt.Sprintf("%s:%d", *host, *port))
+	if err == nil && *certificate != "" {
+		var pair tls.Certificate
+		if pair, err = tls.LoadX509KeyPair(*certificate, *key); err == nil {
+			listener = tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{pair}})
+		}
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -1,0 +1,121 @@
+"""What a run shows while it goes on, and a table of medians at its end.
+
+At a terminal a bar with the time left and what is being done right now; elsewhere a line a trial.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from benchmarks.report import Metric, Report, Trial
+from benchmarks.servers import Server
+
+
+def shown(value: float, metric: Metric) -> str:
+    """A value with three significant digits and its unit."""
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{text} {metric.unit}".rstrip()
+
+
+def first_metric(report: Report) -> str | None:
+    """The metric to show where there is room for one: the first that takes part in verdicts."""
+    return next((name for name, metric in report.metrics.items() if metric.primary), None)
+
+
+class Progress:
+    """Shows steps and trials on standard error."""
+
+    def __init__(self, title: str, trials: int) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self._bar = Bar(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[doing]}"), console=self.console,
+        )  # fmt: skip
+        self._task = self._bar.add_task(title, total=trials, doing="")
+        self._live = Live(self._bar, console=self.console, refresh_per_second=4, transient=True)
+        self._began = time.monotonic()
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        self.console.print(text, soft_wrap=True)
+
+    def step(self, text: str, server: Server, block: int) -> None:
+        """What is being done now."""
+        self._bar.update(self._task, doing=f"block {block + 1}: {server.name}: {text}")
+
+    def done(self, report: Report, trial: Trial | None) -> None:
+        """A trial has ended; None if it failed."""
+        self._bar.advance(self._task)
+        name = first_metric(report)
+        if trial is None:
+            self.note(report.warnings[-1].message)
+        elif name in trial.values:
+            value = shown(trial.values[name], report.metrics[name])
+            self.note(f"block {trial.block + 1}  {trial.server:18} {value}")
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self.console.is_terminal:
+            self._live.stop()
+
+
+def summary(report: Report, console: Console) -> None:
+    """Medians over the trials, the ratio to the first server paired by block, and the warnings, once each."""
+    primary = first_metric(report)
+    table = Table(
+        title=f"{report.scenario}: medians of {report.parameters['blocks']} blocks", title_justify="left"
+    )
+    table.add_column("server", no_wrap=True)
+    metrics = {n: m for n, m in report.metrics.items() if m.primary or console.width >= 130}
+    for metric in metrics.values():
+        table.add_column(f"{metric.title} [{metric.unit}]" if metric.unit else metric.title, justify="right")
+    table.add_column(f"ratio to {report.servers[0].name} (lowest to highest)", justify="right")
+    table.add_column("busy: server, generator", justify="right")
+    base = {
+        trial.block: trial.values.get(primary or "") for trial in report.trials_of(report.servers[0].name)
+    }
+    for server in report.servers:
+        trials = report.trials_of(server.name)
+        if not trials:
+            table.add_row(server.name, *["-"] * (len(metrics) + 2))
+            continue
+        cells = []
+        for name, metric in metrics.items():
+            values = [trial.values[name] for trial in trials if name in trial.values]
+            cells.append(
+                shown(statistics.median(values), metric).removesuffix(metric.unit) if values else "-"
+            )
+        ratios = [
+            t.values[primary] / first for t in trials if primary in t.values and (first := base.get(t.block))
+        ]
+        cells.append(
+            f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})" if ratios else "-"
+        )
+        busy = [
+            f"{statistics.median(trial.cpu[who] for trial in trials):.0%}"
+            for who in ("server", "generator")
+            if all(who in trial.cpu for trial in trials)
+        ]
+        table.add_row(server.name, *cells, " ".join(busy))
+    console.print(table)
+    for check in dict.fromkeys(fired.check for fired in report.warnings):
+        fired = [warning for warning in report.warnings if warning.check == check]
+        who = ", ".join(dict.fromkeys(warning.server for warning in fired if warning.server))
+        times = f" (and {len(fired) - 1} more like it)" if len(fired) > 1 else ""
+        console.print(
+            f"[yellow]{check}[/]: {who + ': ' if who else ''}{fired[0].message}{times}", soft_wrap=True
+        )
+    if not report.complete:
+        console.print("[bold red]incomplete[/]: not all of it was measured")

@@ -1,0 +1,141 @@
+"""Latency at a given rate, on a schedule that waits for nobody; and the highest rate that holds."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+from benchmarks.report import HistogramKind, Metric, Trial
+from benchmarks.scenarios.base import (
+    GENERATOR_BUSY,
+    LOAD_METRICS,
+    Bench,
+    Load,
+    Scenario,
+    Window,
+    check_window,
+    encode,
+    load_trial,
+)
+from benchmarks.servers import Server
+from benchmarks.servers.process import ServerProcess
+
+STEPS = 4
+"""Halvings of the bracket: the highest rate is found to a factor of 2 ** (1 / 16), 4.4%."""
+
+
+class Paced(Scenario):
+    """Messages are due at fixed times, whether or not earlier ones were answered; latency counts from then."""
+
+    name = "paced"
+    question = (
+        "What latency do clients see at a given rate, and up to which rate does p99 stay under a bound?"
+    )
+    metrics: ClassVar = {
+        **{name: LOAD_METRICS[name] for name in list(LOAD_METRICS)[:-1]},
+        "highest_rate": Metric(
+            unit="1/s", better="higher", title="highest rate with p99 under the bound", primary=True
+        ),
+    }
+    histograms: ClassVar = {
+        "latency": HistogramKind(title="latency from the intended time of sending", open_schedule=True),
+        "service": HistogramKind(title="latency from the real time of sending"),
+    }
+    defaults: ClassVar = {
+        "connections": 1000,
+        "size": 32,
+        "rate": 10_000.0,
+        "poisson": 1,
+        "bound_ms": 5.0,
+        "warmup": 0.5,
+        "seconds": 3.0,
+        "blocks": 5,
+    }
+    quick: ClassVar = {"seconds": 1.0, "blocks": 3, "bound_ms": 0.0}
+    full: ClassVar = {"seconds": 5.0, "blocks": 10}
+
+    def refuses(self, server: Server, parameters: dict[str, Any]) -> str | None:
+        """A server without framing would take two messages that wait for it as one."""
+        if server.framing == "chunk":
+            return "it has no framing: messages that wait for it become one"
+        return None
+
+    def trial(self, bench: Bench, server: Server, parameters: dict[str, Any]) -> Trial:
+        """The window at the given rate; then, with a bound, the search for the highest."""
+        seconds, rate, bound = parameters["seconds"], parameters["rate"], parameters["bound_ms"]
+        load_options = {"mode": "paced", "rate": rate, "poisson": parameters["poisson"], "drain": 3}
+        with (
+            ServerProcess(server, bench.server_cores) as process,
+            Load(bench, process, parameters["connections"], size=parameters["size"], **load_options) as load,
+        ):
+            load.grow()
+            bench.progress(f"{rate:,.0f} messages a second")
+            window = load.measure(parameters["warmup"], seconds)
+            highest = self._search(bench, server, load, rate, bound, min(seconds, 1.0)) if bound else None
+        check_window(bench, server.name, window, closed_loop=False)
+        if window.unsent > 0.001 * window.messages:
+            bench.warn(
+                "behind",
+                f"{window.unsent:,} messages were not sent when due: the server did not keep up",
+                server.name,
+            )
+        histograms = {name: encode(counts) for name, counts in window.histograms.items()}
+        trial = load_trial(server, window, histograms=histograms)
+        trial.values.pop("messages_per_second", None)
+        if highest:
+            trial.values["highest_rate"] = highest
+        return trial
+
+    def _search(
+        self, bench: Bench, server: Server, load: Load, rate: float, bound_ms: float, seconds: float
+    ) -> float | None:
+        """Double (or halve) until one rate holds and the double does not; then halve the bracket."""
+        busy = False
+
+        def holds(rate: float) -> bool:
+            nonlocal busy
+            bench.progress(f"does {rate:,.0f} a second hold?")
+            for generator in load.generators:
+                generator.send(f"rate {rate / len(load.generators)}")
+            window = load.measure(0.2, seconds)
+            busy = busy or window.cpu["generator"] >= GENERATOR_BUSY
+            enough = window.messages >= 0.98 * rate * window.seconds
+            return enough and quantile(window, 0.99) <= bound_ms * 1000
+
+        if holds(rate):
+            good, bad = rate, rate * 2
+            while holds(bad):
+                good, bad = bad, bad * 2
+                if bad > 1e8:
+                    break
+        else:
+            good, bad = rate / 2, rate
+            while not holds(good):
+                good, bad = good / 2, good
+                if good < 1:
+                    bench.warn("no-rate", f"no rate keeps p99 under {bound_ms:g} ms", server.name)
+                    return None
+        for _ in range(STEPS):
+            middle = math.sqrt(good * bad)
+            if holds(middle):
+                good = middle
+            else:
+                bad = middle
+        if busy:
+            bench.warn(
+                "generator-busy",
+                "the load generator was at its limit while the highest rate was sought",
+                server.name,
+            )
+        return good
+
+
+def quantile(window: Window, q: float) -> float:
+    """A quantile of the latency, in microseconds; infinite where nothing was recorded."""
+    counts = window.histograms.get("latency", [])
+    left = q * sum(number for _, number in counts)
+    for value, number in counts:
+        left -= number
+        if left <= 0:
+            return value
+    return math.inf
