@@ -90,7 +90,9 @@ def read_header(connection: Connection) -> Address | None:
     head = b""
     while len(head) < len(V2_SIGNATURE):  # which is shorter than any header of version 1
         head += _receive(connection, len(V2_SIGNATURE) - len(head), deadline)
-        if not (V2_SIGNATURE.startswith(head) or head.startswith(b"PROXY "[: len(head)])):
+        if not V2_SIGNATURE.startswith(head) and (
+            b"\n" in head or not head.startswith(b"PROXY "[: len(head)])
+        ):
             raise HeaderError("it does not begin with a PROXY header")
     if head == V2_SIGNATURE:
         version_command, family, length = struct.unpack("!BBH", _receive_all(connection, 4, deadline))
