@@ -207,7 +207,7 @@ class Service:
         urls = " ".join(each.url for each in self.listeners)
         housekeeping = gevent.spawn(self._keep_house)
         log.info("serving %s to at most %d clients", urls, self.max_connections)
-        print(f"ready {urls}", flush=True)
+        _say_ready(urls)
         systemd.notify("READY=1", f"STATUS=serving {urls}")
         gc.collect()
         gc.freeze()  # what start-up made stays: full collections need not walk it
@@ -284,6 +284,14 @@ class Service:
             if each.socket.fileno() >= 0:
                 each.remove_file()
                 each.socket.close()
+
+
+def _say_ready(urls: str) -> None:
+    try:
+        print(f"ready {urls}", flush=True)
+    except OSError as error:  # whoever started it has closed the pipe, and need not want to know
+        log.warning("nobody takes the ready line: %s", error.strerror)
+        sys.stdout = None
 
 
 def _admin(service: Service) -> Admin:
