@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -37,7 +38,7 @@ HELP: Final = {
 }
 """Every parameter that a scenario may have."""
 LEAST: Final[dict[str, float]] = {
-    "warmup": 0, "poisson": 0, "bound_ms": 0, "idle": 1, "plateaus": 2, "settle": 0, "seconds": 0.05, "rate": 1,
+    "warmup": 0, "poisson": 0, "bound_ms": 0, "settle": 0, "plateaus": 2, "seconds": 0.05,
 }  # fmt: skip
 """The smallest value of a parameter, where that is not 1."""
 MOST: Final[dict[str, float]] = {
@@ -180,6 +181,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from benchmarks.scenarios import SCENARIOS
     from benchmarks.servers import BuildFailed
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the run as Ctrl-C does
     scenario = SCENARIOS[arguments.scenario]
     parameters = _parameters(scenario, arguments)
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")

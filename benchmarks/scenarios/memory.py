@@ -15,7 +15,7 @@ from benchmarks.servers.process import ServerProcess
 
 
 class Memory(Scenario):
-    """Connections that were confirmed once and say no more, in steps; a straight line through what was used."""
+    """Connections that were confirmed once and say no more, in steps; a line through what was used."""
 
     name = "memory"
     question = "How much memory does a connection take that was served once and now is idle?"

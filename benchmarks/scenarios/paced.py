@@ -25,7 +25,7 @@ STEPS = 4
 
 
 class Paced(Scenario):
-    """Messages are due at fixed times, whether or not earlier ones were answered; latency counts from then."""
+    """Messages are due on a schedule, whether or not earlier ones were answered; latency counts from then."""
 
     name = "paced"
     question = (

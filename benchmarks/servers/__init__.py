@@ -169,7 +169,7 @@ SERVERS: Final[dict[str, Server]] = {
             "chat_gevent_never", "the same with --park-after never: a greenlet per client all the time",
             _chat_gevent("--park-after", "never"), _OWN, ("gevent", "greenlet"), tls=_tls,
         ),
-        _python("gevent_plain", "gevent's StreamServer: a greenlet per client", "gevent", "greenlet", tls=_tls),
+        _python("gevent_plain", "gevent StreamServer: a greenlet per client", "gevent", "greenlet", tls=_tls),
         _python("threads", "what this project replaces: a thread per client, recv(1024)", framing="chunk"),
         _python("socketserver", "the standard library's ThreadingTCPServer: a thread per client"),
         _python("asyncio_protocol", "asyncio with a Protocol: callbacks, no task per client", tls=_tls),

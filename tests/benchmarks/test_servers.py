@@ -79,7 +79,7 @@ def test_line_in_pieces(server: ServerProcess) -> None:
 
 
 def test_refuses_what_is_not_utf8_and_goes_on(server: ServerProcess) -> None:
-    """A message that is not UTF-8 gets its error; the next one is confirmed. Overlong forms and surrogates count."""
+    """What is not UTF-8, overlong forms and surrogates too, gets its error; the next one is confirmed."""
     for bad in (b"\xff", b"a\xc3", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"):
         first, second, rest = talk(server, bad + b"\nok\n").split(b"\n")
         assert first.startswith(b"Error: invalid-utf8: ")
@@ -104,7 +104,7 @@ def test_longest_line(server: ServerProcess) -> None:
 
 
 # Tornado's IOStream closes the stream by itself when a line has no end: it cannot say why.
-# asyncio's and the like close with input unread, so the reset may overtake the error: only the end is certain.
+# Others close with input unread, so the reset may overtake the error: only the end is certain.
 def test_too_long_line_ends_the_connection(server: ServerProcess) -> None:
     """A line over the bound is not confirmed: its error, where it still arrives, and the end."""
     got = talk(server, b"x" * 65_538 + b"\n", end=False)
@@ -158,7 +158,7 @@ def test_slow_reader_gets_all_replies(server: ServerProcess) -> None:
 
 
 def test_seed_server_confirms_reads() -> None:
-    """``threads`` is kept as it was: a read is a message, the reply has no terminator of its own, /exit closes."""
+    """``threads`` is kept as it was: a read is a message, no terminator is added, /exit closes."""
     with (
         start("threads") as process,
         socket.create_connection((process.host, process.port), timeout=10) as client,

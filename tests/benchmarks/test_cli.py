@@ -1,0 +1,119 @@
+"""``python -m benchmarks``: what it lists, runs and refuses, with one line and a status for each mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.cli import main
+from benchmarks.report import Report
+from benchmarks.scenarios import SCENARIOS
+from benchmarks.servers import SERVERS
+
+BRIEF = ["--connections", "5", "--seconds", "0.1", "--warmup", "0", "--blocks", "1"]
+
+
+def status_of(*arguments: str) -> int:
+    """The exit status of a command that argparse or ``main`` ends."""
+    try:
+        return main(list(arguments))
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def test_list_names_all(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every scenario with its question and every server, and why one cannot run."""
+    monkeypatch.setenv("COLUMNS", "250")
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert status_of("list") == 0
+    out = capsys.readouterr().out
+    for scenario in SCENARIOS.values():
+        assert scenario.name in out
+        assert scenario.question in out
+    for name in SERVERS:
+        assert name in out
+    assert "go is not installed" in out
+    assert "no C compiler" in out
+
+
+def test_run_writes_a_report_and_shows_medians(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Status 0, the report's file, a row for each server, and how to compare them."""
+    monkeypatch.setenv("COLUMNS", "200")
+    output = tmp_path / "r.json"
+    arguments = ["--servers", "asyncio_protocol,threads", *BRIEF, "--slices", "1", "--output", str(output)]
+    assert status_of("run", "confirm", *arguments) == 0
+    shown = capsys.readouterr()
+    assert "asyncio_protocol" in shown.out
+    assert "threads" in shown.out
+    assert f"compare the servers: python -m benchmarks compare {output}" in shown.out
+    assert Report.load(output).parameters["connections"] == 5
+    assert shown.err.count("block 1") == 2
+
+
+def test_one_server_twice(tmp_path: Path) -> None:
+    """A server named twice is measured twice, as two with equal command and source: its own noise."""
+    output = tmp_path / "r.json"
+    arguments = ["--servers", "asyncio_protocol,asyncio_protocol", *BRIEF, "--output", str(output)]
+    assert status_of("run", "confirm", *arguments) == 0
+    first, second = Report.load(output).servers
+    assert (first.name, second.name) == ("asyncio_protocol", "asyncio_protocol#2")
+    assert (first.command, first.source_hash) == (second.command, second.source_hash)
+
+
+def test_options_of_a_server(tmp_path: Path) -> None:
+    """Options after a server's name reach its command and its name in the report."""
+    output = tmp_path / "r.json"
+    arguments = ["--servers", "asyncio_protocol --busy-ns 1000", *BRIEF, "--output", str(output)]
+    assert status_of("run", "confirm", *arguments) == 0
+    (server,) = Report.load(output).servers
+    assert server.name == "asyncio_protocol --busy-ns 1000"
+    assert server.command[-2:] == ["--busy-ns", "1000"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["run", "confirm", "--servers", "nosuch"], "there is no server 'nosuch'; there are chat_gevent, "),
+        (["run", "confirm", "--servers", ","], "no server is named"),
+        (["run", "confirm", "--servers", "go+5ns"], "go takes no busy loop"),
+        (["run", "pipelined", "--servers", "threads"], "threads cannot run pipelined: it has no framing"),
+        (["run", "confirm", "--connections", "900000"], "a server may open "),
+        (["run", "confirm", "--connections", "0"], "0 is not between 1 and 1e+06"),
+        (["run", "confirm", "--size", "many"], "'many' is no number"),
+        (["run", "confirm", "--idle", "5"], "unrecognized arguments: --idle 5"),
+        (["run", "confirm", "--quick", "--full"], "not allowed with argument --quick"),
+        (["run", "confirm", "--server-cores", "4096"], "this process may use cores"),
+        (["run", "nosuch"], "invalid choice: 'nosuch'"),
+        (["nosuch"], "invalid choice: 'nosuch'"),
+        ([], "the following arguments are required: COMMAND"),
+    ],
+)
+def test_usage_errors(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each mistake: its own words, status 2, no traceback, and nothing is run."""
+    assert status_of(*arguments) == 2
+    err = capsys.readouterr().err
+    assert complaint in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
+def test_unwritable_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A report that cannot be written is noticed before anything is measured: one line, status 1."""
+    output = tmp_path / "missing" / "r.json"
+    arguments = ["--servers", "asyncio_protocol", *BRIEF, "--output", str(output)]
+    assert status_of("run", "confirm", *arguments) == 1
+    err = capsys.readouterr().err.strip()
+    assert err.startswith("benchmarks: ")
+    assert "No such file or directory" in err
+    assert "\n" not in err
+
+
+def test_help_of_a_scenario_has_its_parameters(capsys: pytest.CaptureFixture[str]) -> None:
+    """``run memory --help`` shows that scenario's own parameters with their defaults, and no others."""
+    assert status_of("run", "memory", "--help") == 0
+    out = capsys.readouterr().out
+    assert "--plateaus" in out
+    assert "default 18000, quick 6000" in out
+    assert "--depth" not in out

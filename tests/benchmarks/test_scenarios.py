@@ -1,0 +1,155 @@
+"""Every scenario runs, briefly, and gives what it promises; the checks fire where they should."""
+
+from __future__ import annotations
+
+import base64
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hdrh.histogram import HdrHistogram
+
+from benchmarks.report import Trial
+from benchmarks.scenarios import SCENARIOS
+from benchmarks.scenarios.base import Bench, Window, check_window
+from benchmarks.scenarios.memory import slope
+from benchmarks.scenarios.paced import quantile
+from benchmarks.servers import SERVERS, find
+from tests.conftest import require_tool
+
+BRIEF: dict[str, dict[str, Any]] = {
+    "confirm": {"connections": 10, "seconds": 0.2, "warmup": 0.0},
+    "pipelined": {"connections": 5, "seconds": 0.2, "warmup": 0.0},
+    "paced": {"connections": 10, "seconds": 0.2, "warmup": 0.0, "rate": 500.0, "bound_ms": 0.0},
+    "connections": {"connections": 300},
+    "memory": {"connections": 400, "settle": 0.0},
+    "churn": {"connections": 5, "seconds": 0.2, "warmup": 0.0},
+    "idle": {"connections": 5, "idle": 50, "seconds": 0.2, "warmup": 0.0},
+    "tls": {"connections": 5, "seconds": 0.2, "warmup": 0.0},
+}
+
+
+def bench() -> Bench:
+    """A bench without pinning that shows nothing."""
+    return Bench(None, None, lambda text: None)
+
+
+def run(scenario: str, server: str, **more: Any) -> tuple[Trial, Bench]:
+    """One brief trial."""
+    place = bench()
+    parameters = SCENARIOS[scenario].defaults | BRIEF[scenario] | more
+    return SCENARIOS[scenario].trial(place, find(server), parameters), place
+
+
+@pytest.mark.parametrize("name", list(SCENARIOS))
+def test_scenario_gives_what_it_promises(name: str) -> None:
+    """A brief trial has no errors, and every metric, histogram and series that the scenario declares."""
+    if name == "tls":
+        require_tool("openssl")
+    scenario = SCENARIOS[name]
+    trial, _ = run(name, "asyncio_protocol")
+    assert trial.messages > 0
+    assert trial.errors == {}
+    assert trial.seconds > 0
+    optional = {
+        "gc_pause_max_ms",
+        "highest_rate",
+    }  # a pause may not happen in so short a time; the search is off
+    assert set(scenario.metrics) - set(trial.values) <= optional
+    assert set(trial.histograms) == set(scenario.histograms)
+    assert all(HdrHistogram.decode(text).get_total_count() for text in trial.histograms.values())
+    assert set(trial.series) <= set(scenario.series)
+
+
+@pytest.mark.parametrize("name", list(SCENARIOS))
+def test_scenario_is_described(name: str) -> None:
+    """It asks one question, has a help text for each parameter, and presets only for parameters it has."""
+    from benchmarks.cli import HELP
+
+    scenario = SCENARIOS[name]
+    assert scenario.question.endswith("?")
+    assert set(scenario.defaults) <= set(HELP)
+    assert set(scenario.quick) | set(scenario.full) <= set(scenario.defaults)
+    assert any(metric.primary for metric in scenario.metrics.values())
+
+
+def test_highest_rate_is_found() -> None:
+    """A server slowed to 2 ms a message serves 500 a second at most: the search ends not far below."""
+    trial, _ = run("paced", "asyncio_protocol+2000000ns", rate=100.0, bound_ms=50.0, seconds=0.4)
+    assert 200 < trial.values["highest_rate"] <= 520
+
+
+def test_slowed_server_is_slower_by_its_length() -> None:
+    """A busy loop of 200 µs shows as 200 µs more CPU a message: the measurement's scale is right."""
+    plain, _ = run("confirm", "asyncio_protocol")
+    slowed, _ = run("confirm", "asyncio_protocol+200000ns")
+    name = "server_cpu_us_per_message"
+    assert slowed.values[name] - plain.values[name] == pytest.approx(200, rel=0.1)
+
+
+def test_memory_slope_is_the_memory_per_connection() -> None:
+    """A line through the plateaus: exact for exact figures, and of the right size for a real server."""
+    assert slope(
+        [{"connections": n, "user_bytes": 7e6 + 512.0 * n} for n in (10, 20, 40, 80)], "user_bytes"
+    ) == (pytest.approx(512))
+    trial, _ = run("memory", "asyncio_streams", connections=1200)
+    assert [plateau["connections"] for plateau in trial.memory] == [300, 600, 900, 1200]
+    assert 2 < trial.values["user_kib_per_connection"] < 20
+
+
+def test_idle_scenario_times_collections() -> None:
+    """The garbage collector's pauses in a Python server are seen from within it."""
+    trial, _ = run("idle", "asyncio_streams", idle=3000, seconds=0.5)
+    assert 0 < trial.values["gc_pause_max_ms"] < 2000
+
+
+def test_servers_without_framing_are_refused_what_they_cannot_do() -> None:
+    """Where one read is a message, pipelining, long messages and an open schedule would measure nonsense."""
+    threads = SERVERS["threads"]
+    confirm = SCENARIOS["confirm"]
+    assert confirm.refuses(threads, confirm.defaults) is None
+    assert confirm.refuses(threads, confirm.defaults | {"size": 2000})
+    assert SCENARIOS["pipelined"].refuses(threads, SCENARIOS["pipelined"].defaults)
+    assert SCENARIOS["paced"].refuses(threads, SCENARIOS["paced"].defaults)
+    assert SCENARIOS["tls"].refuses(SERVERS["c_epoll"], SCENARIOS["tls"].defaults)
+    assert SCENARIOS["tls"].refuses(replace(SERVERS["go"], tls=None), {})
+
+
+def window(**cpu: float) -> Window:
+    """A window with the given shares of a core."""
+    shares = {"server": 1.0, "generator": 0.5, "machine": 1.5, "steal": 0.0} | cpu
+    return Window(1.0, 1000, 1.0, 0.5, shares, {}, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("shown", "check"),
+    [
+        (window(), None),
+        (window(server=0.8, generator=0.95, machine=1.75), "generator-busy"),
+        (window(server=0.5, machine=1.0), "not-saturated"),
+        (window(steal=0.1), "steal"),
+        (window(machine=1.9), "other-load"),
+        (replace(window(), errors={"reset": 2}), "errors"),
+    ],
+)
+def test_checks_fire(shown: Window, check: str | None) -> None:
+    """Each doubt about a measurement has its check, and a sound one has none."""
+    place = bench()
+    check_window(place, "some server", shown)
+    assert [fired.check for fired in place.warnings] == ([check] if check else [])
+
+
+def test_quantile_of_pairs() -> None:
+    """The value at which so many of the counts are reached; without any, infinitely bad."""
+    shown = replace(window(), histograms={"latency": [(10, 98), (20, 1), (900, 1)]})
+    assert quantile(shown, 0.5) == 10
+    assert quantile(shown, 0.99) == 20
+    assert quantile(shown, 1) == 900
+    assert quantile(window(), 0.5) == math.inf
+
+
+def test_histograms_are_portable() -> None:
+    """They are base64 of the V2 compressed encoding, which HDR libraries in other languages read."""
+    trial, _ = run("confirm", "asyncio_protocol")
+    assert base64.b64decode(trial.histograms["latency"])[:4] == b"\x1c\x84\x93\x14"
