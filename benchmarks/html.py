@@ -187,8 +187,9 @@ def _comparison_tables(result: Result) -> list[_Table]:
         return []
     tables = []
     for title, first, rows in text.groups(result):
-        candidate = "candidate" if first == "metric" else "this"
-        headings = (first, "baseline", candidate, "ratio", "95% interval", "verdict")
+        pair = (rows[0].baseline, rows[0].candidate) if first == "metric" else ("baseline", "this")
+        headings = (first, *pair, "ratio", "95% interval", "verdict")
+        title = title if first == "metric" else _capital(title)
         parts = [[c for c in rows if c.verdict is not None], [c for c in rows if c.verdict is None]]
         for part, judged in zip(parts, (True, False), strict=True):
             name = (
@@ -224,13 +225,17 @@ def _report_tables(report: Report) -> list[_Table]:
         return [_Table("Figures", ("metric", *names), rows)]
     return [
         _Table(
-            f.metric.title,
+            _capital(f.metric.title),
             ("server", "median"),
             [_Row((name, _shown(f, name))) for name in names if name in f.shown],
             folded=not f.metric.primary,
         )
         for f in known
     ]
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _shown(figure: Figure, server: str) -> str:

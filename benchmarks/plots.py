@@ -11,6 +11,7 @@ import io
 import math
 import re
 import statistics
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -122,7 +123,7 @@ def ratios(title: str, rows: Sequence[tuple[str, float, float, float]], margin: 
             if math.isfinite(high) and low > 0:
                 axes.plot([low, high], [place, place], color=COLOURS[0], linewidth=2.4, solid_capstyle="butt")
             axes.plot([value], [place], "o", color=COLOURS[0], markersize=5)
-        axes.set_yticks(range(len(rows)), [_short(label) for label, *_ in rows])
+        axes.set_yticks(range(len(rows)), [_folded(label) for label, *_ in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
         spread = [bound for _, v, low, high in rows for bound in (v, low, high) if 0 < bound < math.inf]
@@ -132,7 +133,8 @@ def ratios(title: str, rows: Sequence[tuple[str, float, float, float]], margin: 
         axes.set_xlabel("ratio to the baseline, 95% interval")
 
     caption = f"{title}: " + "; ".join(f"{label} {value:.3f}" for label, value, *_ in rows)
-    return Plot(title, caption, _draw(_height(len(rows)), draw))
+    height = _height(len(rows)) + 0.17 * sum(_folded(label).count("\n") for label, *_ in rows)
+    return Plot(title, caption, _draw(height, draw))
 
 
 def bars(measured: Measured, subjects: Sequence[Subject], values: Mapping[str, Measured]) -> Plot:
@@ -360,13 +362,20 @@ def _legend_height(entries: int) -> float:
 def _legend(axes: Any, entries: int) -> None:
     """Below the drawing, two entries a row, where it covers no data."""
     if entries:
-        axes.figure.legend(
+        legend = axes.figure.legend(
             loc="outside lower center", ncols=min(2, entries), handlelength=2.2, columnspacing=1.2
         )
+        for handle in legend.legend_handles:
+            handle.set_alpha(1)
 
 
 def _short(label: str) -> str:
     return label if len(label) <= 24 else label[:22] + "…"
+
+
+def _folded(label: str) -> str:
+    """A label in lines of 24 characters."""
+    return textwrap.fill(label, 24)
 
 
 def _thousands(axis: Any) -> None:
