@@ -32,6 +32,11 @@ SO_ATTACH_FILTER: Final = 26
 """Linux's number for a socket option that Python has no name for (asm-generic/socket.h)."""
 
 
+UNSENT_BYTES: Final = 131_072
+"""Most bytes that the kernel takes for a client whose receive window is closed. Without it, the send buffer
+of one that never reads grows to the limit of ``tcp_wmem``, 4 MiB as a rule."""
+
+
 class ListenError(Exception):
     """An address can't be listened on; the message names it and says why."""
 
@@ -190,7 +195,7 @@ def _remove_stale(name: str) -> None:
 
 
 def tune(listener: socket.socket, settings: Settings) -> None:
-    """Set on a TCP listener what its clients inherit: no delay, keepalive, user timeout.
+    """Set on a TCP listener what its clients inherit: no delay, bounded output, keepalive, user timeout.
 
     Linux copies these from the listening socket, so that no accepted one needs a system call for them.
     """
@@ -198,6 +203,7 @@ def tune(listener: socket.socket, settings: Settings) -> None:
         return
     tcp = socket.IPPROTO_TCP
     listener.setsockopt(tcp, socket.TCP_NODELAY, 1)
+    listener.setsockopt(tcp, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
     if settings.keepalive_idle:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         listener.setsockopt(tcp, socket.TCP_KEEPIDLE, settings.keepalive_idle)

@@ -129,6 +129,30 @@ def until(condition: Callable[[], Any], seconds: float = 10, what: str = "") -> 
     return found
 
 
+def stuff(server: Running, count: int, line: bytes) -> list[socket.socket]:
+    """``count`` clients that send lines and never read, until the server can answer none of them."""
+    clients = []
+    for _ in range(count):
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(server.address())
+        client.setblocking(False)
+        clients.append(client)
+
+    def all_are_stuck() -> bool:
+        for each in clients:
+            try:
+                while each.send(line):
+                    pass
+            except BlockingIOError:
+                pass
+        time.sleep(0.02)
+        return [each["state"] for each in server.clients()] == ["busy"] * count
+
+    until(all_are_stuck, 20)
+    return clients
+
+
 def exchange(client: socket.socket, message: bytes) -> None:
     """Send a line and see it confirmed."""
     client.sendall(message + b"\n")

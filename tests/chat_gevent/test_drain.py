@@ -1,0 +1,232 @@
+"""How a server stops: by signals, with clients of every kind connected."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.operate import Running, certificate, exchange, receive, rest, stuff, until
+
+Operate = Callable[..., Running]
+
+TOLD = b"Error: shutting-down: the server is going away\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("park_after", ["0", "0.2", "never"])
+def test_every_kind_of_client_is_dismissed(
+    operate: Operate, number: int, park_after: str, tmp_path: Path
+) -> None:
+    """Idle, in mid-message, in a handler, with unread pipelined input, silent: all that was sent is answered,
+    each that has spoken is told, and the exit status is 0."""
+    (tmp_path / "slow.py").write_text(
+        "import gevent\n"
+        "def answer(text, client):\n"
+        "    gevent.sleep(0.4 if text == 'slow' else 0)\n"
+        "    return 'Received: ' + text\n"
+    )
+    server = operate(
+        *("--port", "0", "--handler", "slow:answer", "--park-after", park_after, "--framing", "line"),
+        *("--drain-timeout", "10", "--linger-timeout", "0.5"),
+        cwd=tmp_path,
+    )
+    names = ("idle", "half", "busy", "piped", "silent")
+    clients = {name: server.connect() for name in names}
+    for name in names[:-1]:
+        exchange(clients[name], b"hello")
+    clients["half"].sendall(b"unfinished")
+    clients["busy"].sendall(b"slow\n")
+    clients["piped"].sendall(b"slow\n" + b"x\n" * 500)
+    time.sleep(0.1)  # the handlers are at work now
+    server.process.send_signal(number)
+    assert rest(clients["idle"]) == TOLD
+    assert rest(clients["half"]) == TOLD
+    assert rest(clients["busy"]) == b"Received: slow\n" + TOLD
+    assert rest(clients["piped"]) == b"Received: slow\n" + b"Received: x\n" * 500 + TOLD
+    assert rest(clients["silent"]) == TOLD
+    for each in clients.values():
+        each.close()
+    assert server.process.wait(20) == 0
+    assert "0 clients cut off" in server.log
+
+
+def test_clients_of_tls_and_unix_sockets_are_told_as_well(operate: Operate, tmp_path: Path) -> None:
+    """The last words come through TLS, and the stream ends in order."""
+    import ssl
+
+    pem = certificate(tmp_path, "server")
+    path = tmp_path / "chat.sock"
+    server = operate(
+        *("--listen", f"tls://127.0.0.1:0,unix://{path}"),
+        *("--tls-certificate", str(pem), "--tls-key", str(tmp_path / "server.key")),
+    )
+    context = ssl.create_default_context(cafile=str(pem))
+    with (
+        context.wrap_socket(
+            server.connect(), server_hostname="localhost", suppress_ragged_eofs=False
+        ) as secure,
+        socket.socket(socket.AF_UNIX) as local,
+    ):
+        local.connect(str(path))
+        exchange(secure, b"hello")
+        exchange(local, b"hello")
+        server.process.send_signal(signal.SIGTERM)
+        assert rest(secure) == TOLD
+        assert rest(local) == TOLD
+    assert server.process.wait(20) == 0
+
+
+def test_who_waits_in_the_queue_is_served(operate: Operate) -> None:
+    """100 clients that connected and sent while the server stood still: each is confirmed, then told."""
+    server = operate("--port", "0", "--framing", "line", "--drain-timeout", "10")
+    server.process.send_signal(signal.SIGSTOP)
+    clients = [server.connect() for _ in range(100)]
+    for each in clients:
+        each.sendall(b"hello\n")
+    server.process.send_signal(signal.SIGTERM)
+    server.process.send_signal(signal.SIGCONT)
+    for each in clients:
+        assert rest(each) == b"Received: hello\n" + TOLD
+        each.close()
+    assert server.process.wait(20) == 0
+
+
+def test_clients_that_keep_coming_see_no_reset(operate: Operate) -> None:
+    """While the server stops, a new client is served, or refused, or not answered: never cut off."""
+    server = operate("--port", "0", "--framing", "line", "--drain-timeout", "2")
+    address = server.address()
+    ends: dict[str, int] = {"served": 0, "refused": 0}
+    wrong: list[str] = []
+
+    def keep_coming() -> None:
+        while True:
+            try:
+                client = socket.create_connection(address, 0.5)
+            except (ConnectionRefusedError, TimeoutError):
+                ends["refused"] += 1
+                return
+            with client:
+                try:
+                    client.settimeout(10)
+                    client.sendall(b"hello\n")
+                    got = receive(client, 16)
+                    ends["served"] += 1
+                except OSError as error:
+                    wrong.append(str(error))
+                    return
+                if got != b"Received: hello\n":
+                    wrong.append(repr(got))
+
+    threads = [threading.Thread(target=keep_coming) for _ in range(4)]
+    for each in threads:
+        each.start()
+    until(lambda: ends["served"] > 200)
+    assert server.stop() == 0
+    for each in threads:
+        each.join(20)
+    assert wrong == []
+    assert ends["refused"] == 4
+
+
+def test_dismissals_are_spread(operate: Operate) -> None:
+    """150 clients within 2 s are not all told in the same moment, so that they don't come back as a herd."""
+    server = operate("--port", "0", "--framing", "line", "--drain-timeout", "2")
+    clients = [server.connect() for _ in range(150)]
+    for each in clients:
+        exchange(each, b"hello")
+    began = time.monotonic()
+    server.process.send_signal(signal.SIGTERM)
+    told = []
+    for each in clients:
+        assert rest(each) == TOLD
+        told.append(time.monotonic() - began)
+        each.close()
+    assert server.process.wait(20) == 0
+    assert 1.0 < told[-1] - told[0] < 2.5
+    assert told[len(told) // 2] - told[0] > 0.3
+
+
+def hold(operate: Operate, tmp_path: Path, *arguments: str) -> Running:
+    """A server with a handler that takes a minute."""
+    (tmp_path / "stuck.py").write_text("import gevent\ndef answer(text, client):\n    gevent.sleep(60)\n")
+    return operate("--port", "0", "--handler", "stuck:answer", *arguments, cwd=tmp_path)
+
+
+def test_the_second_signal_ends_it_at_once(operate: Operate, tmp_path: Path) -> None:
+    """And the exit status says that somebody was cut off."""
+    server = hold(operate, tmp_path, "--drain-timeout", "60")
+    with server.connect() as client:
+        client.sendall(b"hello\n")
+        time.sleep(0.1)
+        server.process.send_signal(signal.SIGTERM)
+        server.logged("draining 1 clients")
+        began = time.monotonic()
+        assert server.stop() == 3
+        assert time.monotonic() - began < 3
+        assert rest(client) == b""
+    server.logged("1 clients cut off")
+    assert "Traceback" not in server.log
+
+
+def test_the_time_to_drain_is_a_limit(operate: Operate, tmp_path: Path) -> None:
+    """Whoever is not done by then is cut off: exit status 3."""
+    server = hold(operate, tmp_path, "--drain-timeout", "0.5")
+    with server.connect() as client, server.connect() as idle:
+        client.sendall(b"hello\n")
+        time.sleep(0.1)
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert rest(idle) == TOLD
+        assert server.process.wait(20) == 3
+        assert 0.4 < time.monotonic() - began < 4
+    assert "Traceback" not in server.log
+
+
+def test_one_who_never_reads_is_cut_off_and_counted(operate: Operate) -> None:
+    """Replies that were due and could not be sent: the exit status says so."""
+    server = operate("--port", "0", "--framing", "line", "--drain-timeout", "1", "--admin", ":0")
+    [client] = stuff(server, 1, b"x" * 1000 + b"\n")
+    with client:
+        assert server.stop() == 3
+
+
+def test_one_who_talks_on_is_not_waited_for(operate: Operate) -> None:
+    """After its last reply a client that keeps sending is closed when ``linger_timeout`` is over: exit 0."""
+    server = operate("--port", "0", "--framing", "line", "--linger-timeout", "0.3", "--drain-timeout", "10")
+    with server.connect() as client:
+        exchange(client, b"hello")
+        server.process.send_signal(signal.SIGTERM)
+        assert rest(client) == TOLD
+        try:
+            for _ in range(2000):
+                client.sendall(b"more\n")
+                time.sleep(0.002)
+                if server.process.poll() is not None:
+                    break
+        except (ConnectionResetError, BrokenPipeError):
+            pass
+        assert server.process.wait(20) == 0
+
+
+def test_a_library_server_drains_with_stop(serve: Callable[..., object]) -> None:
+    """``ChatServer.stop(seconds)`` does the same, and returns how many were cut off."""
+    import gevent
+
+    from tests.peers import Peer
+
+    server: Any = serve(lambda text, client: gevent.sleep(30) if text == "stuck" else text)
+    with Peer(server.address) as idle, Peer(server.address) as stuck:
+        idle.send(b"a\n")
+        idle.expect(b"a\n")
+        stuck.send(b"stuck\n")
+        gevent.sleep(0.05)
+        stopping = gevent.spawn(server.stop, 0.5)
+        assert idle.rest() == TOLD
+        assert stopping.get(timeout=10) == 1
