@@ -84,6 +84,7 @@ class ChatServer(StreamServer):
             backlog = self.lot.settings.backlog
         super().__init__(listener, None, backlog, spawn)
         self.max_connections = self.lot.settings.max_connections or default_max_connections()
+        self._starting = 0  # clients whose greenlet has been spawned and has not run yet
         self._reserve = -1
         self._told_at = 0.0
 
@@ -122,14 +123,19 @@ class ChatServer(StreamServer):
         proxied = self._proxies is not None and self._proxies.trust(address)
         if proxied:
             opening = self._proxied_opening
-        if lot.live - lot.refusals >= self.max_connections:
+        if lot.live - lot.refusals + self._starting >= self.max_connections:
             self._refuse(client, ErrorCode.SERVER_FULL, opening)
         elif not proxied and lot.address_is_full(address):
             self._refuse(client, ErrorCode.ADDRESS_FULL, opening)
         elif self.parks:
             lot.admit(Connection(client, lot, opening), None if proxied else address)
         else:
-            super().do_handle(client, address)  # type: ignore[arg-type]
+            self._starting += 1
+            try:
+                super().do_handle(client, address)  # type: ignore[arg-type]
+            except BaseException:
+                self._starting -= 1
+                raise
 
     def do_close(self, client: RawSocket, address: Any) -> None:
         """Close a client whose greenlet could not be spawned; a served one has been closed by then."""
@@ -137,6 +143,7 @@ class ChatServer(StreamServer):
 
     def handle(self, client: RawSocket, address: Any) -> None:
         """Serve one client in the current greenlet until it is gone."""
+        self._starting -= 1
         proxied = self._proxies is not None and self._proxies.trust(address)
         opening = self._proxied_opening if proxied else self._opening
         connection = Connection(client, self.lot, opening)
@@ -172,7 +179,11 @@ class ChatServer(StreamServer):
                 accepted = self.do_read()
                 if accepted is None:
                     return
-                self.do_handle(*accepted)
+                if self.full():  # spawn is a pool that has no room, and stopping can't wait for it
+                    code = ErrorCode.SHUTTING_DOWN
+                    _refuse_at_once(accepted[0], code, EXPLANATIONS[code])
+                else:
+                    self.do_handle(*accepted)
 
     # -- the door ----------------------------------------------------------------------------------
 

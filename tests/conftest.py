@@ -121,6 +121,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
 
     from chat_gevent.server import ChatServer
     from chat_gevent.settings import Settings
+    from tests.peers import close_all
 
     raised: list[str] = []
     hub = gevent.get_hub()
@@ -142,6 +143,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
         return server
 
     yield start
+    close_all()
     for server in started:
         server.stop(0)
     with gevent_socket.socket():  # let the greenlets that were cut off end

@@ -5,9 +5,18 @@ from __future__ import annotations
 import socket as std
 import struct
 from typing import Any
+from weakref import WeakSet
 
 from gevent import socket
 from gevent.select import select
+
+_open: WeakSet[Peer] = WeakSet()
+
+
+def close_all() -> None:
+    """Close what tests have left open: after a failure, that is no news."""
+    for peer in list(_open):
+        peer.close()
 
 
 class Peer:
@@ -16,12 +25,17 @@ class Peer:
     def __init__(self, address: Any, *, receive_buffer: int = 0, send_buffer: int = 0) -> None:
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM)
+        _open.add(self)
         self.socket.settimeout(10)
         if receive_buffer:
             self.socket.setsockopt(std.SOL_SOCKET, std.SO_RCVBUF, receive_buffer)
         if send_buffer:
             self.socket.setsockopt(std.SOL_SOCKET, std.SO_SNDBUF, send_buffer)
-        self.socket.connect(address)
+        try:
+            self.socket.connect(address)
+        except OSError:
+            self.socket.close()
+            raise
         if family == socket.AF_INET:
             self.socket.setsockopt(std.IPPROTO_TCP, std.TCP_NODELAY, 1)
 

@@ -1,0 +1,374 @@
+"""ChatServer keeps StreamServer's calling convention: start, stop, context manager, spawn, ssl arguments."""
+
+from __future__ import annotations
+
+import gc
+import socket as std
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from gevent import socket
+from gevent.pool import Pool
+from gevent.server import StreamServer
+
+from chat_gevent.confirm import Client
+from chat_gevent.framing import Framing
+from chat_gevent.parking import ParkingLot
+from chat_gevent.server import ChatServer
+from chat_gevent.settings import Settings
+from tests.conftest import require_tool, wait_until
+from tests.peers import Peer
+
+Serve = Callable[..., Any]
+LINE = Framing.LINE
+
+
+# -- start and stop --------------------------------------------------------------------------------
+
+
+def test_as_a_context_manager() -> None:
+    """As StreamServer's: the end of ``with`` stops it, the port is free and the clients are told."""
+    with ChatServer(("127.0.0.1", 0), settings=Settings(framing=LINE)) as server:
+        server.start()
+        assert isinstance(server, StreamServer)
+        assert server.started
+        assert server.server_port == server.address[1] != 0
+        peer = Peer(server.address)
+        peer.ask(b"hello")
+        reader = gevent.spawn(peer.rest)
+    assert server.closed
+    assert reader.get(timeout=5) == b"Error: shutting-down: the server is going away\n"
+    peer.close()
+    with pytest.raises(ConnectionRefusedError):
+        Peer(server.address)
+
+
+def test_serve_forever_until_stopped() -> None:
+    """It starts by itself and returns once stopped."""
+    server = ChatServer(("127.0.0.1", 0))
+    serving = gevent.spawn(server.serve_forever)
+    wait_until(lambda: server.started)
+    with Peer(server.address) as peer:
+        peer.ask(b"hello")
+    server.stop()
+    serving.get(timeout=5)
+
+
+def test_on_a_socket_that_listens_already(serve: Serve) -> None:
+    """A listening socket may be handed over, of gevent's kind or the standard library's."""
+    for kind in (socket, std):
+        with kind.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            server = serve(listener=listener)
+            with Peer(listener.getsockname()) as peer:
+                peer.ask(b"hello")
+            server.stop()
+
+
+def test_stop_answers_what_was_sent_and_says_so(serve: Serve, park_after: float | None) -> None:
+    """What a client had sent is answered, then it is told, then the end; nobody is cut off."""
+    server = serve(framing=LINE, linger_timeout=0.1, park_after=park_after)
+    with Peer(server.address) as idle, Peer(server.address) as busy, Peer(server.address) as new:
+        for peer in (idle, busy):
+            peer.ask(b"hello")
+        busy.send(b"a\nb\nunfinished")
+        readers = [gevent.spawn(peer.rest) for peer in (idle, busy, new)]
+        assert server.stop(5) == 0
+        told = b"Error: shutting-down: the server is going away\n"
+        assert [reader.get(timeout=5) for reader in readers] == [
+            told,
+            b"Received: a\nReceived: b\n" + told,
+            told,
+        ]
+    assert server.stop(5) == 0  # a second time does nothing
+
+
+def test_stop_waits_for_handlers_that_are_at_work(serve: Serve, park_after: float | None) -> None:
+    """Their reply is sent before the client is told; messages behind it that were read are answered too."""
+
+    def handler(message: str, client: Client) -> str:
+        gevent.sleep(0.1)
+        return message
+
+    server = serve(handler, framing=LINE, linger_timeout=0.1, park_after=park_after)
+    with Peer(server.address) as peer:
+        peer.send(b"a\nb\n")
+        gevent.sleep(0.02)
+        reader = gevent.spawn(peer.rest)
+        assert server.stop(5) == 0
+        assert reader.get(timeout=5) == b"a\nb\nError: shutting-down: the server is going away\n"
+
+
+def test_stop_cuts_off_who_takes_too_long(serve: Serve, park_after: float | None) -> None:
+    """After the time that stop was given, the rest is closed; it says how many had replies due."""
+    ended: list[str] = []
+
+    def handler(message: str, client: Client) -> str:
+        try:
+            gevent.sleep(60)
+        finally:
+            ended.append(message)
+        return message
+
+    server = serve(handler, framing=LINE, linger_timeout=0.1, park_after=park_after)
+    with Peer(server.address) as peer, Peer(server.address) as idle:
+        peer.send(b"a\n")
+        gevent.sleep(0.02)
+        reader = gevent.spawn(idle.rest)
+        assert server.stop(0.2) == 1
+        assert peer.rest() == b""
+        assert reader.get(timeout=5).startswith(b"Error: shutting-down")
+    wait_until(lambda: ended == ["a"])
+    assert server.lot.live == 0
+
+
+def test_stop_serves_those_who_wait_to_be_accepted(serve: Serve) -> None:
+    """Clients in the backlog are accepted and answered: closing the listener would reset them."""
+    server = serve(framing=LINE, linger_timeout=0.1)
+    peers = []
+    for _ in range(20):  # connected by the kernel; the server's loop has not run since
+        peer = std.create_connection(server.address, 5)
+        peer.sendall(b"hello\n")
+        peers.append(peer)
+    assert server.stop(5) == 0
+    for peer in peers:
+        data = b""
+        while more := peer.recv(4096):
+            data += more
+        assert data == b"Received: hello\nError: shutting-down: the server is going away\n"
+        peer.close()
+
+
+def test_two_listeners_share_a_lot() -> None:
+    """Settings, handler and books are the lot's; stopping one listener leaves the other's clients alone."""
+    lot = ParkingLot(Settings(framing=LINE, linger_timeout=0.1))
+    first, second = (ChatServer(("127.0.0.1", 0), lot=lot) for _ in range(2))
+    first.start()
+    second.start()
+    with Peer(first.address) as one, Peer(second.address) as two:
+        one.ask(b"a")
+        two.ask(b"b")
+        first.stop()
+        one.ask(b"a")
+        two.ask(b"b")
+        second.stop()
+        readers = [gevent.spawn(peer.rest) for peer in (one, two)]
+        assert lot.drain(5) == 0
+        assert all(reader.get(timeout=5).startswith(b"Error: shutting-down") for reader in readers)
+    assert (lot.accepted, lot.live, lot.past_messages) == (2, 0, 4)
+    lot.close()
+
+
+def test_wrong_arguments_are_told() -> None:
+    """``spawn=None`` would serve in the hub; settings beside a shared lot would be ignored."""
+    with pytest.raises(TypeError, match="spawn must not be None"):
+        ChatServer(("127.0.0.1", 0), spawn=None)
+    lot = ParkingLot()
+    with pytest.raises(TypeError, match="are the lot's"):
+        ChatServer(("127.0.0.1", 0), lot=lot, settings=Settings())
+    lot.close()
+
+
+# gevent's own listener leaves the socket that it could not bind to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_address_in_use_is_an_oserror(serve: Serve) -> None:
+    """start() raises what the kernel said."""
+    taken = serve()
+    server = ChatServer(taken.address)
+    with pytest.raises(OSError, match="in use"):
+        server.start()
+    server.stop()
+    gc.collect()
+
+
+# -- the door --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spawn", ["default", "spawn"])
+def test_beyond_its_limit_clients_are_told(serve: Serve, park_after: float | None, spawn: str) -> None:
+    """Those beyond ``max_connections`` are refused with a reason; a place that gets free is given."""
+    options = {} if spawn == "default" else {"spawn": gevent.spawn}
+    server = serve(framing=LINE, park_after=park_after, max_connections=3, **options)
+    peers = [Peer(server.address) for _ in range(6)]
+    for peer in peers[:3]:
+        peer.ask(b"in")
+    for peer in peers[3:]:
+        assert peer.rest() == b"Error: server-full: no more clients are admitted now, try again later\n"
+    peers[0].close()
+    wait_until(lambda: server.lot.live - server.lot.refusals < 3)
+    with Peer(server.address) as late:
+        late.ask(b"in")
+    for peer in peers[1:]:
+        peer.close()
+
+
+def test_a_full_pool_leaves_clients_in_the_backlog(serve: Serve) -> None:
+    """As with any StreamServer they wait, and are served when the pool has room."""
+    server = serve(framing=LINE, spawn=Pool(2))
+    peers = [Peer(server.address) for _ in range(4)]
+    for peer in peers:
+        peer.send(b"a\n")
+    for peer in peers[:2]:
+        peer.expect(b"Received: a\n")
+    assert peers[2].silent()
+    assert peers[3].silent()
+    peers[0].close()
+    peers[1].close()
+    for peer in peers[2:]:
+        peer.expect(b"Received: a\n")
+        peer.close()
+
+
+def test_stop_does_not_wait_for_room_in_a_full_pool(serve: Serve) -> None:
+    """Clients that the pool had no room for don't keep a server from stopping in time."""
+    server = serve(framing=LINE, spawn=Pool(2))
+    peers = [Peer(server.address) for _ in range(4)]
+    for peer in peers[:2]:
+        peer.ask(b"a")
+    readers = [gevent.spawn(peer.rest) for peer in peers[:2]]
+    with gevent.Timeout(3):
+        server.stop(1)
+    for reader in readers:
+        assert reader.get(timeout=5).startswith(b"Error: shutting-down")
+    for peer in peers:
+        peer.close()
+
+
+# -- TLS -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A certificate for localhost and its key, made by openssl."""
+    folder = tmp_path_factory.mktemp("certificate")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    subprocess.run(
+        [require_tool("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+         "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
+         "-keyout", str(key), "-out", str(cert)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return str(cert), str(key)
+
+
+class TlsPeer(Peer):
+    """A client that speaks TLS."""
+
+    def __init__(self, address: Any, certificate: str) -> None:
+        super().__init__(address)
+        from gevent.ssl import SSLContext
+
+        context = SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(certificate)
+        self.socket: Any = context.wrap_socket(self.socket, server_hostname="127.0.0.1")
+
+
+@pytest.mark.parametrize("spawn", ["default", "spawn"])
+@pytest.mark.parametrize("form", ["context", "files"])
+def test_tls_by_streamservers_arguments(
+    serve: Serve, park_after: float | None, certificate: tuple[str, str], form: str, spawn: str
+) -> None:
+    """``ssl_context`` or ``certfile`` and ``keyfile``; the protocol above is the same."""
+    options: dict[str, Any] = {} if spawn == "default" else {"spawn": gevent.spawn}
+    if form == "context":
+        options["ssl_context"] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        options["ssl_context"].load_cert_chain(*certificate)
+    else:
+        options |= {"certfile": certificate[0], "keyfile": certificate[1]}
+    server = serve(park_after=park_after, **options)
+    with TlsPeer(server.address, certificate[0]) as peer:
+        for _ in range(3):
+            peer.ask(b"hello")
+            gevent.sleep(0.01)
+        peer.send(b"x\n" * 20_000)
+        peer.expect(b"Received: x\n" * 20_000)
+        peer.send(b"a\n/EXIT\n")
+        assert peer.rest() == b"Received: a\n"
+    wait_until(lambda: server.lot.live == 0)
+    assert server.lot.closed == {"exit": 1}
+
+
+def test_tls_input_that_is_decrypted_already_is_read(
+    serve: Serve, park_after: float | None, certificate: tuple[str, str]
+) -> None:
+    """What is left of a record after the last read of a turn is known to the decrypter, not to epoll."""
+    server = serve(
+        framing=Framing.CHUNK, park_after=park_after, certfile=certificate[0], keyfile=certificate[1]
+    )
+    with TlsPeer(server.address, certificate[0]) as peer:
+        peer.send(b"a")
+        peer.expect(b"Received: a")
+        messages = [b"x" * 500, *[b"y" * 1024] * 16]  # a record of 500 bytes, and one of 16 KiB
+        peer.send(messages[0])
+        peer.send(b"".join(messages[1:]))
+        peer.expect(b"".join(b"Received: " + message for message in messages))
+
+
+def test_a_client_that_does_not_speak_tls_harms_nobody(
+    serve: Serve, park_after: float | None, certificate: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Plain text, silence and a reset in the handshake: they are closed, and others are served."""
+    server = serve(
+        framing=LINE, park_after=park_after, handshake_timeout=0.3,
+        certfile=certificate[0], keyfile=certificate[1],
+    )  # fmt: skip
+    with Peer(server.address) as silent, Peer(server.address) as plain, Peer(server.address) as gone:
+        plain.send(b"hello\nthere\n")
+        gone.send(b"\x16\x03\x01")
+        gevent.sleep(0.01)
+        gone.reset()
+        plain.rest()
+        plain.close()
+        with TlsPeer(server.address, certificate[0]) as peer:
+            peer.ask(b"hello")
+            assert silent.rest() == b""
+            peer.ask(b"still here")
+    wait_until(lambda: server.lot.live == 0)
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+# -- in a process whose standard library is patched ------------------------------------------------
+
+PATCHED = """
+from gevent import monkey; monkey.patch_all()
+import socket, ssl, sys, threading
+from chat_gevent.server import ChatServer
+from chat_gevent.settings import Settings
+local = threading.local()
+
+def handler(message, client):
+    import time; time.sleep(0.01)
+    seen, local.owner = getattr(local, "owner", "nobody"), message
+    return seen
+
+for park_after in (0.0, 0.2, None):
+    options = dict(zip(("certfile", "keyfile"), sys.argv[1:]))
+    with ChatServer(("127.0.0.1", 0), handler, settings=Settings(park_after=park_after), **options) as server:
+        server.start()
+        for name in ("first", "second"):
+            with socket.create_connection(server.address, 5) as client:
+                if options:
+                    context = ssl.create_default_context(cafile=sys.argv[1])
+                    client = context.wrap_socket(client, server_hostname="127.0.0.1")
+                client.sendall(name.encode() + b"\\n")
+                print(client.recv(100).decode().strip())
+                client.close()
+"""
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["tcp", "tls"])
+def test_in_a_monkey_patched_process(certificate: tuple[str, str], tls: bool) -> None:
+    """It works after ``monkey.patch_all()``, which makes threading.local greenlet-local: it must not leak."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PATCHED, *(certificate if tls else ())],
+        capture_output=True, text=True, timeout=30, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert (done.stdout.split(), done.stderr) == (["nobody"] * 6, "")
+    assert done.returncode == 0
