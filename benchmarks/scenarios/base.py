@@ -118,7 +118,7 @@ class Load:
         """Open more connections (all, unless given), each confirmed once."""
         for generator, share in zip(self.generators, shares or self.shares, strict=True):
             generator.send(f"grow {share}")
-        return [generator.expect("grown", 300) for generator in self.generators]
+        return [generator.expect("grown", 100) for generator in self.generators]
 
     def measure(self, warmup: float, seconds: float) -> Window:
         """Load the server; what counts begins after ``warmup``."""

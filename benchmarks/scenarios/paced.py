@@ -99,8 +99,7 @@ class Paced(Scenario):
                 generator.send(f"rate {rate / len(load.generators)}")
             window = load.measure(0.2, seconds)
             busy = busy or window.cpu["generator"] >= GENERATOR_BUSY
-            enough = window.messages >= 0.98 * rate * window.seconds
-            return enough and quantile(window, 0.99) <= bound_ms * 1000
+            return window.unsent <= 0.01 * window.messages and quantile(window, 0.99) <= bound_ms * 1000
 
         if holds(rate):
             good, bad = rate, rate * 2

@@ -13,7 +13,6 @@ from benchmarks.servers.common import (
     options,
     ready,
     reply_to,
-    tls_context,
 )
 from chat_gevent.confirm import confirm_lines
 
@@ -56,7 +55,7 @@ def client(connection: Any, address: Any) -> None:
 def main() -> None:
     """Serve until the process is ended."""
     given = options(__doc__)
-    tls: Any = {"ssl_context": context} if (context := tls_context(given)) else {}
+    tls: Any = {"certfile": given.tls_cert, "keyfile": given.tls_key} if given.tls_cert else {}
     server = StreamServer((given.host, given.port), client, backlog=4096, **tls)
     server.start()
     ready((given.host, server.server_port or 0))
