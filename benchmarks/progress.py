@@ -81,7 +81,7 @@ def summary(report: Report, console: Console) -> None:
     metrics = {n: m for n, m in report.metrics.items() if m.primary or console.width >= 130}
     for metric in metrics.values():
         table.add_column(f"{metric.title} [{metric.unit}]" if metric.unit else metric.title, justify="right")
-    table.add_column(f"ratio to {report.servers[0].name} (lowest to highest)", justify="right")
+    table.add_column(f"ratio to {report.servers[0].name} (range)", justify="right", no_wrap=True)
     table.add_column("busy: server, generator", justify="right")
     base = {
         trial.block: trial.values.get(primary or "") for trial in report.trials_of(report.servers[0].name)
@@ -101,7 +101,7 @@ def summary(report: Report, console: Console) -> None:
             t.values[primary] / first for t in trials if primary in t.values and (first := base.get(t.block))
         ]
         cells.append(
-            f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})" if ratios else "-"
+            f"{statistics.median(ratios):.3f} ({min(ratios):.2f}-{max(ratios):.2f})" if ratios else "-"
         )
         busy = [
             f"{statistics.median(trial.cpu[who] for trial in trials):.0%}"

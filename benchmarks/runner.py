@@ -2,7 +2,8 @@
 
 Every block measures every server once, each in a fresh process. The order is random in one block
 and reversed in the next, so that a drift of the machine hits all servers alike; with the parameter
-``slices`` above 1 the servers of a block also take turns of a fraction of a second. The report is saved
+``slices`` above 1 the servers of a block also take turns of a fraction of a second (but for those with a
+thread per client, which need longer until they are steady). The report is saved
 after every trial; Ctrl-C ends the run and leaves it marked incomplete.
 """
 
@@ -45,6 +46,13 @@ def orders(servers: list[Server], blocks: int, seed: int) -> list[list[Server]]:
         else:
             result.append(source.sample(servers, len(servers)))
     return result
+
+
+def turns(sequence: list[Server], slices: int) -> list[list[Server]]:
+    """What of a block is measured together: with slices all servers, but for those to be measured whole."""
+    together = [server for server in sequence if slices > 1 and not server.whole]
+    groups = [[server] for server in sequence if server not in together]
+    return [*groups, together] if together else groups
 
 
 def run(
@@ -109,7 +117,7 @@ def run(
     order = 0
     try:
         for block, sequence in enumerate(orders(servers, parameters["blocks"], seed)):
-            for turn in [sequence] if parameters.get("slices", 1) > 1 else [[server] for server in sequence]:
+            for turn in turns(sequence, parameters.get("slices", 1)):
                 bench = Bench(server_cores, generator_cores, lambda text: progress(text, turn[0], block))  # noqa: B023
                 trials: list[Trial] = []
                 try:

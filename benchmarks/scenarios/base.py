@@ -235,6 +235,8 @@ class Scenario(ABC):
 
 def check_window(bench: Bench, server: str, window: Window, closed_loop: bool = True) -> None:
     """Fire the checks that a stretch of load can fail."""
+    if not window.messages:
+        bench.warn("nothing-confirmed", "not one message was confirmed", server)
     if window.cpu["generator"] >= GENERATOR_BUSY and (not closed_loop or not window.saturated):
         bench.warn(
             "generator-busy",

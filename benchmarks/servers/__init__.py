@@ -76,7 +76,8 @@ class Server:
     framing: str = "line"
     tls: Callable[[Path, Path], list[str]] | None = None
     """Options that make it speak TLS with a certificate and key, where it can."""
-    hidden: bool = False
+    whole: bool = False
+    """To be measured in one piece: it takes seconds under load until it is steady, as many threads do."""
 
     def missing(self) -> str | None:
         """Why it cannot run here, in a few words; None where it can."""
@@ -119,7 +120,14 @@ def _module(name: str, *options: str) -> Callable[[], list[str]]:
 
 
 def _python(name: str, summary: str, *modules: str, **more: object) -> Server:
-    return Server(name, summary, _module(name), (f"{name}.py", "common.py"), modules, **more)  # type: ignore[arg-type]
+    (
+        _python(
+            "threads",
+            "what this project replaces: a thread per client, recv(1024)",
+            framing="chunk",
+            whole=True,
+        ),
+    )
 
 
 def _chat_gevent(*options: str) -> Callable[[], list[str]]:
@@ -170,8 +178,8 @@ SERVERS: Final[dict[str, Server]] = {
             _chat_gevent("--park-after", "never"), _OWN, ("gevent", "greenlet"), tls=_tls,
         ),
         _python("gevent_plain", "gevent StreamServer: a greenlet per client", "gevent", "greenlet", tls=_tls),
-        _python("threads", "what this project replaces: a thread per client, recv(1024)", framing="chunk"),
-        _python("socketserver", "the standard library's ThreadingTCPServer: a thread per client"),
+        _python("threads", "what this project replaces: a thread per client, recv(1024)", framing="chunk", whole=True),
+        _python("socketserver", "the standard library's ThreadingTCPServer: a thread per client", whole=True),
         _python("asyncio_protocol", "asyncio with a Protocol: callbacks, no task per client", tls=_tls),
         _python("asyncio_streams", "asyncio with streams: a task per client that awaits lines", tls=_tls),
         _python("uvloop_protocol", "uvloop with the same Protocol as asyncio_protocol", "uvloop", tls=_tls),
@@ -198,9 +206,7 @@ def slowed(name: str, busy_ns: int) -> Server:
         command = _module(name, "--busy-ns", str(busy_ns))
     else:
         raise ValueError(f"{name} takes no busy loop: choose asyncio_protocol, uvloop_protocol or c_epoll")
-    return Server(
-        f"{name}+{busy_ns}ns", base.summary, command, base.sources, base.modules, base.tool, hidden=True
-    )
+    return Server(f"{name}+{busy_ns}ns", base.summary, command, base.sources, base.modules, base.tool)
 
 
 def find(name: str) -> Server:

@@ -92,7 +92,7 @@ def exists(pid: int) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_keeps_what_was_measured(tmp_path: Path, number: signal.Signals) -> None:
-    """After Ctrl-C or SIGTERM: status 130, an incomplete report with the trials so far, and no process left behind."""
+    """After Ctrl-C or SIGTERM: status 130, an incomplete report with the trials so far, no process left."""
     from tests.conftest import wait_until
 
     output = tmp_path / "report.json"
@@ -147,3 +147,10 @@ def test_cores_can_be_chosen(tmp_path: Path) -> None:
         SCENARIOS["confirm"], names("asyncio_protocol"), parameters, tmp_path / "r.json", server_cores=chosen
     )
     assert report.environment["pinning"]["server"] == list(chosen)
+
+
+def test_slices_are_for_servers_that_are_steady_at_once() -> None:
+    """Sliced servers take turns together; servers with a thread per client are measured in one piece."""
+    sequence = names("threads", "c_epoll", "socketserver", "asyncio_protocol")
+    assert runner.turns(sequence, 1) == [[server] for server in sequence]
+    assert runner.turns(sequence, 5) == [[sequence[0]], [sequence[2]], [sequence[1], sequence[3]]]
