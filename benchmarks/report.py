@@ -200,7 +200,6 @@ class Report:
             _no_strangers(at, "metric", trial.values, self.metrics)
             _no_strangers(at, "histogram", trial.histograms, self.histograms)
             _no_strangers(at, "series", trial.series, self.series)
-            _all_finite(at, trial.values)
         orders = [trial.order for trial in self.trials]
         if len(set(orders)) != len(orders):
             raise ReportError(f"{where}: two trials share an order")
@@ -242,12 +241,14 @@ class Report:
         if not text.strip():
             raise ReportError(f"{where}: not a report: the file is empty")
         try:
-            document = json.loads(text, parse_constant=_refuse_constant)
+            document = json.loads(text, parse_constant=_finite, parse_float=_finite)
         except json.JSONDecodeError as error:
-            what = "not JSON" if text.rstrip().endswith("}") or error.pos == 0 else "the file is cut short"
+            text = text.rstrip()
+            cut = error.pos > 0 and (error.pos >= len(text) or not text.endswith("}"))
+            what = "the file is cut short" if cut else "not JSON"
             raise ReportError(f"{where}: not a report: {what} ({error.msg}, line {error.lineno})") from None
         except _NotFiniteError as error:
-            raise ReportError(f"{where}: not a report: {error} is not a number in JSON") from None
+            raise ReportError(f"{where}: not a report: {error} is not a finite number") from None
         except RecursionError:
             raise ReportError(f"{where}: not a report: nested too deeply") from None
         return cls.from_json(document, where)
@@ -277,11 +278,14 @@ _PLAIN_FIELDS: Final = (
 
 
 class _NotFiniteError(ValueError):
-    """NaN or Infinity, which Python's parser takes and JSON does not have."""
+    """NaN, Infinity or 1e999, which Python's parser takes and no measurement gives."""
 
 
-def _refuse_constant(name: str) -> float:
-    raise _NotFiniteError(name)
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise _NotFiniteError(text)
+    return value
 
 
 def utc_now() -> str:
@@ -334,9 +338,3 @@ def _no_strangers(at: str, what: str, used: Iterable[str], known: Iterable[str])
     strangers = set(used) - set(known)
     if strangers:
         raise ReportError(f"{at} has a {what} {min(strangers)!r} that the report does not describe")
-
-
-def _all_finite(at: str, values: dict[str, float]) -> None:
-    for name, value in values.items():
-        if not math.isfinite(value):
-            raise ReportError(f"{at}: {name} is {value}, not a finite number")
