@@ -25,7 +25,7 @@ import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 HERE: Final = Path(__file__).parent
 BUILD: Final = HERE.parent / ".build"
@@ -119,15 +119,8 @@ def _module(name: str, *options: str) -> Callable[[], list[str]]:
     return lambda: [sys.executable, "-m", f"benchmarks.servers.{name}", *options]
 
 
-def _python(name: str, summary: str, *modules: str, **more: object) -> Server:
-    (
-        _python(
-            "threads",
-            "what this project replaces: a thread per client, recv(1024)",
-            framing="chunk",
-            whole=True,
-        ),
-    )
+def _python(name: str, summary: str, *modules: str, **more: Any) -> Server:
+    return Server(name, summary, _module(name), (f"{name}.py", "common.py"), modules, **more)
 
 
 def _chat_gevent(*options: str) -> Callable[[], list[str]]:
@@ -178,7 +171,7 @@ SERVERS: Final[dict[str, Server]] = {
             _chat_gevent("--park-after", "never"), _OWN, ("gevent", "greenlet"), tls=_tls,
         ),
         _python("gevent_plain", "gevent StreamServer: a greenlet per client", "gevent", "greenlet", tls=_tls),
-        _python("threads", "what this project replaces: a thread per client, recv(1024)", framing="chunk", whole=True),
+        _python("threads", "what this project replaces: thread per client", framing="chunk", whole=True),
         _python("socketserver", "the standard library's ThreadingTCPServer: a thread per client", whole=True),
         _python("asyncio_protocol", "asyncio with a Protocol: callbacks, no task per client", tls=_tls),
         _python("asyncio_streams", "asyncio with streams: a task per client that awaits lines", tls=_tls),
