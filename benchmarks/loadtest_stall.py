@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.loadtest_stall`` runs 10 users at 20 messages a second for 10 s against a
 server that answers at once but for one stall of 2 s, first with ``loadtest``'s schedule, then with
-Locust's ``constant_throughput``. The server knows when each message should have come and when the stall was, so it knows the true percentile;
-a user that waits for slow replies can't.
+Locust's ``constant_throughput``. The server knows when each message should have come and when the
+stall was, so it knows the true percentile; a user that waits for slow replies can't.
 """
 
 from __future__ import annotations

@@ -43,7 +43,9 @@ from loadtest.errors import (
 from loadtest.framing import Framing, Line
 
 READ_BYTES: Final = 16_384
-"""Most bytes one read takes; a reply that is longer takes several."""
+"""Most bytes the first read of a reply takes; a longer one takes several, which grow."""
+
+MOST_READ_BYTES: Final = 4 * 2**20
 
 _READ: Final = 1
 _WRITE: Final = 2
@@ -300,12 +302,12 @@ class TcpClient:
             raise ConnectionClosed("while sending")
         self._buffer += data
 
-    def read(self, deadline: float) -> bytes:
+    def read(self, deadline: float, size: int = READ_BYTES) -> bytes:
         """What one read returns; empty at the end of the stream. Raises Expired, ConnectionLost."""
         while True:
             self._await_input(deadline)
             try:
-                return self._socket.recv(READ_BYTES)  # type: ignore[no-any-return]
+                return self._socket.recv(size)  # type: ignore[no-any-return]
             except OSError as error:
                 if error.errno not in _AGAIN:
                     raise ConnectionLost(error.errno or 0, str(error.strerror)) from None
@@ -341,7 +343,8 @@ class TcpClient:
                         self._ready = replies or None
                         return first
                     pieces = [rest]
-                data = self.read(deadline)
+                # larger and larger reads: a long reply is not put together anew every 16 KiB
+                data = self.read(deadline, max(READ_BYTES, min(gathered, MOST_READ_BYTES)))
                 if not self.first_byte_at:
                     self.first_byte_at = perf_counter()
                 if not data:

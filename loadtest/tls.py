@@ -104,11 +104,11 @@ class TlsClient(TcpClient):
             raise ConnectionClosed("while sending")
         self._incoming.write(data)
 
-    def read(self, deadline: float) -> bytes:
+    def read(self, deadline: float, size: int = READ_BYTES) -> bytes:
         """The next decrypted bytes; empty at the end of the stream."""
         while True:
             try:
-                return self._tls.read(READ_BYTES)  # type: ignore[no-any-return]
+                return self._tls.read(size)  # type: ignore[no-any-return]
             except ssl.SSLWantReadError:
                 self._flush()
             except ssl.SSLZeroReturnError:
