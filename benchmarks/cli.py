@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -181,7 +180,6 @@ def _run(arguments: argparse.Namespace) -> int:
     from benchmarks.scenarios import SCENARIOS
     from benchmarks.servers import BuildFailed
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the run as Ctrl-C does
     scenario = SCENARIOS[arguments.scenario]
     parameters = _parameters(scenario, arguments)
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")

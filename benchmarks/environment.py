@@ -9,7 +9,6 @@ import platform
 import resource
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -107,13 +106,10 @@ def revision() -> Revision:
 def harness() -> str:
     """A hash of the code that measures: the generator, the scenarios, the probe and the runner."""
     here = Path(__file__).parent
-    files = [
-        here / "probe.py",
-        here / "runner.py",
-        *sorted(here.glob("generator/*.[cp]*")),
-        *sorted(here.glob("scenarios/*.py")),
-    ]
-    digest = hashlib.sha256(sys.version.encode())
+    files = [here / "probe.py", here / "runner.py"]
+    for pattern in ("generator/*.[ch]", "generator/*.py", "scenarios/*.py"):
+        files += sorted(here.glob(pattern))
+    digest = hashlib.sha256()
     for file in files:
         if file.is_file():
             digest.update(file.read_bytes())

@@ -12,16 +12,19 @@ from __future__ import annotations
 import os
 import random
 import secrets
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks import environment
 from benchmarks.generator import GeneratorFailed, program
+from benchmarks.probe import read_machine
 from benchmarks.report import Fired, Report, Trial, utc_now
 from benchmarks.report import Server as ServerEntry
 from benchmarks.scenarios import interleaved
-from benchmarks.scenarios.base import Bench, Scenario
+from benchmarks.scenarios.base import OTHER_LOAD, Bench, Scenario
 from benchmarks.servers import BuildFailed, Server
 from benchmarks.servers.process import ServerFailed, allow_files
 
@@ -46,6 +49,47 @@ def orders(servers: list[Server], blocks: int, seed: int) -> list[list[Server]]:
         else:
             result.append(source.sample(servers, len(servers)))
     return result
+
+
+class Interrupt:
+    """SIGINT and SIGTERM end the run: as KeyboardInterrupt, and once more at the next :meth:`check`.
+
+    An exception that a signal raises is lost where Python happens to be in a finaliser just then.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._before = {n: signal.signal(n, self._ask) for n in (signal.SIGINT, signal.SIGTERM)}
+
+    def _ask(self, number: int, frame: object) -> None:
+        self._asked = True
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if one was asked for."""
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def close(self) -> None:
+        """Give the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def machine_doubts(described: dict[str, Any], seconds: float = 0.3) -> list[Fired]:
+    """What about the machine makes figures less sure before anything runs: other load, its frequency."""
+    found = []
+    before = read_machine()
+    time.sleep(seconds)
+    busy = sum(core["busy"] for core in read_machine().since(before))
+    if busy > OTHER_LOAD:
+        message = f"before the run began, something else used {busy:.0%} of a core"
+        found.append(Fired(check="other-load", message=message))
+    governor = described.get("governor")
+    if governor and governor != "performance":
+        message = f"the CPU's frequency governor is {governor!r}: its speed depends on what ran before"
+        found.append(Fired(check="frequency", message=message))
+    return found
 
 
 def turns(sequence: list[Server], slices: int) -> list[list[Server]]:
@@ -101,6 +145,7 @@ def run(
         harness=environment.harness(),
         created=utc_now(),
     )
+    report.warnings += machine_doubts(report.environment)
     if server_cores is None:
         report.warnings.append(
             Fired(check="not-pinned", message="one core only: server and load generator shared it")
@@ -115,9 +160,11 @@ def run(
     report.save(output)
     failed = False
     order = 0
+    interrupt = Interrupt()
     try:
         for block, sequence in enumerate(orders(servers, parameters["blocks"], seed)):
             for turn in turns(sequence, parameters.get("slices", 1)):
+                interrupt.check()
                 bench = Bench(server_cores, generator_cores, lambda text: progress(text, turn[0], block))  # noqa: B023
                 trials: list[Trial] = []
                 try:
@@ -147,6 +194,8 @@ def run(
         report.warnings.append(
             Fired(check="interrupted", message="the run was interrupted; what was measured is kept")
         )
+    finally:
+        interrupt.close()
     report.save(output)
     return report
 

@@ -18,7 +18,7 @@
  * `churn` opens, sends `messages` messages one by one, says /exit, awaits the end of stream, reopens.
  *
  * A message is `size` bytes: 16 hexadecimal digits of its number and its connection's, then letters.
- * Arguments are key=value, below in `set`. The answer to stop has what was confirmed in each tenth of
+ * Arguments are key=value (options.h). The answer to stop has what was confirmed in each tenth of
  * a second, and histograms: `latency_us` (paced: from the intended time), `service_us` (paced: from the
  * time of sending; churn: a whole session).
  */
@@ -32,9 +32,9 @@
 #include <sys/timerfd.h>
 #include <time.h>
 #include "histogram.h"
+#include "options.h"
 #include "stream.h"
 
-enum mode { CLOSED, PACED, CHURN };
 enum state { CONNECTING, HANDSHAKE, OPEN, LEAVING, DEAD };
 enum failure { REFUSED, RESET, ENDED, MISMATCH, ERROR_REPLY, OTHER, UNANSWERED, FAILURES };
 static const char *failure_names[] = {"refused", "reset", "ended", "mismatch", "error-reply", "other", "unanswered"};
@@ -57,12 +57,6 @@ typedef struct {
     uint64_t base;               /* churn: `got` when this connection was opened */
     uint64_t *due;               /* paced: RING intended times, then RING times of sending */
 } conn;
-
-static char host[64] = "127.0.0.1", exit_text[64] = "/exit\n", tls_ca[4096];
-static int port, tls, poisson;
-static uint32_t size = 32, depth = 1, sources = 1, first_source = 1, messages = 1, window = 64, id_base;
-static double rate = 1000, drain_seconds = 10;
-static enum mode mode = CLOSED;
 
 static conn **conns;
 static uint32_t count, capacity, grow_target, grow_confirmed, grow_opened, next_paced;
@@ -386,29 +380,6 @@ static void finish_if_drained(void) {
     stopping = running = 0;
 }
 
-static void set(const char *argument) {
-    const char *value = strchr(argument, '=');
-    if (!value++) { fprintf(stderr, "generator: expected key=value, got %s\n", argument); exit(2); }
-#define KEY(name) (!strncmp(argument, name "=", sizeof name))
-    if (KEY("host")) snprintf(host, sizeof host, "%s", value);
-    else if (KEY("port")) port = atoi(value);
-    else if (KEY("mode")) mode = !strcmp(value, "paced") ? PACED : !strcmp(value, "churn") ? CHURN : CLOSED;
-    else if (KEY("size")) size = strtoul(value, NULL, 10);
-    else if (KEY("depth")) depth = strtoul(value, NULL, 10);
-    else if (KEY("rate")) rate = strtod(value, NULL);
-    else if (KEY("poisson")) poisson = atoi(value);
-    else if (KEY("messages")) messages = strtoul(value, NULL, 10);
-    else if (KEY("window")) window = strtoul(value, NULL, 10);
-    else if (KEY("sources")) sources = strtoul(value, NULL, 10);
-    else if (KEY("first_source")) first_source = strtoul(value, NULL, 10);
-    else if (KEY("id_base")) id_base = strtoul(value, NULL, 10);
-    else if (KEY("terminated")) exit_text[5] = atoi(value) ? '\n' : 0;   /* 0: /exit without LF */
-    else if (KEY("drain")) drain_seconds = strtod(value, NULL);
-    else if (KEY("tls")) tls = atoi(value);
-    else if (KEY("tls_ca")) snprintf(tls_ca, sizeof tls_ca, "%s", value);
-    else { fprintf(stderr, "generator: unknown argument %s\n", argument); exit(2); }
-}
-
 int main(int argc, char **argv) {
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
@@ -418,7 +389,7 @@ int main(int argc, char **argv) {
     signal(SIGINT, SIG_IGN);     /* Ctrl-C is for the runner, which then says stop */
     prctl(PR_SET_TIMERSLACK, 1);
     for (int i = 1; i < argc; i++) set(argv[i]);
-    if (size < 1 || size > 65536 || depth < 1 || window < 1 || sources < 1) { fprintf(stderr, "generator: size, depth, window or sources out of range\n"); return 2; }
+    check_options();
 #ifdef WITH_TLS
     if (tls) tls_prepare(tls_ca);
 #else

@@ -30,6 +30,10 @@ CONFIRMED_SERIES = SeriesKind(title="confirmations a second", unit="1/s")
 
 SATURATED = 0.95
 """Share of its cores from which a server counts as saturated."""
+OTHER_LOAD = 0.10
+"""Share of a core that something else may use."""
+STEAL = 0.02
+"""Share of a core's time that the host may take away."""
 GENERATOR_BUSY = 0.90
 """Share of its core from which the load generator may have been the bottleneck."""
 
@@ -250,10 +254,10 @@ def check_window(bench: Bench, server: str, window: Window, closed_loop: bool = 
             f"the server used {window.cpu['server']:.0%} of its core: messages a second are not its limit",
             server,
         )
-    if window.cpu["steal"] > 0.02:
+    if window.cpu["steal"] > STEAL:
         bench.warn("steal", f"the host took {window.cpu['steal']:.1%} of a core's time away", server)
     others = window.cpu["machine"] - window.cpu["server"] - window.cpu["generator"]
-    if others > 0.10:
+    if others > OTHER_LOAD:
         bench.warn("other-load", f"something else used {others:.0%} of a core meanwhile", server)
     failed = sum(window.errors.values())
     if failed:

@@ -28,6 +28,7 @@ class Memory(Scenario):
             better="lower",
             title="kernel memory per idle connection, both ends and the generator's",
         ),
+        "total_kib_per_connection": Metric(unit="KiB", better="lower", title="both together"),
         "first_mib": Metric(
             unit="MiB", better="lower", title="server memory before the first connection (PSS)"
         ),
@@ -80,6 +81,8 @@ class Memory(Scenario):
             values={
                 "user_kib_per_connection": slope(plateaus, "user_bytes") / 1024,
                 "kernel_kib_per_connection": slope(plateaus, "kernel_bytes") / 1024,
+                "total_kib_per_connection": (slope(plateaus, "user_bytes") + slope(plateaus, "kernel_bytes"))
+                / 1024,
                 "first_mib": first / 2**20,
             },
             memory=plateaus,

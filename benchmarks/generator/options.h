@@ -1,0 +1,46 @@
+/* The arguments, key=value, with their defaults. */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum mode { CLOSED, PACED, CHURN };
+
+/* mode closed: `depth` messages of `size` bytes under way on each connection. churn: `messages` each session.
+   paced: `rate` messages a second over all connections, at even or (poisson=1) random intervals.
+   grow: at most `window` connections not yet confirmed. Connection n, counted from id_base, comes from the
+   address 127.0.0.(first_source + n % sources). stop: replies are awaited for `drain` seconds. */
+static char host[64] = "127.0.0.1", exit_text[64] = "/exit\n", tls_ca[4096];
+static int port, tls, poisson;
+static uint32_t size = 32, depth = 1, sources = 1, first_source = 1, messages = 1, window = 64, id_base;
+static double rate = 1000, drain_seconds = 10;
+static enum mode mode = CLOSED;
+
+static void set(const char *argument) {
+    const char *value = strchr(argument, '=');
+    if (!value++) { fprintf(stderr, "generator: expected key=value, got %s\n", argument); exit(2); }
+#define KEY(name) (!strncmp(argument, name "=", sizeof name))
+    if (KEY("host")) snprintf(host, sizeof host, "%s", value);
+    else if (KEY("port")) port = atoi(value);
+    else if (KEY("mode")) mode = !strcmp(value, "paced") ? PACED : !strcmp(value, "churn") ? CHURN : CLOSED;
+    else if (KEY("size")) size = strtoul(value, NULL, 10);
+    else if (KEY("depth")) depth = strtoul(value, NULL, 10);
+    else if (KEY("rate")) rate = strtod(value, NULL);
+    else if (KEY("poisson")) poisson = atoi(value);
+    else if (KEY("messages")) messages = strtoul(value, NULL, 10);
+    else if (KEY("window")) window = strtoul(value, NULL, 10);
+    else if (KEY("sources")) sources = strtoul(value, NULL, 10);
+    else if (KEY("first_source")) first_source = strtoul(value, NULL, 10);
+    else if (KEY("id_base")) id_base = strtoul(value, NULL, 10);
+    else if (KEY("terminated")) exit_text[5] = atoi(value) ? '\n' : 0;   /* 0: /exit without LF */
+    else if (KEY("drain")) drain_seconds = strtod(value, NULL);
+    else if (KEY("tls")) tls = atoi(value);
+    else if (KEY("tls_ca")) snprintf(tls_ca, sizeof tls_ca, "%s", value);
+    else { fprintf(stderr, "generator: unknown argument %s\n", argument); exit(2); }
+}
+
+static void check_options(void) {
+    if (size >= 1 && size <= 65536 && depth >= 1 && window >= 1 && sources >= 1) return;
+    fprintf(stderr, "generator: size, depth, window or sources out of range\n");
+    exit(2);
+}
