@@ -86,7 +86,10 @@ class Admin:
 
     def answer(self, target: str, accept: str) -> tuple[HTTPStatus, str, bytes]:
         """The status, content type and body for the request of ``target``."""
-        url = urlsplit(target)
+        try:
+            url = urlsplit(target)
+        except ValueError as error:
+            return HTTPStatus.BAD_REQUEST, "text/plain", f"{error}\n".encode()
         lot = self._service.lot
         if url.path == "/metrics":
             return HTTPStatus.OK, *prometheus.expose(self._metrics, accept)

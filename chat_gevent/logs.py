@@ -12,9 +12,9 @@ import _thread
 import io
 import json
 import logging
-import time
 from _queue import SimpleQueue
 from datetime import UTC, datetime
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -39,8 +39,9 @@ class TextFormatter(logging.Formatter):
         extra = "".join(f" {name}={value}" for name, value in _extra(record).items())
         line = f"{_time(record)} {record.levelname} {_printable(record.getMessage())}{_printable(extra)}"
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
-        return line.replace("\n", "\n    ")
+            trace = self.formatException(record.exc_info).splitlines()
+            line += "".join(f"\n    {_printable(each)}" for each in trace)
+        return line
 
 
 class JsonFormatter(logging.Formatter):
@@ -109,7 +110,7 @@ class RepeatFilter(logging.Filter):
         if record.levelno < logging.WARNING:
             return True
         entry = self._seen.setdefault((str(record.msg), record.levelno), [-2.0, 0, 0])
-        now = time.monotonic()
+        now = monotonic()
         if now - entry[0] >= 1:
             if entry[2]:
                 record.msg = f"{record.msg} (and {entry[2]:.0f} more like this)"
@@ -123,7 +124,7 @@ class RepeatFilter(logging.Filter):
 
     def flush(self) -> None:
         """Say how many were held back of what has not come again for a second."""
-        now = time.monotonic()
+        now = monotonic()
         for key, (since, _, held_back) in list(self._seen.items()):
             if now - since >= 1:
                 del self._seen[key]
@@ -175,7 +176,7 @@ class BackgroundHandler(logging.Handler):
                     try:
                         data = data[stream.write(data) or 0 :]
                     except BlockingIOError:  # somebody made it non-blocking
-                        time.sleep(0.01)
+                        sleep(0.01)
                     except OSError:  # nobody will ever read it
                         break
         finally:

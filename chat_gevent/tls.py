@@ -96,7 +96,7 @@ class Certificates:
     def _read(self) -> SSLContext:
         certificate, key, client_ca = self._files
         # Two clients' handshakes share nothing in a context that they could change, so one will do.
-        context = SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # gevent's, where a handler has patched it in
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
         for file in filter(None, self._files):

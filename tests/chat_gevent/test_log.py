@@ -111,6 +111,16 @@ def test_a_line_is_one_line_whatever_is_in_it() -> None:
     assert "\n" not in text
     assert "\x1b" not in text
     assert text.endswith(r"from x\nERROR forged\x1b[2J")
+    try:
+        raise ValueError("a\x1b[2J\nb")
+    except ValueError:
+        import sys
+
+        failed = record("failed")
+        failed.exc_info = sys.exc_info()
+    lines = TextFormatter().format(failed).splitlines()
+    assert "\x1b" not in "".join(lines)
+    assert all(each.startswith("    ") for each in lines[1:])
     assert json.loads(JsonFormatter().format(record("from %s", "x\ny")))["message"] == "from x\ny"
 
 

@@ -6,14 +6,16 @@ import json
 import re
 import select
 import signal
+import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.operate import Running
+from tests.operate import Running, certificate, receive
 
 FLOOD = Path(__file__).parent.parent / "flood.py"
 
@@ -46,3 +48,38 @@ def test_sigterm_under_2000_clients_that_send_flat_out(
     stopped = re.search(r"stopped: (\d+) messages answered, 0 clients cut off", server.log)
     assert stopped
     assert int(stopped[1]) == seen["confirmed"] > 2000
+
+
+def test_a_handler_that_patches_everything(operate: Callable[..., Running], tmp_path: Path) -> None:
+    """A handler's module may call ``gevent.monkey.patch_all``: all listeners, TLS, logs and pages go on."""
+    certificate(tmp_path, "server")
+    (tmp_path / "patched.py").write_text(
+        "import warnings\n"
+        "from gevent import monkey\n"
+        "with warnings.catch_warnings():\n"
+        "    warnings.simplefilter('ignore')  # that ssl is imported already\n"
+        "    monkey.patch_all()\n"
+        "import time\n"
+        "def answer(text, client):\n"
+        "    time.sleep(0.3)\n"
+        "    return 'patched ' + text\n"
+    )
+    server = operate(
+        *("--listen", "tcp://127.0.0.1:0,tls://127.0.0.1:0", "--admin", ":0", "--access-log"),
+        *("--tls-certificate", str(tmp_path / "server.pem"), "--tls-key", str(tmp_path / "server.key")),
+        *("--handler", "patched:answer", "--framing", "line"),
+        cwd=tmp_path,
+    )
+    began = time.monotonic()
+    clients = [server.connect() for _ in range(50)]
+    context = ssl.create_default_context(cafile=str(tmp_path / "server.pem"))
+    clients.append(context.wrap_socket(server.connect(1), server_hostname="localhost"))
+    for each in clients:
+        each.sendall(b"hello\n")
+    for each in clients:
+        assert receive(each, 14) == b"patched hello\n"
+        each.close()
+    assert time.monotonic() - began < 5  # not 51 times 0.3 s
+    assert server.metric("chat_gevent_handler_calls_total") == 51
+    assert server.stop() == 0
+    assert "Traceback" not in server.log
