@@ -434,6 +434,8 @@ class TcpClient:
             raise UnexpectedData(repr(self.extra))
         if self._watching:
             return
+        if self._socket is None:
+            raise ConnectionClosed("not connected")
         try:
             data = self._socket.recv(READ_BYTES)
         except BlockingIOError:

@@ -8,14 +8,17 @@ send what they had not reported yet, and the report has it.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from time import time
 from typing import Any
 
+from loadtest.address import SourcePool, ports_per_address
 from loadtest.figures import Figures, summary
+from loadtest.health import advice
 from loadtest.kit import Kit
-from loadtest.options import Plan, own_options, read_plan
+from loadtest.options import OptionsError, Plan, own_options, read_plan
 from loadtest.shapes import make_shape
 from loadtest.thresholds import Threshold
 
@@ -42,6 +45,7 @@ class Finish:
     def attach(self) -> None:
         """Listen to what Locust says."""
         environment = self.kit.environment
+        self._check_files()
         if not self.foreign_shape:
             environment.shape_class = make_shape(self, self.kit.options)
         if environment.web_ui is not None:
@@ -54,9 +58,30 @@ class Finish:
         events.test_stop.add_listener(self._on_stop)
         events.quitting.add_listener(self._on_quitting)
 
+    def _check_files(self) -> None:
+        """A report that can't be written is known before the test. Raises OptionsError."""
+        for name in ("report", "report_html"):
+            path = getattr(self.kit.options, name, "")
+            if not path:
+                continue
+            folder = Path(path).parent
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OptionsError(f"{folder}: {error.strerror}") from None
+            if not os.access(folder, os.W_OK) or Path(path).is_dir():
+                raise OptionsError(f"{path}: can't be written")
+
     def _on_start(self, **_: Any) -> None:
         self.spawned_at = self.stopped_at = 0.0
         self.notes.clear()
+        runner, options = self.kit.environment.runner, self.kit.options
+        pool = getattr(options, "source_addresses", "")
+        sources = len(SourcePool.parse(pool)) if pool else 1
+        processes = getattr(runner, "worker_count", 1)
+        if not self.host.startswith("unix:"):
+            for text in advice(runner.target_user_count, processes, sources, ports_per_address()):
+                logger.warning(text)
 
     def _on_spawned(self, **_: Any) -> None:
         self.spawned_at = self.spawned_at or time()
@@ -143,7 +168,6 @@ class Finish:
             if not path:
                 continue
             try:
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
                 write(path)
                 logger.info("report written to %s", path)
             except OSError as error:

@@ -152,6 +152,25 @@ def file_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
+def advice(users: int, processes: int, sources: int, ports_each: int) -> list[str]:
+    """What will not fit before a test starts: files of a process, ports of a source address."""
+    found = []
+    each = -(-users // max(1, processes))
+    files = file_limit() - 50  # what Locust itself and its page have open
+    if each > files:
+        found.append(
+            f"{each} users are too many for a process that may have {file_limit()} files open, one for each "
+            f"connection: raise the hard limit (ulimit -Hn), or give --processes {-(-users // files)}"
+        )
+    if users > ports_each * max(1, sources):
+        found.append(
+            f"{users} connections are more than the {ports_each} ports of a source address to one "
+            f"destination (net.ipv4.ip_local_port_range): give {-(-users // ports_each)} addresses with "
+            "--source-addresses"
+        )
+    return found
+
+
 def verdicts(
     processes: Iterable[tuple[str, Health]], failures: Iterable[str], ports_each: int
 ) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ report that a worker sends as it quits is counted like any other.
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import resource
@@ -58,6 +59,7 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+_USERS_MESSAGE: Final = "loadtest_users"
 _GOLDEN: Final = 0.6180339887498949
 """Multiples of the golden ratio, modulo 1, fill an interval evenly, however many there are."""
 
@@ -80,7 +82,10 @@ class Kit:
         self.finish: Finish | None = None
         self.process = f"{socket.gethostname()}:{os.getpid()}"
         self._collector: gevent.Greenlet[[], None] | None = None
+        self._told_users = 0
         environment.events.test_start.add_listener(self._on_test_start)
+        environment.events.spawning_complete.add_listener(self._on_spawned)
+        environment.events.test_stop.add_listener(self._on_stopped)
 
     @property
     def environment(self) -> Any:
@@ -104,6 +109,7 @@ class Kit:
         except KeyError:
             plan = read_plan(self.options, framing)
             found = self._plans[key] = plan, read_settings(self.options, host, plan)
+            self.measures.sources = len(found[1].sources or [None])
             return found
 
     @property
@@ -184,6 +190,7 @@ class Kit:
             events.worker_report.add_listener(self._on_worker_report)
         elif isinstance(runner, WorkerRunner):
             events.report_to_master.add_listener(self._on_report_to_master)
+            runner.register_message(_USERS_MESSAGE, self._on_users)
         if not isinstance(runner, WorkerRunner):
             from loadtest.finish import Finish
 
@@ -204,6 +211,22 @@ class Kit:
         if self.options is not None and isinstance(runner, MasterRunner):
             self.options.tcp_total_users = runner.target_user_count
 
+    def _on_spawned(self, **_: Any) -> None:
+        gc.freeze()  # thousands of users that stay are not looked through at every full collection
+
+    def _on_stopped(self, **_: Any) -> None:
+        gc.unfreeze()
+
+    def _on_users(self, msg: Any, **_: Any) -> None:
+        self.options.tcp_total_users = msg.data
+
+    def _tell_users(self, runner: MasterRunner) -> None:
+        """Workers that share one rate must know how many users there are in all, also when it changes."""
+        users = runner.target_user_count
+        if users != self._told_users:
+            self._told_users = self.options.tcp_total_users = users
+            runner.send_message(_USERS_MESSAGE, users)  # type: ignore[arg-type]  # anything msgpack takes
+
     def _collect_forever(self) -> None:
         while True:
             self.sampler.wait(1.0)
@@ -217,6 +240,7 @@ class Kit:
         if runner is not None:
             self.users_at_most = max(self.users_at_most, runner.target_user_count)
         if isinstance(runner, MasterRunner):
+            self._tell_users(runner)
             self.tally.note_health("master", self.sampler.sample())
             self.tally.settle(time())
             return

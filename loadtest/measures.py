@@ -192,6 +192,8 @@ class Measures:
         self.open = 0
         """Connections that are open now."""
         self.opened = 0
+        self.sources = 1
+        """Addresses that connections come from."""
         self.late_starts = 0
         """Messages of a schedule that left more than a millisecond after their intended start."""
         self.intended = 0

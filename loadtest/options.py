@@ -178,6 +178,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--knee-errors", default="1%", metavar="SHARE", help="... or where errors cross this (default: 1%%)")
     add = _adder(parser, "report", in_form=False)
+    add(
+        "--help-tcp",
+        action="help",
+        help="Show all options (Locust's --help comes before it reads a locustfile)",
+    )
     add("--report", default="", metavar="FILE.json", help="Write the report here")
     add("--report-html", default="", metavar="FILE.html", help="Write the report as a page")
     add(

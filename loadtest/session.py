@@ -47,6 +47,7 @@ class TcpSession:
         "connected_at",
         "context",
         "fire",
+        "intended",
         "kind",
         "measures",
         "settings",
@@ -71,6 +72,8 @@ class TcpSession:
         self.url = str(settings.target)
         self.confirms: Entry = measures.entry(name)
         self.connected_at = 0.0
+        self.intended = 0.0
+        """Intended start of the next ``request``, where a schedule gave one."""
 
     # -- the connection --------------------------------------------------------------------------
 
@@ -261,6 +264,7 @@ class TcpSession:
         """
         data = message.encode() if isinstance(message, str) else message
         wanted = expect.encode() if isinstance(expect, str) else expect
+        intended, self.intended = intended or self.intended, 0.0
         reply = Reply(self, self.measures.entry(name), context, time(), intended)
         wire = self.settings.framing.encode(data)
         if not self.tcp.connected and not self.connect():

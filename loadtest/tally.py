@@ -113,6 +113,7 @@ class Tally:
         health.ports = max(health.ports, measures.open)
         health.files = max(health.files, base_files + measures.open)
         health.file_limit = file_limit()
+        health.sources = measures.sources
 
     def note_health(self, process: str, sample: Sample) -> Health:
         """Count a second of a process; an instant that was sampled twice counts once."""

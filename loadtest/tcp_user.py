@@ -22,7 +22,7 @@ from loadtest.framing import Framing
 from loadtest.kit import Kit, kit_of
 from loadtest.messages import Exchange
 from loadtest.options import OptionsError, Plan, add_options
-from loadtest.pacing import LATE_SECONDS
+from loadtest.pacing import LATE_SECONDS, Schedule
 from loadtest.session import TcpSession, no_context
 
 FIRST_BACKOFF = 0.1
@@ -44,7 +44,7 @@ _events.init.add_listener(_init)
 
 
 class TcpUser(User):
-    """A user with a TCP, TLS or UNIX connection; subclass it and write tasks that call ``self.client``.
+    """A user with a TCP, TLS or UNIX connection; subclass it with tasks that call ``self.client.request``.
 
     Raises StopTest where the host is missing or can't be read.
     """
@@ -67,16 +67,40 @@ class TcpUser(User):
         except OptionsError as error:
             raise StopTest(str(error)) from None
         self.number = kit.next_user()
+        self.schedule: Schedule | None = None
         context = no_context if type(self).context is User.context else self.context
         self.client = TcpSession(settings, environment.events.request, kit.measures, context, self.name)
 
     def on_start(self) -> None:
-        """Connect; a failed attempt is a failed CONNECT, and is repeated."""
+        """Connect, in as many attempts as it takes. With ``--rate``, wait for the first turn."""
         self.ensure_connected()
+        if self.plan.rate:
+            kit = kit_of(self.environment)
+            self.schedule = kit.schedule(self, self.plan)
+            self.client.intended = self.schedule.take()
+            kit.alarm.sleep_until(self.client.intended)
 
     def on_stop(self) -> None:
         """Close the connection."""
+        if self.schedule is not None:
+            kit_of(self.environment).end_schedule(self.schedule)
         self.client.close()
+
+    def wait_time(self) -> float:
+        """The pause between two tasks, as ``--rate`` or ``--think-time`` say, unless a class has its own.
+
+        With ``--rate`` tasks start on schedule, and a task's first request counts from there.
+        """
+        if self.schedule is None:
+            return random.uniform(*self.plan.think)
+        kit = kit_of(self.environment)
+        self.schedule.change(kit.interval(self.plan))
+        intended = self.schedule.take()
+        self.client.intended = intended
+        wait = intended - perf_counter()
+        if wait < -LATE_SECONDS:
+            kit.measures.late_starts += 1
+        return max(0.0, wait)
 
     @property
     def stopping(self) -> bool:
@@ -97,6 +121,10 @@ class ConfirmUser(TcpUser):
     """Sends messages of the confirm protocol in the way that the options say, and checks every reply."""
 
     abstract = False
+
+    def on_start(self) -> None:
+        """Connect."""
+        self.ensure_connected()
 
     @tag("confirm")
     @task

@@ -122,7 +122,7 @@ class TlsClient(TcpClient):
 
     def expect_silence(self) -> None:
         """As of the plain client; records that carry no data (a session ticket) are taken in silently."""
-        if not self._watching:
+        if not self._watching and self._socket is not None:
             try:
                 data = self._socket.recv(READ_BYTES)
             except BlockingIOError:

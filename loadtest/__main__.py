@@ -1,0 +1,24 @@
+"""``python -m loadtest``: Locust with our locustfile unless another is given; ``--help`` has our options too.
+
+``locust --help`` prints its text before it reads a locustfile, so it can't know a locustfile's options.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from locust.main import main as locust_main
+
+import loadtest.tcp_user  # noqa: F401 - adds the options
+
+
+def main() -> None:
+    """Run Locust."""
+    if not any(word.startswith(("-f", "--locustfile")) for word in sys.argv[1:]):
+        sys.argv[1:1] = ["-f", str(Path(__file__).with_name("locustfile.py"))]
+    locust_main()  # type: ignore[no-untyped-call]
+
+
+if __name__ == "__main__":
+    main()

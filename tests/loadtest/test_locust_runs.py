@@ -1,0 +1,299 @@
+"""The real Locust command against real servers: modes, reports, conditions, several processes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gevent
+import gevent.lock
+import pytest
+from gevent import socket
+
+from benchmarks.figures import merged
+from tests.conftest import require_tool
+from tests.loadtest import peers
+from tests.loadtest.hosts import Hosts
+from tests.loadtest.peers import Peer
+from tests.loadtest.run import LOCUST, LOCUSTFILE, ROOT, Run, run, start
+
+
+@contextmanager
+def server_process(name: str, address: str = "127.0.0.1", prefix: tuple[str, ...] = ()) -> Iterator[str]:
+    """One of the servers that are benchmarked, in a process of its own; gives its host for Locust."""
+    command = [*prefix, sys.executable, "-m", f"benchmarks.servers.{name}", "--host", address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
+        try:
+            assert server.stdout is not None
+            yield server.stdout.readline().removeprefix("ready ").strip()
+        finally:
+            server.kill()
+
+
+def test_500_users_end_with_no_failure_and_two_reports_compare(
+    serve_command: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The whole way: our server, 500 users, checked replies, report and page; and two runs compared."""
+    host = f"tcp://127.0.0.1:{serve_command().port}"
+    page = tmp_path / "page.html"
+    common = ("-u", "500", "-r", "500", "-t", "5s", "--fail-if", "errors>0")
+    first = run(tmp_path, host, *common, "--report-html", str(page), name="first")
+    assert (first.status, first.total("failed")) == (0, 0), first.output
+    assert first.total("messages") > 500
+    assert max(trial.values["connections"] for trial in first.report.trials) == 500
+    assert "closed loop: not corrected" in first.output
+    text = page.read_text()
+    assert text.count("<svg") == 6
+    assert "http://" not in text.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
+        "http://creativecommons.org", ""
+    )
+    second = run(tmp_path, host, *common, name="second")
+    command = [sys.executable, "-m", "benchmarks", "compare", str(first._path), str(second._path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode in (0, 1), done.stderr
+    assert "Messages a second" in done.stdout
+
+
+def test_a_condition_that_holds_fails_the_run_with_status_3(tmp_path: Path) -> None:
+    """The reason is a line of its own."""
+    with Peer(peers.late) as peer:
+        done = run(tmp_path, peer.host, "-u", "2", "-r", "2", "-t", "2s", "--fail-if", "p50>20ms")
+    assert done.status == 3
+    (line,) = [line for line in done.output.splitlines() if line.startswith("failed:")]
+    assert line.startswith("failed: p50>20ms: p50 was 5")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--rate", "fast"), "rate 'fast': write messages a second"),
+        (("--hold", "5", "--rate", "5"), "--hold already says when messages are sent"),
+        (("--framing", "morse"), "unknown framing 'morse'"),
+        (("--message-template", "{x}"), "unknown field {x}"),
+        (("--fail-if", "p99>50"), "a percentile is compared with a time"),
+        (("--source-addresses", "nowhere"), "source addresses 'nowhere'"),
+        (("--shape", "steps", "--knee-p99", "5"), "--knee-p99"),
+        (("--host", "tcp://nowhere"), "a host is written tcp://HOST:PORT"),
+        (("--host", "tls://127.0.0.1:1", "--tls-ca", "absent.pem"), "absent.pem: No such file"),
+    ],
+)
+def test_a_bad_option_is_one_line_and_status_2(options: tuple[str, ...], said: str) -> None:
+    """Never a traceback, and nothing is sent."""
+    process = start("tcp://127.0.0.1:1", "-t", "1s", *options)
+    output, _ = process.communicate(timeout=30)
+    lines = [line for line in output.splitlines() if "locust.main: " not in line]
+    assert process.returncode == 2, output
+    assert len(lines) == 1
+    assert said in lines[0]
+
+
+def test_the_options_are_in_the_help() -> None:
+    """All ways to drive are found without reading code."""
+    for command in (
+        [*LOCUST, "-f", str(LOCUSTFILE), "--help-tcp"],
+        [sys.executable, "-m", "loadtest", "--help"],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+        for option in (
+            *(
+                "--message-size",
+                "--think-time",
+                "--rate",
+                "--pipeline",
+                "--hold",
+                "--messages-per-connection",
+            ),
+            *("--source-addresses", "--message-template", "--framing", "--shape", "--report", "--fail-if"),
+        ):
+            assert option in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("handler", "group"),
+    [
+        (peers.wrong, "CONFIRM WrongReply"),
+        (peers.never, "CONFIRM ReadTimeout"),
+        (peers.reset, "CONFIRM ConnectionLost(ECONNRESET)"),
+        (peers.twice, "CONFIRM UnexpectedData"),
+    ],
+)
+def test_a_server_that_misbehaves_never_passes(handler: peers.Handler, group: str, tmp_path: Path) -> None:
+    """No reply that is hung, wrong or lost is ever a success; failures carry their class."""
+    with Peer(handler) as peer:
+        done = run(tmp_path, peer.host, "-u", "3", "-r", "3", "-t", "2s", "--read-timeout", "0.3")
+    assert done.total("messages") == 0, done.output
+    assert done.errors[group] > 0
+    assert set(done.errors) <= {group, "CONFIRM UnexpectedData"}
+    assert done.status == 1
+
+
+def test_users_stopped_in_flight_are_aborted(tmp_path: Path) -> None:
+    """Twenty users wait for replies when the run ends: twenty aborted, none passed or failed."""
+    with Peer(peers.never) as peer:
+        done = run(tmp_path, peer.host, "-u", "20", "-r", "20", "-t", "2s", "--read-timeout", "30")
+    assert (done.total("messages"), done.total("failed"), done.total("aborted")) == (0, 0, 20)
+    assert "in flight when stopped: 20" in done.output
+
+
+def test_the_thread_per_client_server_is_driven_without_framing(tmp_path: Path) -> None:
+    """What one ``recv(1024)`` returns is a message: no terminators, and ``/exit`` ends the connection."""
+    with server_process("threads") as host:
+        options = ("--framing", "chunk", "--messages-per-connection", "5", "-u", "20", "-r", "20", "-t", "2s")
+        done = run(tmp_path, host, *options)
+    assert (done.status, done.errors) == (0, {}), done.output
+    assert done.total("messages") > 100
+    assert " EXIT " in done.output
+
+
+def test_nc_answers_whatever_a_person_lets_it(tmp_path: Path) -> None:
+    """``nc -lk`` with a shell behind it is a server like any other."""
+    require_tool("nc")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    pipe = tmp_path / "pipe"
+    script = f"mkfifo {pipe}; nc -lk 127.0.0.1 {port} < {pipe} | sed -u 's/^/Received: /' > {pipe}"
+    server = subprocess.Popen(["sh", "-c", script], start_new_session=True)
+    try:
+        with gevent.Timeout(10):
+            while True:
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                gevent.sleep(0.05)
+        done = run(tmp_path, f"tcp://127.0.0.1:{port}", "-u", "1", "-t", "2s", "--messages", "20")
+    finally:
+        import os
+        import signal
+
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+    assert (done.total("messages"), done.total("failed")) == (20, 0), done.output
+
+
+def test_churn_pipelines_and_templates_each_count_every_message(tmp_path: Path) -> None:
+    """Connections of 4 messages, 2 in a write; 10 users of 12 messages are 120, no more, no less."""
+    options = ("--messages", "12", "--messages-per-connection", "4", "--pipeline", "2")
+    with Peer(peers.confirm) as peer:
+        more = ("--message-template", "user {user} says {n} {random:5}", "-u", "10", "-r", "10", "-t", "30s")
+        done = run(tmp_path, peer.host, *options, *more)
+    assert (done.status, done.total("messages"), done.total("failed")) == (0, 120, 0), done.output
+    assert "connections: 30 opened, 0 open at the end" in done.output
+
+
+def test_holders_hold_and_send_in_turn(tmp_path: Path) -> None:
+    """Idle connections with a message every second each, from two source addresses."""
+    with Peer(peers.confirm) as peer:
+        options = (
+            "--hold",
+            "1",
+            "--source-addresses",
+            "127.0.0.2-127.0.0.3",
+            "-u",
+            "50",
+            "-r",
+            "50",
+            "-t",
+            "4s",
+        )
+        done = run(tmp_path, peer.host, *options)
+    assert (done.status, done.total("failed")) == (0, 0), done.output
+    assert 100 <= done.total("messages") <= 200
+    assert "connections: 50 opened" in done.output
+
+
+def test_a_stall_is_in_the_response_time_and_nothing_is_lost() -> None:
+    """The p99 that a stalled server causes, within 3% of the truth; all messages counted."""
+    import json
+
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.loadtest_stall",
+        "--seconds",
+        "4",
+        "--stall",
+        "0.8",
+        "--json",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    found = json.loads(done.stdout)
+    assert found["response_count"] == found["service_count"] == found["intended"] == 800
+    assert found["response_p99"] == pytest.approx(found["true_p99"], rel=0.03)
+    assert found["locust_count"] < 800
+
+
+def test_steps_find_the_knee_and_say_it(tmp_path: Path) -> None:
+    """A server that answers one client at a time gets slower with each step, until p99 crosses the limit."""
+    turn = gevent.lock.BoundedSemaphore()
+
+    def one_at_a_time(connection: Any, _: Any) -> None:
+        for line in peers.lines(connection):
+            with turn:
+                gevent.sleep(0.01)
+            connection.sendall(b"Received: " + line)
+
+    with Peer(one_at_a_time) as peer:
+        options = ("--shape", "steps", "--step-users", "2", "--step-time", "3", "--knee-p99", "80ms")
+        done = run(tmp_path, peer.host, *options, "--shape-users", "12")
+    knee = [fired.message for fired in done.report.warnings if fired.check == "knee"]
+    assert len(knee) == 1, done.output
+    assert knee[0].startswith("highest rate that held p99 80 ms")
+    held, broke = (
+        (int(users), float(p99)) for users, p99 in re.findall(r"with (\d+) users \(p99 ([\d.]+) ms", knee[0])
+    )
+    assert broke[0] == held[0] + 2
+    assert held[1] <= 80 < broke[1]
+
+
+def test_two_processes_are_one_report(tmp_path: Path) -> None:
+    """``--processes 2``: every message of both, one histogram, the health of each, one rate shared by all."""
+    with Peer(peers.confirm) as peer:
+        options = (
+            "--processes",
+            "2",
+            "-u",
+            "10",
+            "-r",
+            "10",
+            "--rate",
+            "100",
+            "--messages",
+            "20",
+            "-t",
+            "30s",
+        )
+        done = run(tmp_path, peer.host, *options)
+    assert (done.status, done.total("messages"), done.total("failed")) == (0, 200, 0), done.output
+    histogram = merged(done.report, peer.host, "response")
+    assert histogram is not None
+    assert histogram.get_total_count() == 200
+    assert done.output.count("\ngenerator ") == 2
+    assert done.total("intended") == 200
+
+
+def test_a_master_and_two_workers_on_hosts_of_their_own_are_one_report(tmp_path: Path) -> None:
+    """Each in a network namespace where the machine allows; what workers count adds up at the master."""
+    path = tmp_path / "report.json"
+    with Hosts() as hosts, server_process("gevent_plain", hosts.address, hosts.on(0)) as host:
+        with socket.socket() as free:  # a port that is free here; in a namespace all are
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        at = ("--master-bind-host", hosts.address, "--master-bind-port", port, "--report", str(path))
+        wait = ("--master", "--expect-workers", "2", "--expect-workers-max-wait", "20")
+        load = ("-u", "6", "-r", "6", "-t", "30s", "--messages", "10", "--rate", "60")
+        master = start(host, *wait, *at, *load, prefix=hosts.on(0))
+        to = ("--worker", "--master-host", hosts.address, "--master-port", port)
+        workers = [start(host, *to, prefix=hosts.on(number)) for number in (1, 2)]
+        output, _ = master.communicate(timeout=50)
+        for worker in workers:
+            worker.communicate(timeout=20)
+    done = Run(master.returncode, output, path)
+    assert (done.status, done.total("messages"), done.total("failed")) == (0, 60, 0), output
+    assert done.total("intended") == 60
+    assert output.count("\ngenerator ") == 2

@@ -1,0 +1,187 @@
+"""Counting without loss: rounding as HDR does, merging of workers, conditions, schedules, templates."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import asdict
+from itertools import islice
+
+import msgpack  # type: ignore[import-untyped]
+import pytest
+from hdrh.histogram import HdrHistogram
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadtest.figures import Figures, percentiles
+from loadtest.framing import Line
+from loadtest.health import Sample, verdicts
+from loadtest.measures import HIGHEST_US, Entry, Kept, Measures, encode, histogram, percentile, total
+from loadtest.messages import Template
+from loadtest.pacing import Schedule, parse_rate
+from loadtest.tally import WINDOWS, Tally, messages_in
+from loadtest.thresholds import Threshold
+
+LATENCIES = st.lists(st.integers(1, 120_000_000), min_size=1, max_size=300)
+
+
+def counted(values: list[int]) -> Entry:
+    """An entry that was given these latencies in microseconds."""
+    entry = Entry("CONFIRM")
+    for value in values:
+        entry.whole[value] += 1
+    return entry
+
+
+@given(LATENCIES)
+def test_kept_counts_make_the_histogram_that_recording_each_value_makes(values: list[int]) -> None:
+    """Rounding keys as HDR does loses nothing that an HDR histogram of 3 digits would keep."""
+    each = HdrHistogram(1, HIGHEST_US, 3)
+    for value in values:
+        each.record_value(value)
+    kept = histogram(Kept.of(counted(values)).service)
+    assert kept.get_total_count() == len(values)
+    for percent in (0, 50, 90, 99, 99.9, 100):
+        assert kept.get_value_at_percentile(percent) == each.get_value_at_percentile(percent)
+    assert kept.encode() == each.encode()
+
+
+def test_a_histogram_merged_from_four_workers_equals_that_of_all_samples_together() -> None:
+    """Percentiles of a distributed run are those of all its samples; nothing is averaged on the way."""
+    draw = random.Random(1)
+    samples = [[int(draw.lognormvariate(6 + worker, 1)) + 1 for _ in range(5_000)] for worker in range(4)]
+    master = Tally()
+    for number, values in enumerate(samples):
+        worker, measures = Tally(), Measures()
+        for value in values:
+            measures.entry("CONFIRM").whole[value] += 1
+        worker.take(f"worker-{number}", measures, Sample(100, 0.5, {10: 20}, 0, 0), 0, 0)
+        sent = msgpack.dumps({"loadtest": worker.to_message()})
+        master.add(msgpack.loads(sent, strict_map_key=False)["loadtest"])
+    together = [value for values in samples for value in values]
+    assert encode(master.messages().service) == encode(Kept.of(counted(together)).service)
+    assert encode(messages_in(master.seconds.values()).service) == encode(Kept.of(counted(together)).service)
+    assert len(master.health) == 4
+    assert master.messages().passed == 20_000
+
+
+def test_seconds_go_into_windows_without_loss() -> None:
+    """A long run is cut into a bounded number of parts that hold every sample."""
+    tally, measures = Tally(), Measures()
+    for second in range(1, 200):
+        measures.entry("CONFIRM").whole[second] += second
+        measures.entry("CONFIRM").failures["ReadTimeout"] += 1
+        tally.take("one", measures, Sample(second, 0.1, {}, 0, 0), 0, 0)
+        tally.settle(second)
+    assert len(tally.windows) <= WINDOWS
+    parts = [*tally.windows.values(), *tally.seconds.values()]
+    assert messages_in(parts).passed == tally.messages().passed == sum(range(200))
+    assert messages_in(parts).failed == 199
+    assert len(tally.points()) == 199
+
+
+def test_the_first_byte_differs_from_the_reply_only_where_it_came_apart() -> None:
+    """Replies in one read count once; the others count their two moments."""
+    entry = counted([100, 200])
+    entry.split_first[50] += 1
+    entry.split_reply[300] += 1
+    kept = Kept.of(entry)
+    assert kept.service == {100: 1, 200: 1, 300: 1}
+    assert kept.first_byte == {50: 1, 100: 1, 200: 1}
+    assert asdict(total([kept, Kept()])) == asdict(kept)
+
+
+def test_a_percentile_that_rests_on_too_few_samples_is_not_shown() -> None:
+    """Fewer than 10 samples beyond it say nothing."""
+    assert percentiles({100: 500}, (50, 99)) == [100.0, None]
+    assert percentiles({100: 1000}, (50, 99, 99.9)) == [100.0, 100.0, None]
+    assert percentile({1: 99, 7: 1}, 99) == 1
+    assert percentile({1: 98, 7: 2}, 99) == 7
+
+
+def tally_of(passed: dict[int, int], failed: int) -> Tally:
+    """A tally with these service times and failures."""
+    tally = Tally()
+    tally.entries["CONFIRM"] = Kept(service=passed, failures={"ReadTimeout": failed} if failed else {})
+    return tally
+
+
+@pytest.mark.parametrize(
+    ("text", "broken"),
+    [
+        ("p99>50ms", True),
+        ("p99 > 0.2s", False),
+        ("p50>=1ms", True),
+        ("service.p99.9<1ms", False),
+        ("errors>0.1%", True),
+        ("errors>1%", False),
+        ("errors>5", False),
+        ("errors>=5", True),
+        ("response.p99>1s", True),
+        ("aborted>0", False),
+    ],
+)
+def test_conditions_say_whether_a_run_failed(text: str, broken: bool) -> None:
+    """Percentiles with units, shares and counts; a figure that was not measured can't clear a run."""
+    figures = Figures(tally_of({1_000: 900, 100_000: 95}, 5))
+    reason = Threshold.parse(text).broken(figures)
+    assert (reason is not None) is broken
+    assert reason is None or reason.startswith(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["p99", "p99>50", "errors>5ms", "p99>5%", "rate>5ms", "latency>1ms", "p99=>1ms", ""]
+)
+def test_a_condition_that_cannot_be_read_is_a_sentence(text: str) -> None:
+    """It says how to write one."""
+    with pytest.raises(ValueError, match="--fail-if"):
+        Threshold.parse(text)
+
+
+def test_a_schedule_skips_nothing_and_counts_what_was_due() -> None:
+    """Intended starts do not move when a user is late."""
+    schedule = Schedule(10.0, 0.5)
+    assert [schedule.take() for _ in range(3)] == [10.0, 10.5, 11.0]
+    assert [schedule.due(now) for now in (9.9, 10.0, 10.49, 10.5, 20.0)] == [0, 1, 1, 2, 21]
+    schedule.change(0.25)
+    assert schedule.take() == pytest.approx(11.25)
+    assert Schedule(0.0, 1.0, 3).due(100.0) == 3
+    with pytest.raises(ValueError, match="no schedule"):
+        Schedule(0.0, math.inf)
+
+
+def test_rates_are_read_as_people_write_them() -> None:
+    """In all, or per user."""
+    assert parse_rate("200") == (200.0, False)
+    assert parse_rate("2.5/user") == (2.5, True)
+    for text in ("0", "-1", "x", "5/s", "inf", "nan"):
+        with pytest.raises(ValueError, match="messages a second"):
+            parse_rate(text)
+
+
+def test_templates_fill_in_their_fields_and_expect_what_they_send() -> None:
+    """Every message is its own, and its confirmation is expected."""
+    exchanges = list(islice(Template("{{u}}{user} n{n} {random:4}").exchanges(Line(), 3), 2))
+    assert exchanges[0][0].startswith(b"{u}3 n0 ")
+    assert exchanges[1][0].startswith(b"{u}3 n1 ")
+    assert all(expected == b"Received: " + wire and len(wire) == 13 for wire, expected in exchanges)
+    for text in ("{x}", "{user!r}", "{n:5}", "{random:x}", "a\nb"):
+        with pytest.raises(ValueError, match=r"field|line break"):
+            Template(text)
+
+
+def test_a_generator_that_was_the_bottleneck_is_named() -> None:
+    """Busy, late, out of files or out of ports: each has a sentence, and a healthy one has none."""
+    tally, measures = Tally(), Measures()
+    for second in range(10):
+        tally.take("busy", measures, Sample(second, 0.97, {100: 20}, 0, 0), 0, 0)
+        tally.take("late", measures, Sample(second, 0.3, {30_000: 20}, 0, 0), 0, 0)
+        tally.take("well", measures, Sample(second, 0.3, {100: 20}, 0, 0), 0, 0)
+    found = verdicts(tally.health.items(), [], 28_000)
+    assert [check for check, _ in found] == ["generator-busy", "generator-late"]
+    assert "busy" in found[0][1]
+    assert "late" in found[1][1]
+    well = [("well", tally.health["well"])]
+    assert verdicts(well, [], 28_000) == []
+    out = verdicts(well, ["ConnectFailed(EMFILE)", "ConnectFailed(EADDRNOTAVAIL)"], 28_000)
+    assert [check for check, _ in out] == ["generator-files", "generator-ports"]

@@ -1,0 +1,120 @@
+"""The client over TLS: SNI, CA, client certificate, tickets, long messages, and handshakes that fail."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from gevent import ssl as gevent_ssl
+
+from loadtest.address import Target
+from loadtest.client import Settings
+from loadtest.errors import ConnectionClosed, ReadTimeout, TlsFailed, UnexpectedData
+from loadtest.tls import make_client, make_context
+from tests.loadtest import peers
+from tests.loadtest.peers import Peer
+from tests.operate import certificate
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CA, a server's certificate and a client's."""
+    made = tmp_path_factory.mktemp("tls")
+    certificate(made, "ca", ca=True)
+    for name in ("server", "client"):
+        certificate(made, name, signer="ca")
+    return made
+
+
+def tls_peer(folder: Path, handler: peers.Handler, **how: Any) -> tuple[Peer, list[str | None]]:
+    """A TLS server, and the names that clients asked for."""
+    context = gevent_ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem", folder / "server.key")
+    names: list[str | None] = []
+    context.sni_callback = lambda connection, name, _: names.append(name)
+    if how.get("client_certificate"):
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(folder / "ca.pem")
+    return Peer(handler, ssl_context=context), names
+
+
+def client_of(peer: Peer, folder: Path, **how: Any) -> Any:
+    """A client that trusts the CA, not connected yet."""
+    files = {key: str(folder / how.pop(key)) for key in ("ca", "certificate", "key") if key in how}
+    context = make_context(files.get("ca"), files.get("certificate"), files.get("key"))
+    target = Target("tls", "127.0.0.1", peer.port)
+    return make_client(Settings(target, tls=context, read_timeout=2.0, **how))
+
+
+def test_requests_go_through_tls_and_the_name_is_sent(folder: Path) -> None:
+    """Handshake timed within connect, SNI as given, replies in pieces and pipelines as without TLS."""
+    peer, names = tls_peer(folder, peers.confirm)
+    with peer:
+        client = client_of(peer, folder, ca="ca.pem", server_name="localhost")
+        assert 0 < client.connect() < 2
+        assert 0 < client.tls_seconds <= client.connect_seconds
+        assert client.request(b"hello") == b"Received: hello"
+        long = [b"x" * 300_000, b"y", b"z" * 40_000]
+        assert client.pipeline(long) == [b"Received: " + message for message in long]
+        client.idle(0.02)  # the server's session tickets came meanwhile, and are no data
+        data = client.ask(b"again\n")
+        assert client.complete(data) == b"Received: again"
+        assert client.finish(b"/exit") > 0
+        assert names == ["localhost"]
+
+
+def test_a_server_with_a_wrong_name_or_an_unknown_ca_is_refused(folder: Path) -> None:
+    """A failed handshake is a TlsFailed with OpenSSL's reason."""
+    peer, _ = tls_peer(folder, peers.confirm)
+    with peer:
+        for how in ({"ca": "ca.pem", "server_name": "example.org"}, {"server_name": "localhost"}):
+            client = client_of(peer, folder, **how)
+            with pytest.raises(TlsFailed) as caught:
+                client.connect()
+            assert repr(caught.value) == "TlsFailed(CERTIFICATE_VERIFY_FAILED)"
+            assert not client.connected
+
+
+def test_a_client_certificate_opens_a_server_that_asks_for_one(folder: Path) -> None:
+    """With it requests work; without it the first one fails, since TLS 1.3 says so only then."""
+    peer, _ = tls_peer(folder, peers.confirm, client_certificate=True)
+    with peer:
+        how = {"ca": "ca.pem", "server_name": "localhost"}
+        client = client_of(peer, folder, certificate="client.pem", key="client.key", **how)
+        client.connect()
+        assert client.request(b"hello") == b"Received: hello"
+        client.close()
+        client = client_of(peer, folder, **how)
+
+        def ask() -> None:
+            client.connect()
+            client.request(b"hello")
+
+        with pytest.raises((TlsFailed, ConnectionClosed)):
+            ask()
+        client.close()
+
+
+@pytest.mark.parametrize(
+    ("handler", "error"),
+    [(peers.never, ReadTimeout), (peers.leave, ConnectionClosed), (peers.push, UnexpectedData)],
+)
+def test_failures_have_the_classes_that_they_have_without_tls(
+    folder: Path, handler: peers.Handler, error: type[Exception]
+) -> None:
+    """Time-out, end of stream, and data that nobody asked for."""
+    peer, _ = tls_peer(folder, handler)
+    with peer:
+        client = client_of(peer, folder, ca="ca.pem", server_name="localhost")
+        client.settings = Settings(
+            client.settings.target, tls=client.settings.tls, server_name="localhost", read_timeout=0.3
+        )
+        client.connect()
+        if handler is peers.push:
+            gevent.sleep(0.08)
+        with pytest.raises(error):
+            client.request(b"hello")
+        client.close()

@@ -1,0 +1,159 @@
+"""Locust's web page in a real Chromium: the form has the options, the tab fills, reports download."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+
+from benchmarks.report import Report
+from tests.conftest import require_tool
+from tests.loadtest.run import LOCUST, LOCUSTFILE, ROOT
+
+PICTURES = ROOT / "test-output"
+CHROMIUM = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """A server to load; gives its host."""
+    command = [sys.executable, "-m", "benchmarks.servers.gevent_plain"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().removeprefix("ready ").strip()
+        finally:
+            process.kill()
+
+
+@contextmanager
+def locust(host: str, *options: str) -> Iterator[str]:
+    """Locust with its page; gives the page's address."""
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        *LOCUST,
+        "-f",
+        str(LOCUSTFILE),
+        "--host",
+        host,
+        "--web-host",
+        "127.0.0.1",
+        "--web-port",
+        str(port),
+    ]
+    if "--processes" in options:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            command += ["--master-bind-port", str(free.getsockname()[1])]
+            command += ["--master-port", command[-1]]
+    page = f"http://127.0.0.1:{port}"
+    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        try:
+            end = time.monotonic() + 20
+            while True:
+                try:
+                    urlopen(page, timeout=5).close()
+                    break
+                except URLError:
+                    assert process.poll() is None, process.stderr.read() if process.stderr else ""
+                    assert time.monotonic() < end
+                    time.sleep(0.1)
+            yield page
+        finally:
+            process.terminate()
+            process.communicate(timeout=20)
+
+
+def ask(page: str, path: str) -> Any:
+    """What the page's server answers, as JSON."""
+    with urlopen(f"{page}/{path}", timeout=10) as answer:
+        return json.load(answer)
+
+
+def rows(page: str) -> list[dict[str, str]]:
+    """The rows of our tab."""
+    (table,) = [table for table in ask(page, "stats/requests")["extended_stats"] if table["key"] == "tcp"]
+    found: list[dict[str, str]] = table["data"]
+    return found
+
+
+@pytest.mark.browser
+def test_a_person_starts_a_paced_test_and_reads_the_tab(tmp_path: Path) -> None:
+    """The form takes our options, refuses what does not fit, and the tab shows what is measured."""
+    chromium = require_tool("chromium")
+    from playwright.sync_api import expect, sync_playwright
+
+    PICTURES.mkdir(exist_ok=True)
+    with server() as host, locust(host) as page, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(CHROMIUM))
+        tab = browser.new_page(viewport={"width": 1500, "height": 900})
+        tab.goto(page)
+        tab.locator("input[name=userCount]").fill("20")
+        tab.locator("input[name=spawnRate]").fill("20")
+        tab.get_by_text("Custom parameters").click()
+        tab.locator("input[name=rate]").fill("400")
+        tab.screenshot(path=PICTURES / "locust-form.png")
+        tab.get_by_role("button", name="Start").click()
+        tab.get_by_role("tab", name="TCP").click()
+        expect(tab.get_by_text("CONFIRM response")).to_be_visible(timeout=15_000)
+        expect(tab.get_by_text("target 400.0/s")).to_be_visible(timeout=15_000)
+        expect(tab.get_by_text("open now")).to_be_visible()
+        tab.screenshot(path=PICTURES / "locust-tcp-tab.png")
+        with tab.expect_download() as download:
+            tab.get_by_role("tab", name="Download Data").click()
+            tab.get_by_role("link", name="Download TCP report").click()
+        saved = tmp_path / "report.json"
+        download.value.save_as(saved)
+        assert Report.load(saved).kind == "locust"
+        tab.goto(f"{page}/tcp/report.html")
+        expect(tab.get_by_role("heading", name="Latency in milliseconds")).to_be_visible()
+        tab.screenshot(path=PICTURES / "locust-tcp-report.png", full_page=True)
+        browser.close()
+
+
+def test_the_tab_of_several_processes_has_all_of_them() -> None:
+    """``--processes 2``: the page has users and health of both workers; bad options are refused."""
+    with server() as host, locust(host, "--processes", "2") as page:
+        from urllib.parse import urlencode
+
+        def swarm(**form: str) -> Any:
+            data = urlencode({"user_count": "10", "spawn_rate": "10", "host": host, **form}).encode()
+            with urlopen(f"{page}/swarm", data=data, timeout=10) as answer:
+                return json.load(answer)
+
+        refused = swarm(rate="fast")
+        assert refused["success"] is False
+        assert "messages a second" in refused["message"]
+        assert swarm(hold="5", rate="5")["success"] is False
+        end = time.monotonic() + 20
+        while ask(page, "worker-count")["worker_count"] < 2:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        assert swarm(rate="200")["success"] is True
+        while True:
+            found = rows(page)
+            workers = [row for row in found if row["part"] == "Generator"]
+            held = [row["count"] for row in found if row["what"] == "open now"]
+            if len(workers) == 2 and held == ["10"]:
+                break
+            assert time.monotonic() < end, found
+            time.sleep(0.2)
+        assert [row["what"] for row in found if row["part"] == "Latency"][:1] == ["CONNECT service"]
+        with urlopen(f"{page}/tcp/report.json", timeout=10) as answer:
+            assert Report.from_json(json.load(answer)).parameters["rate"] == "200"
