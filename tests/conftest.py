@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Derandomised where a failure must be repeatable by everybody; a person's machine looks further each time.
-settings.register_profile("ci", derandomize=True, deadline=None, max_examples=100, print_blob=True)
-settings.register_profile(
-    "local", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow]
-)
+# The same examples for everybody in CI, where a failure must repeat; others each time elsewhere.
+# HYPOTHESIS_PROFILE=long looks for longer: minutes, for a change of how clients are parked and served.
+settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("long", settings.get_profile("local"), max_examples=3000)
 pytest.register_assert_rewrite("tests.peers")
-settings.load_profile("ci" if os.environ.get("CI") else "local")
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "local"))
 
 
 def require_tool(name: str) -> str:
@@ -151,7 +151,9 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     assert raised == [], "raised in the hub"
 
 
-@pytest.fixture(params=[0.0, 0.2, None], ids=["parks-at-once", "parks-after-0.2s", "never-parks"])
+@pytest.fixture(
+    scope="session", params=[0.0, 0.2, None], ids=["parks-at-once", "parks-after-0.2s", "never-parks"]
+)
 def park_after(request: pytest.FixtureRequest) -> float | None:
     """Each kind of ``park_after`` in turn; all have to show the same behaviour."""
     value: float | None = request.param
