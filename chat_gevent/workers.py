@@ -1,0 +1,76 @@
+"""Many processes on gunicorn's arbiter: a worker class for ``gunicorn -k``.
+
+::
+
+    gunicorn -k chat_gevent.workers.ChatWorker -w 4 -b 0.0.0.0:12345 chat_gevent.confirm:confirm
+
+The "application" is a handler, ``(message, client) -> reply``. gunicorn binds, forks, restarts workers
+that die, and takes its usual signals (TTIN, TTOU, HUP, USR2); a worker serves with a parking lot of
+its own. Limits and time-outs come from the environment (``CHAT_GEVENT_IDLE_TIMEOUT=600``), and hold for
+each worker. A worker that is told to stop dismisses its clients within gunicorn's ``graceful_timeout``.
+
+Needs the extra ``workers``.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from typing import Final
+
+import gevent
+from gevent.event import Event
+from gunicorn.workers.base import Worker
+
+from chat_gevent import config
+from chat_gevent.limits import default_max_connections, raise_file_limit
+from chat_gevent.parking import ParkingLot
+from chat_gevent.server import ChatServer
+
+HEARTBEAT_SECONDS: Final = 1.0
+"""How often the arbiter is told that the worker's loop runs; it must be less than gunicorn's ``timeout``."""
+
+DRAIN_SHARE: Final = 0.9
+"""Part of ``graceful_timeout`` used to dismiss clients: at its end the arbiter kills the worker."""
+
+
+class ChatWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
+    """Serves the listeners that gunicorn bound, in one process."""
+
+    def init_process(self) -> None:
+        """Read the settings, then run. Raises ConfigError: the arbiter then stops, rather than try again."""
+        gevent.reinit()
+        self._stop = Event()
+        self._quick = False
+        self._settings = config.load({}).settings
+        raise_file_limit()
+        super().init_process()
+
+    def run(self) -> None:
+        """Serve until the arbiter says stop, or is gone."""
+        lot = ParkingLot(self._settings, self.wsgi)
+        servers = [ChatServer(each.sock, lot=lot) for each in self.sockets]
+        for server in servers:
+            server.max_connections = self._settings.max_connections or default_max_connections()
+            server.max_accept = 1  # all workers wake for a new client: let the one that is free take it
+            server.start()
+        gc.collect()
+        gc.freeze()
+        while not self._stop.wait(HEARTBEAT_SECONDS) and self.ppid == os.getppid():
+            self.notify()
+        for server in servers:
+            server.close()
+        cut_off = lot.drain(0 if self._quick else self.cfg.graceful_timeout * DRAIN_SHARE)
+        if cut_off:
+            self.log.warning("%d clients were cut off", cut_off)
+        lot.close()
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        """SIGTERM: dismiss the clients in good order."""
+        self.alive = False
+        self._stop.set()
+
+    def handle_quit(self, sig: int, frame: object) -> None:
+        """SIGINT and SIGQUIT: at once."""
+        self._quick = True
+        self.handle_exit(sig, frame)

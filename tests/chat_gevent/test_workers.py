@@ -1,0 +1,130 @@
+"""Many processes on gunicorn: every worker serves, handlers work, and a stop dismisses all clients."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import wait_until
+
+HANDLER = """
+import os
+def tell_process(message, client):
+    return f"{message} {os.getpid()}"
+"""
+OPTIONS = shlex.split("-k chat_gevent.workers.ChatWorker --workers 2 --bind 127.0.0.1:0 --graceful-timeout 5")
+
+
+class Gunicorn:
+    """gunicorn with two workers, and the port that it says it listens on."""
+
+    def __init__(self, directory: Path, **environment: str) -> None:
+        (directory / "workers_handler.py").write_text(HANDLER)
+        self.log_file = directory / "log"
+        with self.log_file.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gunicorn", *OPTIONS, "workers_handler:tell_process"],
+                cwd=directory,
+                stderr=log,
+                env={**os.environ, **environment},
+            )
+
+    @property
+    def log(self) -> str:
+        """All it has logged so far."""
+        return self.log_file.read_text()
+
+    def connect(self) -> socket.socket:
+        """Connect a client as soon as it listens."""
+        wait_until(lambda: "Listening at" in self.log or self.process.poll() is not None)
+        found = re.search(r"Listening at: \S+:(\d+) ", self.log)
+        assert found, self.log
+        return socket.create_connection(("127.0.0.1", int(found[1])), 10)
+
+    def close(self) -> None:
+        """End it, whatever it does."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+@pytest.fixture
+def gunicorn(tmp_path: Path) -> Iterator[Gunicorn]:
+    """Two workers that tell who they are."""
+    started = Gunicorn(tmp_path)
+    yield started
+    started.close()
+
+
+def _worker_of(client: socket.socket) -> int:
+    client.sendall(b"hello\n")
+    reply = client.makefile("r").readline()
+    assert reply.startswith("hello "), reply
+    return int(reply.split()[1])
+
+
+def test_every_worker_serves(gunicorn: Gunicorn) -> None:
+    """Clients are spread over the workers, and each is answered by the handler that gunicorn was given."""
+    clients: list[socket.socket] = []
+    processes: set[int] = set()
+
+    def both() -> bool:
+        clients.append(gunicorn.connect())
+        processes.add(_worker_of(clients[-1]))
+        return len(processes) == 2
+
+    wait_until(both)
+    for client in clients:
+        client.close()
+    assert gunicorn.process.pid not in processes
+
+
+def test_a_stop_dismisses_the_clients(gunicorn: Gunicorn) -> None:
+    """SIGTERM tells each client ``shutting-down``, and gunicorn ends with status 0."""
+    clients = [gunicorn.connect() for _ in range(10)]
+    for client in clients:
+        _worker_of(client)
+    gunicorn.process.send_signal(signal.SIGTERM)
+    for client in clients:
+        assert client.recv(1024).startswith(b"Error: shutting-down: ")
+        assert client.recv(1024) == b""
+        client.close()
+    assert gunicorn.process.wait(10) == 0
+
+
+def test_a_worker_that_dies_is_replaced(gunicorn: Gunicorn) -> None:
+    """The arbiter starts another worker for one that was killed, and clients are served again."""
+    client = gunicorn.connect()
+    killed = _worker_of(client)
+    os.kill(killed, signal.SIGKILL)
+    client.close()
+
+    def started_again() -> bool:
+        return gunicorn.log.count("Booting worker") == 3
+
+    wait_until(started_again)
+    with gunicorn.connect() as client:
+        assert _worker_of(client) != killed
+
+
+def test_a_bad_setting_ends_it_at_once(tmp_path: Path) -> None:
+    """A setting that is wrong stops gunicorn with the setting's name; it does not start workers for ever."""
+    started = Gunicorn(tmp_path, CHAT_GEVENT_IDLE_TIMEOUT="-1")
+    try:
+        assert started.process.wait(20) != 0
+        assert "idle_timeout" in started.log.lower()
+    finally:
+        started.close()
