@@ -11,7 +11,7 @@ from typing import Final
 
 from benchmarks.figures import Figure, by_block
 from benchmarks.report import Report
-from benchmarks.statistics import residual_spread, spread
+from benchmarks.statistics import spread
 
 _MIN_RATIOS: Final = 5
 _BOTH_SIDES: Final = 1.96  # of a normal distribution, 95% within
@@ -21,8 +21,7 @@ def within(report: Report, figure: Figure, baseline: str, candidate: str) -> flo
     """The floor, as a fraction, between two servers of one run with as many blocks as it has.
 
     From what is the same server twice (equal command and source, or several trials in a block) where the
-    report has at least 5 such ratios; else from what is left of the two servers' trials when each
-    server's level and each block's are taken out.
+    report has at least 5 such ratios; else from how the ratios of the two servers themselves scatter.
     """
     first, second = by_block(figure.samples[baseline]), by_block(figure.samples[candidate])
     blocks = sorted(first.keys() & second.keys())
@@ -32,7 +31,7 @@ def within(report: Report, figure: Figure, baseline: str, candidate: str) -> flo
     if len(ratios) >= _MIN_RATIOS:
         noise = spread(ratios, centered=True)
     else:
-        noise = math.sqrt(2) * residual_spread([(first[b], second[b]) for b in blocks])
+        noise = spread([math.log(second[b] / first[b]) for b in blocks])
     return math.expm1(_BOTH_SIDES * noise / math.sqrt(len(blocks)))
 
 

@@ -10,10 +10,10 @@ all pairs of blocks. A percentile bootstrap of it, which claims 95%, holds the t
 at 5 blocks and 91 to 93 at 10 (``python -m benchmarks.study coverage``), so it is not used. The interval is
 the one that Wilcoxon's signed-rank test itself gives (the order statistics of those means; Hollander, Wolfe
 and Chicken, Nonparametric Statistical Methods, 3.3): exact for any symmetric noise. With n blocks that
-test's p cannot be below 2**(1-n). Where that is too large to survive Holm's correction for the number of comparisons
-made, Student's t on the logarithms takes its place; which of the two is settled by the counts alone, before
-any figure is looked at. Between two runs it is the ratio of the medians with a percentile bootstrap, which
-does hold the truth 95 times in 100 for medians of 10, and Mann and Whitney's test.
+test's p cannot be below 2**(1-n). Where that is too large to survive Holm's correction for the number of
+comparisons made, Student's t on the logarithms takes its place; which of the two is settled by the counts
+alone, before any figure is looked at. Between two runs it is the ratio of the medians with a percentile
+bootstrap, and Mann and Whitney's test.
 
 **What is said** (:func:`decide`). *Slower* or *faster* takes both: a p, corrected, below 0.05, and an
 estimate farther from 1 than the margin asked for and than the noise floor. *Same* takes an interval wholly
@@ -159,24 +159,6 @@ def spread(logs: Sequence[float] | Floats, centered: bool = False) -> float:
     values = np.asarray(logs, dtype=float)
     center = 0.0 if centered else float(np.median(values))
     return 1.4826 * float(np.median(np.abs(values - center)))
-
-
-def residual_spread(rows: Sequence[Sequence[float]]) -> float:
-    """The noise of one trial's logarithm, what each server and each block has in common taken out.
-
-    ``rows`` has a row a block and a column a server, values positive. Tukey's median polish, because
-    one disturbed trial must not look like noise everywhere. 0 with fewer than 2 of either.
-    """
-    table = np.log(np.asarray(rows, dtype=float))
-    if table.ndim != 2 or min(table.shape) < 2:
-        return 0.0
-    for _ in range(4):
-        table = table - np.median(table, axis=1, keepdims=True)
-        table = table - np.median(table, axis=0, keepdims=True)
-    blocks, servers = table.shape
-    # What polishing absorbed: (blocks - 1)(servers - 1) of blocks x servers values are free.
-    lost = math.sqrt(blocks * servers / ((blocks - 1) * (servers - 1)))
-    return 1.4826 * float(np.median(np.abs(table))) * lost
 
 
 def geometric_mean(ratios: Sequence[float]) -> float:
