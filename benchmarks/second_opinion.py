@@ -11,6 +11,8 @@ same rate
 latency
     50 clients at 500 messages a second in all, at random intervals; mean time from sending to reply.
 
+Server CPU, wake-ups of the server and TCP segments are per message.
+
 Tsung (http://tsung.erlang-projects.org) checks each reply by a regular expression and reports counts and
 means every 10 seconds in its log. ``apt-get install tsung`` has it on Debian.
 """
@@ -29,7 +31,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.generator import pinned
-from benchmarks.probe import cpu_ns, read_processes
+from benchmarks.probe import read_processes
 from benchmarks.runner import cores
 from benchmarks.scenarios.base import Bench, Load, Window
 from benchmarks.servers import find
@@ -64,7 +66,10 @@ class Opinion:
     rate: float
     cpu_us: float
     mean_us: float
-    generator: float
+    wakeups: float
+    """Times that the server went to sleep, per message."""
+    segments: float
+    """TCP segments received on this machine, both sides together, per message."""
 
 
 def plan(port: int, messages: int, think: float = 0.0) -> str:
@@ -76,8 +81,8 @@ def plan(port: int, messages: int, think: float = 0.0) -> str:
 def requests(log: str) -> tuple[int, float, list[int]]:
     """From Tsung's log: all requests, their mean in milliseconds, and the requests of each full 10 seconds.
 
-    A line is ``stats: request COUNT MEAN STDDEV MAX MIN MEAN_BEFORE TOTAL``, the first three of the last
-    10 seconds. Raises ValueError: there is none, or replies that did not match.
+    A line is ``stats: request COUNT MEAN STDDEV MAX MIN MEAN_BEFORE COUNT_BEFORE``; the first three are of
+    the last 10 seconds, the last two of all the time before them. Raises ValueError: there is none, or replies that did not match.
     """
     lines = [line.split()[2:] for line in log.splitlines() if line.startswith("stats: request ")]
     if not lines:
@@ -86,7 +91,7 @@ def requests(log: str) -> tuple[int, float, list[int]]:
         raise ValueError("some replies were not what Tsung expected")
     counts = [int(fields[0]) for fields in lines]
     mean = sum(int(f[0]) * float(f[1]) for f in lines) / max(1, sum(counts))
-    return int(lines[-1][6]), mean, counts[1:-1]
+    return sum(counts), mean, counts[1:-1]
 
 
 def with_tsung(server: str, seconds: float, messages: int, think: float = 0.0) -> Opinion:
@@ -95,17 +100,20 @@ def with_tsung(server: str, seconds: float, messages: int, think: float = 0.0) -
     with tempfile.TemporaryDirectory() as directory, ServerProcess(find(server), server_cores) as process:
         file = Path(directory) / "plan.xml"
         file.write_text(plan(process.port, messages, think))
-        before = sum(cpu_ns(pid) for pid in process.pids)
+        before, segments = read_processes(process.pids), received_segments()
         began = time.monotonic()
         with pinned(generator_cores):
             command = ["tsung", "-f", str(file), "-l", f"{directory}/log", "start"]
             subprocess.run(command, check=True, capture_output=True, timeout=seconds * 10 + 120)
         took = time.monotonic() - began
-        used = (sum(cpu_ns(pid) for pid in process.pids) - before) / 1e3
+        used = read_processes(process.pids).since(before)
+        segments = received_segments() - segments
         log = next(Path(directory).glob("log/*/tsung.log")).read_text()
     total, mean, full = requests(log)
     rate = sum(full) / (10 * len(full)) if full else total / took
-    return Opinion(rate, used / total, mean * 1000, float("nan"))
+    return Opinion(
+        rate, used["seconds"] / total * 1e6, mean * 1000, used["voluntary_switches"] / total, segments / total
+    )
 
 
 def with_ours(server: str, seconds: float, name: str = "latency", **options: object) -> Opinion:
@@ -117,14 +125,25 @@ def with_ours(server: str, seconds: float, name: str = "latency", **options: obj
         Load(bench, process, USERS, size=32, **options) as load,
     ):
         load.grow()
-        window = load.measure(0.5, seconds)
-        assert read_processes(process.pids).cpu
+        load.measure(0.5, 0.1)  # warm-up
+        segments = received_segments()
+        window = load.measure(0, seconds)
+        segments = received_segments() - segments
     return Opinion(
         window.messages / window.seconds,
         window.server_cpu / window.messages * 1e6,
         mean_us(window, name),
-        window.cpu["generator"],
+        window.cpu["voluntary_switches"] / window.messages,
+        segments / window.messages,
     )
+
+
+def received_segments() -> int:
+    """TCP segments that this machine has received since it started."""
+    names, values = (
+        line.split() for line in Path("/proc/net/snmp").read_text().splitlines() if line.startswith("Tcp:")
+    )
+    return int(values[names.index("InSegs")])
 
 
 def mean_us(window: Window, name: str) -> float:
@@ -139,8 +158,8 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m benchmarks.second_opinion", description=__doc__.partition("\n")[0]
     )
     parser.add_argument("--server", default="chat_gevent")
-    parser.add_argument("--seconds", type=float, default=10.0, help="length of our measurements")
-    parser.add_argument("--messages", type=int, default=10_000, help="messages of each of Tsung's clients")
+    parser.add_argument("--seconds", type=float, default=6.0, help="length of our measurements")
+    parser.add_argument("--messages", type=int, default=3000, help="messages of each of Tsung's clients")
     arguments = parser.parse_args(argv)
     if not shutil.which("tsung"):
         print("benchmarks: tsung is not installed", file=sys.stderr)
@@ -148,13 +167,14 @@ def main(argv: list[str] | None = None) -> int:
     allow_files()
     server, seconds = arguments.server, arguments.seconds
     theirs = with_tsung(server, seconds, arguments.messages)
-    calm = with_tsung(server, seconds, int(30 / THINK), THINK)
+    calm = with_tsung(server, seconds, int(20 / THINK), THINK)
     row: Callable[..., None] = lambda *cells: print("| " + " | ".join(cells) + " |")  # noqa: E731
-    row("measurement", "tool", "messages a second", "server CPU per message", "mean latency")
-    row("---", "---", "---:", "---:", "---:")
+    row("measurement", "tool", "messages a second", "server CPU", "wake-ups", "segments", "mean latency")
+    row("---", "---", "---:", "---:", "---:", "---:", "---:")
 
     def show(title: str, tool: str, opinion: Opinion) -> None:
-        row(title, tool, f"{opinion.rate:,.0f}", f"{opinion.cpu_us:.1f} µs", f"{opinion.mean_us:,.0f} µs")
+        per_message = [f"{opinion.cpu_us:.1f} µs", f"{opinion.wakeups:.2f}", f"{opinion.segments:.1f}"]
+        row(title, tool, f"{opinion.rate:,.0f}", *per_message, f"{opinion.mean_us:,.0f} µs")
 
     show("closed loop", "Tsung", theirs)
     show("closed loop", "ours", with_ours(server, seconds))

@@ -154,7 +154,7 @@ def _go() -> list[str]:
 
 
 def _tls(certificate: Path, key: Path) -> list[str]:
-    return ["--tls-cert", str(certificate), "--tls-key", str(key)]
+    return ["--tls-certificate", str(certificate), "--tls-key", str(key)]
 
 
 _OWN = ("../../chat_gevent",)

@@ -23,7 +23,7 @@ def options(description: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--tls-cert", help="speak TLS with this certificate, where the server can")
+    parser.add_argument("--tls-certificate", help="speak TLS with this certificate, where the server can")
     parser.add_argument("--tls-key")
     parser.add_argument("--busy-ns", type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -31,10 +31,10 @@ def options(description: str | None) -> argparse.Namespace:
 
 def tls_context(given: argparse.Namespace) -> ssl.SSLContext | None:
     """The TLS context that the options ask for; None for plain TCP."""
-    if not given.tls_cert:
+    if not given.tls_certificate:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(given.tls_cert, given.tls_key)
+    context.load_cert_chain(given.tls_certificate, given.tls_key)
     return context
 
 

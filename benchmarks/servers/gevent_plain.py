@@ -55,7 +55,7 @@ def client(connection: Any, address: Any) -> None:
 def main() -> None:
     """Serve until the process is ended."""
     given = options(__doc__)
-    tls: Any = {"certfile": given.tls_cert, "keyfile": given.tls_key} if given.tls_cert else {}
+    tls: Any = {"certfile": given.tls_certificate, "keyfile": given.tls_key} if given.tls_certificate else {}
     server = StreamServer((given.host, given.port), client, backlog=4096, **tls)
     server.start()
     ready((given.host, server.server_port or 0))

@@ -64,7 +64,7 @@ def test_scenario_gives_what_it_promises(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(SCENARIOS))
 def test_scenario_is_described(name: str) -> None:
-    """It asks one question, has a help text for each parameter, and presets only for parameters it has."""
+    """It asks one question, explains each parameter, and has presets only for parameters it has."""
     from benchmarks.cli import HELP
 
     scenario = SCENARIOS[name]
@@ -76,7 +76,7 @@ def test_scenario_is_described(name: str) -> None:
 
 @pytest.mark.parametrize("limit", [1.0, 99.0, 100.0, 101.0, 12_345.0, 900_000.0])
 def test_search_finds_the_limit(limit: float) -> None:
-    """Wherever the limit is, below or above the start, the search ends at most 4.4% below it and never above."""
+    """Wherever the limit is, below or above the start, the search ends at most 4.4% below it."""
     found = search(lambda rate: rate <= limit, 100.0)
     assert found is not None
     assert limit / 2 ** (1 / 16) * 0.999 <= found <= limit

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from benchmarks.scenarios.tls import certificate_and_key
 from benchmarks.servers import SERVERS, BuildFailed, Server, compiled, find
 from benchmarks.servers.process import ServerFailed, ServerProcess
+from tests.conftest import require_tool
 
 LINE_SERVERS = [name for name, server in SERVERS.items() if server.framing == "line"]
 
 
-def start(name: str) -> ServerProcess:
+def start(name: str, options: Iterable[str] = ()) -> ServerProcess:
     """Start a server, or skip where it cannot run; on CI it must."""
     server = find(name)
     missing = server.missing()
     if missing and os.environ.get("CI") != "true":
         pytest.skip(missing)
     assert missing is None
-    return ServerProcess(server)
+    return ServerProcess(server, options=options)
 
 
 @pytest.fixture(scope="module", params=LINE_SERVERS)
@@ -218,3 +221,24 @@ def test_address_in_use_ends_a_server(name: str) -> None:
         done = subprocess.run(command, capture_output=True, timeout=30, check=False)
     assert done.returncode != 0
     assert b"ready" not in done.stdout
+
+
+@pytest.mark.parametrize("name", [name for name, server in SERVERS.items() if server.tls])
+def test_tls_servers_serve_several_clients_at_once(name: str) -> None:
+    """Over TLS a client is served while another one's handshake has not even begun."""
+    require_tool("openssl")
+    certificate, key = certificate_and_key()
+    server = find(name)
+    assert server.tls
+    context = ssl.create_default_context(cafile=certificate)
+    with (
+        start(name, server.tls(certificate, key)) as process,
+        socket.create_connection((process.host, process.port), timeout=10),
+        socket.create_connection((process.host, process.port), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as client,
+    ):
+        client.sendall(b"a\nb\n")
+        received, expected = b"", b"Received: a\nReceived: b\n"
+        while len(received) < len(expected):
+            received += client.recv(100)
+        assert received == expected

@@ -76,7 +76,7 @@ func serve(conn net.Conn) {
 func main() {
 	host := flag.String("host", "127.0.0.1", "address to listen on")
 	port := flag.Int("port", 0, "port to listen on")
-	certificate := flag.String("tls-cert", "", "speak TLS with this certificate")
+	certificate := flag.String("tls-certificate", "", "speak TLS with this certificate")
 	key := flag.String("tls-key", "", "the certificate's key")
 	flag.Parse()
 	listener, err := net.Listen("tcp", fmt.Sprintf("%s:%d", *host, *port))
