@@ -73,8 +73,9 @@ def measure(clients: list[socket.socket], seconds: float, rate: float) -> list[f
             waiting += 1
             if due + 1 / rate < end:
                 heapq.heappush(schedule, (due + 1 / rate, fd))
-        pause = max(0.0, schedule[0][0] - time.perf_counter()) if schedule else 10.0
-        events = ready.poll(pause)
+        pause = schedule[0][0] - time.perf_counter() if schedule else 10.0
+        # epoll's clock has milliseconds: the last one is spent looking, or every line would be sent late.
+        events = ready.poll(max(0.0, pause - 0.001))
         if not events and not schedule:
             raise SystemExit(f"{waiting} replies are missing after 10 s")
         for fd, _ in events:
@@ -103,7 +104,7 @@ def abuse(address: Address, loris: int, readers: int, interval: float) -> None:
     # Small send buffers, so that the memory which is measured is the server's rather than theirs.
     stuck = [connect(address, number, 8192) for number in range(readers)]
     print("abusing", flush=True)
-    sent, came_back, position = 0, 0, 0
+    sent, came_back, position, dribbled = 0, 0, 0, 0
     load = b"y" * 63 + b"\n"
     began = last = time.monotonic()
     asked = select.poll()
@@ -114,8 +115,10 @@ def abuse(address: Address, loris: int, readers: int, interval: float) -> None:
             last = now
             slow[position].send(b"z")
             position = (position + 1) % len(slow)
+            dribbled += 1
         for number, each in enumerate(stuck):
-            if not (int(now * 100) + number) % 5:  # each about 20 times a second
+            often = 5 if now - began < 4 else 50  # 20 times a second until it is stuck, then twice
+            if not (int(now * 100) + number) % often:
                 try:
                     sent += each.send(load * 1024)
                 except BlockingIOError:
@@ -125,7 +128,12 @@ def abuse(address: Address, loris: int, readers: int, interval: float) -> None:
                     came_back += 1
                     with contextlib.suppress(OSError):
                         stuck[number] = connect(address, number, 8192)
-    figures = {"seconds": time.monotonic() - began, "sent_by_never_readers": sent, "came_back": came_back}
+    figures = {
+        "abused_seconds": time.monotonic() - began,
+        "bytes_of_slow_loris": dribbled,
+        "bytes_of_never_readers": sent,
+        "came_back": came_back,
+    }
     print(json.dumps(figures), flush=True)
 
 
@@ -235,7 +243,8 @@ def show(number: int, block: dict[str, Any]) -> None:
     ]
     print(
         f"         MiB before > settled > after: {', '.join(parts)}; never-readers sent "
-        f"{block['sent_by_never_readers'] / 2**20:.0f} MiB, {block['came_back']} were closed and came back",
+        f"{block['bytes_of_never_readers'] / 2**20:.0f} MiB, {block['came_back']} were closed and came back; "
+        f"slow-loris {block['bytes_of_slow_loris'] / block['abused_seconds']:.0f} bytes/s",
         flush=True,
     )
 

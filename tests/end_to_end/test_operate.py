@@ -83,3 +83,21 @@ def test_a_handler_that_patches_everything(operate: Callable[..., Running], tmp_
     assert server.metric("chat_gevent_handler_calls_total") == 51
     assert server.stop() == 0
     assert "Traceback" not in server.log
+
+
+def test_abuse_harms_neither_the_well_behaved_nor_the_memory(tmp_path: Path) -> None:
+    """The abuse benchmark, small: who behaves gets every reply, and once the never-readers are stuck the memory
+    stays where it is. (How little the p99 changes is measured, by the benchmark itself, and not tested here.)"""
+    file = tmp_path / "abuse.json"
+    options = "--clients 40 --loris 300 --interval 1 --never-readers 30 --seconds 1 --settle 1.5 --blocks 1"
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.abuse", *options.split(), "--limit", "99", "--output", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    [block] = json.loads(file.read_text())["blocks"]
+    assert block["samples"] == 2 * 40 * 10
+    assert block["bytes_of_slow_loris"] > 300
+    assert block["memory_after"]["server"] - block["memory_settled"]["server"] < 8
