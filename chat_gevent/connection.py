@@ -284,7 +284,7 @@ class Connection(Stream):
         except MessageTooLong as error:
             messages, too_long = error.complete, True
         self._answer_each(messages)
-        if too_long and self.phase is not Phase.CLOSING:
+        if too_long and self.phase is not Phase.CLOSING and self.leaving != "handler":
             explanation = f"a message is limited to {limit} bytes"
             self.hang_up(ErrorCode.MESSAGE_TOO_LONG, self._error(ErrorCode.MESSAGE_TOO_LONG, explanation))
 
@@ -339,6 +339,8 @@ class Connection(Stream):
             if left <= 0:
                 break
             if not self.wait_readable(left):
+                if self.phase is Phase.CLOSING:
+                    raise Closed
                 continue  # time is over, or it was to be parked: the clock tells
             more = self.read(READ_BYTES)
             if more == b"":
@@ -452,3 +454,4 @@ class Connection(Stream):
         self.left_over = b""
         self.lot.forget(self, fd)
         self.socket.close()
+        self.release()

@@ -261,7 +261,7 @@ def test_a_handler_closes_after_its_reply(serve: Serve, park_after: float | None
     with Peer(server.address) as peer:
         peer.send(b"a" + end)
         peer.expect(b"a" + end)
-        peer.send(b"bye" + end + (b"dropped\n" * 1000 if end else b""))
+        peer.send(b"bye" + end + (b"dropped\n" * 1000 + b"too long" * 10_000 if end else b""))
         assert peer.rest() == b"bye" + end
     wait_until(lambda: server.lot.live == 0)
     assert server.lot.closed == {"handler": 1}
