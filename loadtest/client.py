@@ -1,14 +1,4 @@
-"""A TCP, TLS or UNIX client on gevent's loop, cheap enough to be many: one plain socket, one watcher.
-
-How it works. gevent's own socket tries ``recv`` before it waits, and makes a ``Waiter`` and starts
-and stops a watcher for each wait. Here the socket is the plain ``_socket.socket`` in non-blocking
-mode, and one read watcher stays started for the connection's life: a request is ``send``, one switch
-to the hub, ``recv``. The watcher is level-triggered: when it fires and nobody waits (the server
-pushed something, or went away), it is stopped until somebody does.
-
-Time-outs cost nothing per request: a deadline is a number, and a timer is armed only when none is
-pending. When it fires early, because the request it was armed for has long been answered, it is armed
-again for what is left of the current one.
+"""A TCP client that sends messages and takes replies, whatever the reads that they arrive in.
 
 The client knows nothing of Locust. It raises the classes of :mod:`loadtest.errors`, and keeps apart
 how long the connection took (``connect_seconds``, with the TLS handshake ``tls_seconds`` of it), when
@@ -18,301 +8,26 @@ on the clock of ``time.perf_counter``. One greenlet uses a client at a time.
 
 from __future__ import annotations
 
-import _socket
-import errno
-import ssl
-import struct
-from contextlib import closing
-from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, Final
+from typing import Final
 
-import gevent
-from gevent import get_hub, getcurrent
+from gevent import getcurrent
 
-from loadtest.address import SourcePool, Target
-from loadtest.errors import (
-    ConnectFailed,
-    ConnectionClosed,
-    ConnectionLost,
-    ConnectTimeout,
-    ReadTimeout,
-    UnexpectedData,
-    WriteTimeout,
-)
-from loadtest.framing import Framing, Line
-
-READ_BYTES: Final = 16_384
-"""Most bytes the first read of a reply takes; a longer one takes several, which grow."""
+from loadtest.errors import ConnectionClosed, ConnectionLost, ReadTimeout, UnexpectedData
+from loadtest.transport import AGAIN, READ_BYTES, Expired, Settings, Transport
 
 MOST_READ_BYTES: Final = 4 * 2**20
-
-_READ: Final = 1
-_WRITE: Final = 2
-_AGAIN: Final = (errno.EAGAIN, errno.EINTR)
+"""Most bytes of a later read of a long reply."""
 
 
-class Expired(Exception):
-    """A deadline passed; each public method says which one in its own words."""
+class TcpClient(Transport):
+    """A connection at a time to ``settings.target``, and the messages on it; see the module's docstring."""
 
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What all clients of a test share. Time-outs are in seconds."""
-
-    target: Target
-    framing: Framing = field(default_factory=Line)
-    connect_timeout: float = 5.0
-    read_timeout: float = 5.0
-    write_timeout: float = 5.0
-    nodelay: bool = True
-    """``TCP_NODELAY``: send at once instead of waiting to fill a segment."""
-    linger: float | None = None
-    """``SO_LINGER`` in seconds: 0 closes with a reset (no TIME_WAIT), None leaves the kernel's default."""
-    sources: SourcePool | None = None
-    tls: ssl.SSLContext | None = None
-    """Used for ``tls://`` targets; CA and client certificate are loaded into it."""
-    server_name: str | None = None
-    """What is sent as SNI and checked in the certificate; the target's host unless given."""
-
-
-class TcpClient:
-    """One connection at a time to ``settings.target``; see the module's docstring."""
-
-    __slots__ = (
-        "_armed_until",
-        "_buffer",
-        "_deadline",
-        "_hub",
-        "_ready",
-        "_socket",
-        "_timer",
-        "_waiting",
-        "_watcher",
-        "_watching",
-        "connect_seconds",
-        "first_byte_at",
-        "reply_at",
-        "settings",
-        "tls_seconds",
-    )
+    __slots__ = ("first_byte_at", "reply_at")
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self._socket: Any = None
-        self._watcher: Any = None
-        self._timer: Any = None
-        self._waiting: Any = None
-        self._watching = False
-        self._buffer = b""
-        self._ready: list[bytes] | None = None  # replies that were read and not taken yet
-        self.connect_seconds = self.tls_seconds = self.first_byte_at = self.reply_at = 0.0
-
-    @property
-    def connected(self) -> bool:
-        """Whether the connection is open as far as this side knows."""
-        return self._socket is not None
-
-    @property
-    def source(self) -> Any:
-        """This side's socket address, asked of the kernel."""
-        return self._socket.getsockname()
-
-    # -- opening and closing ---------------------------------------------------------------------
-
-    def connect(self) -> float:
-        """Open the connection and return the seconds it took, with the TLS handshake where there is one.
-
-        Raises ConnectFailed, ConnectTimeout, TlsFailed; the client is closed then.
-        """
-        if self._socket is not None:
-            self.close()
-        settings = self.settings
-        begin = perf_counter()
-        deadline = begin + settings.connect_timeout
-        try:
-            family, address = settings.target.resolve()
-            self._socket = sock = _socket.socket(family, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK)
-            self._prepare(sock, family)
-            self._hub = get_hub()
-            self._connect(sock, address, deadline)
-            self._watcher = self._hub.loop.io(sock.fileno(), _READ)
-            self._watcher.start(self._wake)
-            self._watching = True
-            self._opened(begin, deadline)
-        except Expired:
-            self.close()
-            raise ConnectTimeout(f"{settings.target} within {settings.connect_timeout:g} s") from None
-        except _socket.gaierror as error:
-            self.close()
-            failure = ConnectFailed(0, f"{settings.target}: {error.strerror}")
-            failure.reason = "name unknown"
-            raise failure from None
-        except OSError as error:
-            self.close()
-            raise ConnectFailed(error.errno or 0, f"{settings.target}: {error.strerror}") from None
-        except BaseException:
-            self.close()
-            raise
-        self.connect_seconds = perf_counter() - begin
-        return self.connect_seconds
-
-    def _prepare(self, sock: Any, family: int) -> None:
-        settings = self.settings
-        if family != _socket.AF_UNIX:
-            if settings.nodelay:
-                sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-            if settings.sources is not None:
-                settings.sources.bind(sock)
-        if settings.linger is not None:
-            sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, struct.pack("ii", 1, int(settings.linger)))
-
-    def _connect(self, sock: Any, address: Any, deadline: float) -> None:
-        while True:
-            number = sock.connect_ex(address)
-            if number == 0:
-                return
-            if number == errno.EINPROGRESS:
-                self._await_events(_WRITE, deadline)
-                number = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
-                if number == 0:
-                    return
-            if number != errno.EAGAIN:
-                raise OSError(number, errno.errorcode.get(number, str(number)))
-            if perf_counter() >= deadline:  # a UNIX socket whose backlog is full has nothing to wait for
-                raise Expired
-            gevent.sleep(0.01)
-
-    def _opened(self, begin: float, deadline: float) -> None:
-        """The transport is open; TLS shakes hands here."""
-
-    def close(self) -> None:
-        """Close at once; what was sent stays on its way. Harmless where nothing is open."""
-        if self._timer is not None:
-            self._timer.close()
-            self._timer = None
-        if self._watcher is not None:
-            self._watcher.stop()
-            self._watcher.close()
-            self._watcher = None
-            self._watching = False
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-        self._buffer = b""
-        self._ready = None
-
-    # -- waiting ---------------------------------------------------------------------------------
-
-    def _wake(self) -> None:
-        waiting = self._waiting
-        if waiting is not None:
-            waiting.switch()
-        else:
-            self._watcher.stop()
-            self._watching = False
-
-    def _await_input(self, deadline: float) -> None:
-        """Return when a read would not block. Raises Expired."""
-        if not self._watching:
-            self._watcher.start(self._wake)
-            self._watching = True
-        self._deadline = deadline
-        if self._timer is None or deadline < self._armed_until:
-            self._arm()
-        self._waiting = getcurrent()
-        try:
-            self._hub.switch()
-        finally:
-            self._waiting = None
-
-    def _await_events(self, events: int, deadline: float) -> None:
-        """Wait for more than input, with a watcher of its own. Raises Expired."""
-        with closing(self._hub.loop.io(self._socket.fileno(), events)) as watcher:
-            self._deadline = deadline
-            if self._timer is None or deadline < self._armed_until:
-                self._arm()
-            self._waiting = current = getcurrent()
-            if self._watching:
-                self._watcher.stop()  # one socket, one watcher that may switch
-                self._watching = False
-            watcher.start(current.switch)
-            try:
-                self._hub.switch()
-            finally:
-                self._waiting = None
-                watcher.stop()
-
-    def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.close()
-        self._armed_until = self._deadline
-        self._timer = self._hub.loop.timer(max(self._deadline - perf_counter(), 0.0005))
-        self._timer.start(self._expire)
-
-    def _expire(self) -> None:
-        self._timer.close()
-        self._timer = None
-        if self._waiting is not None:
-            if perf_counter() < self._deadline:
-                self._arm()
-            else:
-                self._waiting.throw(Expired)
-
-    # -- bytes -----------------------------------------------------------------------------------
-
-    def send(self, data: bytes) -> None:
-        """Send all of ``data``, reading meanwhile what the server answers already.
-
-        Raises WriteTimeout, ConnectionLost.
-        """
-        try:
-            sent = self._socket.send(data)
-        except OSError as error:
-            if error.errno not in _AGAIN:
-                raise ConnectionLost(error.errno or 0, str(error.strerror)) from None
-            sent = 0
-        if sent != len(data):
-            self._send_rest(data, sent)
-
-    def _send_rest(self, data: bytes, sent: int) -> None:
-        view = memoryview(data)
-        deadline = perf_counter() + self.settings.write_timeout
-        while sent < len(data):
-            try:
-                self._await_events(_READ | _WRITE, deadline)
-            except Expired:
-                raise WriteTimeout(
-                    f"{len(data) - sent} bytes left after {self.settings.write_timeout:g} s"
-                ) from None
-            try:
-                self._gather()
-                sent += self._socket.send(view[sent:])
-            except OSError as error:
-                if error.errno not in _AGAIN:
-                    raise ConnectionLost(error.errno or 0, str(error.strerror)) from None
-
-    def _gather(self) -> None:
-        """Take what there is to read without waiting. Raises OSError, ConnectionClosed."""
-        try:
-            data = self._socket.recv(READ_BYTES)
-        except BlockingIOError:
-            return
-        if not data:
-            raise ConnectionClosed("while sending")
-        self._buffer += data
-
-    def read(self, deadline: float, size: int = READ_BYTES) -> bytes:
-        """What one read returns; empty at the end of the stream. Raises Expired, ConnectionLost."""
-        while True:
-            self._await_input(deadline)
-            try:
-                return self._socket.recv(size)  # type: ignore[no-any-return]
-            except OSError as error:
-                if error.errno not in _AGAIN:
-                    raise ConnectionLost(error.errno or 0, str(error.strerror)) from None
-
-    # -- messages --------------------------------------------------------------------------------
+        super().__init__(settings)
+        self.first_byte_at = self.reply_at = 0.0
 
     def receive(self, length: int | None = None, deadline: float = 0.0) -> bytes:
         """The next reply, without its framing; ``length`` says its size where the framing can't.
@@ -370,7 +85,7 @@ class TcpClient:
         try:
             sent = sock.send(wire)
         except OSError as error:
-            if error.errno not in _AGAIN:
+            if error.errno not in AGAIN:
                 raise ConnectionLost(error.errno or 0, str(error.strerror)) from None
             sent = 0
         if sent != len(wire):
@@ -391,7 +106,7 @@ class TcpClient:
         try:
             data: bytes = sock.recv(READ_BYTES)
         except OSError as error:
-            if error.errno not in _AGAIN:
+            if error.errno not in AGAIN:
                 raise ConnectionLost(error.errno or 0, str(error.strerror)) from None
             return b""
         if not data:

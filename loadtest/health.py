@@ -34,9 +34,10 @@ NEARLY: Final = 0.95
 
 @dataclass(slots=True)
 class Sample:
-    """One process in one second. Times are in microseconds, ``cpu`` in cores."""
+    """One process in about one second, ``seconds``. Other times are in microseconds, ``cpu`` in cores."""
 
     second: int
+    seconds: float
     cpu: float
     lags: dict[int, int]
     gc_pause: int
@@ -47,8 +48,8 @@ class Sample:
 class Health:
     """One process over a whole test; what workers send and masters add."""
 
-    seconds: int = 0
-    busy_seconds: int = 0
+    seconds: float = 0.0
+    busy_seconds: float = 0.0
     cpu_seconds: float = 0.0
     lags: dict[int, int] = field(default_factory=dict)
     gc_pause: int = 0
@@ -58,10 +59,10 @@ class Health:
     ports: int = 0
 
     def note(self, sample: Sample) -> None:
-        """Count one more second."""
-        self.seconds += 1
-        self.busy_seconds += sample.cpu >= BUSY
-        self.cpu_seconds += sample.cpu
+        """Count one more sample."""
+        self.seconds += sample.seconds
+        self.busy_seconds += sample.seconds if sample.cpu >= BUSY else 0.0
+        self.cpu_seconds += sample.cpu * sample.seconds
         merge_counts(self.lags, (sample.lags,))
         self.gc_pause = max(self.gc_pause, sample.gc_pause)
 
@@ -133,14 +134,16 @@ class Sampler:
         """What happened since the last sample."""
         now, cpu = perf_counter(), process_time()
         passed = max(now - self._at, 1e-6)
+        long_enough = passed > 0.2  # else the time counts in the next sample
         sample = Sample(
             second=int(time()),
-            cpu=(cpu - self._cpu) / passed if passed > 0.2 else 0.0,
+            seconds=passed if long_enough else 0.0,
+            cpu=(cpu - self._cpu) / passed if long_enough else 0.0,
             lags=dict(self._lags),
             gc_pause=int(self._gc_pause * 1e6),
             open=self._measures.open,
         )
-        if passed > 0.2:
+        if long_enough:
             self._at, self._cpu = now, cpu
         self._lags.clear()
         self._gc_pause = 0.0
@@ -183,8 +186,8 @@ def verdicts(
                 (
                     "generator-busy",
                     f"the generator was the bottleneck: {name} used {BUSY:.0%} or more of its core in "
-                    f"{health.busy_seconds} of {health.seconds} s, so rates and latencies are as much its "
-                    "own as the server's; spread the users with --processes or workers",
+                    f"{health.busy_seconds:.0f} of {health.seconds:.0f} s, so rates and latencies are its own "
+                    "as much as the server's; spread the users with --processes or workers",
                 )
             )
         elif health.lag_p99 > LAG_US:

@@ -26,7 +26,6 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from loadtest import locust_tables
 from loadtest.alarm import Alarm
-from loadtest.client import Settings
 from loadtest.framing import Framing
 from loadtest.health import Sampler
 from loadtest.measures import Measures
@@ -34,6 +33,7 @@ from loadtest.messages import Exchange, make_ring
 from loadtest.options import OptionsError, Plan, read_plan, read_settings
 from loadtest.pacing import Schedule
 from loadtest.tally import Tally
+from loadtest.transport import Settings
 
 if TYPE_CHECKING:
     from loadtest.finish import Finish
@@ -86,6 +86,7 @@ class Kit:
         environment.events.test_start.add_listener(self._on_test_start)
         environment.events.spawning_complete.add_listener(self._on_spawned)
         environment.events.test_stop.add_listener(self._on_stopped)
+        environment.events.reset_stats.add_listener(self._on_reset)
 
     @property
     def environment(self) -> Any:
@@ -211,7 +212,15 @@ class Kit:
         if self.options is not None and isinstance(runner, MasterRunner):
             self.options.tcp_total_users = runner.target_user_count
 
+    def _on_reset(self, **_: Any) -> None:
+        """Locust's own figures start anew (its page's button, ``--reset-stats``), and so do these."""
+        self.measures.reset()
+        self.measures.intended = -self.intended_now()  # what is due of schedules that go on was before
+        self.tally = Tally()
+
     def _on_spawned(self, **_: Any) -> None:
+        if self.environment.reset_stats:
+            self._on_reset()
         gc.freeze()  # thousands of users that stay are not looked through at every full collection
 
     def _on_stopped(self, **_: Any) -> None:

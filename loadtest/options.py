@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from loadtest.address import SourcePool, Target
-from loadtest.client import Settings
 from loadtest.framing import Framing, parse_framing
 from loadtest.messages import Template
 from loadtest.pacing import parse_rate
 from loadtest.thresholds import Threshold
 from loadtest.tls import make_context
+from loadtest.transport import Settings
 
 SHAPES: Final = ("none", "ramp", "steps", "spike", "soak")
 

@@ -116,10 +116,9 @@ class Tally:
         health.sources = measures.sources
 
     def note_health(self, process: str, sample: Sample) -> Health:
-        """Count a second of a process; an instant that was sampled twice counts once."""
+        """Count a sample of a process."""
         health = self.health.setdefault(process, Health())
-        if sample.cpu or sample.lags:
-            health.note(sample)
+        health.note(sample)
         return health
 
     def _add_second(self, number: int, second: Second) -> None:

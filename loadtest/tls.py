@@ -11,8 +11,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from loadtest.client import READ_BYTES, Expired, Settings, TcpClient
+from loadtest.client import TcpClient
 from loadtest.errors import ConnectionClosed, ConnectionLost, ReadTimeout, TlsFailed
+from loadtest.transport import READ_BYTES, Expired, Settings
 
 
 def make_context(

@@ -15,6 +15,7 @@ from locust.util.timespan import parse_timespan
 
 from loadtest import figures
 from loadtest.finish import Finish
+from loadtest.measures import NO_MESSAGES
 from loadtest.options import OptionsError, read_plan, read_settings
 from loadtest.page import report_page
 from loadtest.shapes import make_shape
@@ -48,7 +49,8 @@ def rows(finish: Finish) -> list[dict[str, str]]:
         add("Warning", check, note=text)
     for name, kind, samples, values, highest in figures.latency_rows(tally):
         times = [figures.milliseconds(value) for value in [*values, highest]]
-        add("Latency", f"{name} {kind}", f"{samples:,}", plan.model if kind != "first byte" else "", times)
+        note = "" if name in NO_MESSAGES or kind == "first byte" else plan.model
+        add("Latency", f"{name} {kind}", f"{samples:,}", note, times)
     pace = figures.pace(tally, plan, finish.kit.users_at_most)
     if pace:
         add("Schedule", "pace", note=pace)

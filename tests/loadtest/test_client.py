@@ -14,7 +14,7 @@ from gevent import socket
 from gevent.server import StreamServer
 
 from loadtest.address import SourcePool, Target
-from loadtest.client import Settings, TcpClient
+from loadtest.client import TcpClient
 from loadtest.errors import (
     ConnectFailed,
     ConnectionClosed,
@@ -26,6 +26,7 @@ from loadtest.errors import (
     WriteTimeout,
 )
 from loadtest.framing import Chunk, LengthPrefix
+from loadtest.transport import Settings
 from tests.loadtest import peers
 from tests.loadtest.peers import Peer
 

@@ -55,7 +55,7 @@ def test_a_histogram_merged_from_four_workers_equals_that_of_all_samples_togethe
         worker, measures = Tally(), Measures()
         for value in values:
             measures.entry("CONFIRM").whole[value] += 1
-        worker.take(f"worker-{number}", measures, Sample(100, 0.5, {10: 20}, 0, 0), 0, 0)
+        worker.take(f"worker-{number}", measures, Sample(100, 1.0, 0.5, {10: 20}, 0, 0), 0, 0)
         sent = msgpack.dumps({"loadtest": worker.to_message()})
         master.add(msgpack.loads(sent, strict_map_key=False)["loadtest"])
     together = [value for values in samples for value in values]
@@ -71,7 +71,7 @@ def test_seconds_go_into_windows_without_loss() -> None:
     for second in range(1, 200):
         measures.entry("CONFIRM").whole[second] += second
         measures.entry("CONFIRM").failures["ReadTimeout"] += 1
-        tally.take("one", measures, Sample(second, 0.1, {}, 0, 0), 0, 0)
+        tally.take("one", measures, Sample(second, 1.0, 0.1, {}, 0, 0), 0, 0)
         tally.settle(second)
     assert len(tally.windows) <= WINDOWS
     parts = [*tally.windows.values(), *tally.seconds.values()]
@@ -174,9 +174,9 @@ def test_a_generator_that_was_the_bottleneck_is_named() -> None:
     """Busy, late, out of files or out of ports: each has a sentence, and a healthy one has none."""
     tally, measures = Tally(), Measures()
     for second in range(10):
-        tally.take("busy", measures, Sample(second, 0.97, {100: 20}, 0, 0), 0, 0)
-        tally.take("late", measures, Sample(second, 0.3, {30_000: 20}, 0, 0), 0, 0)
-        tally.take("well", measures, Sample(second, 0.3, {100: 20}, 0, 0), 0, 0)
+        tally.take("busy", measures, Sample(second, 1.0, 0.97, {100: 20}, 0, 0), 0, 0)
+        tally.take("late", measures, Sample(second, 1.0, 0.3, {30_000: 20}, 0, 0), 0, 0)
+        tally.take("well", measures, Sample(second, 1.0, 0.3, {100: 20}, 0, 0), 0, 0)
     found = verdicts(tally.health.items(), [], 28_000)
     assert [check for check, _ in found] == ["generator-busy", "generator-late"]
     assert "busy" in found[0][1]

@@ -8,11 +8,11 @@ import gevent
 import pytest
 
 from loadtest.address import Target
-from loadtest.client import Settings
 from loadtest.framing import Chunk, Framing, Line
 from loadtest.measures import Kept, Measures
 from loadtest.messages import confirm_exchange, make_ring
 from loadtest.session import TcpSession
+from loadtest.transport import Settings
 from tests.loadtest import peers
 from tests.loadtest.peers import Peer
 

@@ -11,9 +11,9 @@ import pytest
 from gevent import ssl as gevent_ssl
 
 from loadtest.address import Target
-from loadtest.client import Settings
 from loadtest.errors import ConnectionClosed, ReadTimeout, TlsFailed, UnexpectedData
 from loadtest.tls import make_client, make_context
+from loadtest.transport import Settings
 from tests.loadtest import peers
 from tests.loadtest.peers import Peer
 from tests.operate import certificate
