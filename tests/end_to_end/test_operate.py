@@ -86,8 +86,8 @@ def test_a_handler_that_patches_everything(operate: Callable[..., Running], tmp_
 
 
 def test_abuse_harms_neither_the_well_behaved_nor_the_memory(tmp_path: Path) -> None:
-    """The abuse benchmark, small: who behaves gets every reply, and once the never-readers are stuck the memory
-    stays where it is. (How little the p99 changes is measured, by the benchmark itself, and not tested here.)"""
+    """The abuse benchmark, small: who behaves gets every reply, and once the never-readers are stuck the
+    memory stays where it is. (How little the p99 changes is measured by the benchmark, not tested here.)"""
     file = tmp_path / "abuse.json"
     options = "--clients 40 --loris 300 --interval 1 --never-readers 30 --seconds 1 --settle 1.5 --blocks 1"
     done = subprocess.run(
