@@ -35,7 +35,7 @@ def _noisy(rng: np.random.Generator, ratio: float, blocks: int, sd: float) -> tu
 
 
 def test_the_estimate_is_the_median_of_pair_means() -> None:
-    """Hodges and Lehmann's estimate by hand: the pair means of 0, 1, 5 are 0 .5 1 2.5 3 5, their median 1.75."""
+    """By hand: the pair means of 0, 1, 5 are 0 .5 1 2.5 3 5, and their median is 1.75."""
     estimate = paired([1, 1, 1], [math.exp(0), math.exp(1), math.exp(5)])
     assert math.log(estimate.ratio) == pytest.approx(1.75)
 
@@ -86,7 +86,7 @@ def test_student_t_matches_scipy() -> None:
 
 @pytest.mark.parametrize("blocks", [5, 6, 10])
 def test_intervals_hold_the_truth_as_often_as_they_claim(blocks: int) -> None:
-    """At least 93.5% of 1,500 simulated runs' intervals hold the true ratio; a bootstrap of 5 blocks does not."""
+    """At least 93.5% of simulated intervals hold the true ratio; a bootstrap of 5 blocks does not."""
     rng = np.random.default_rng(blocks)
     runs = [_noisy(rng, 1.05, blocks, 0.03) for _ in range(1500)]
     held = sum(e.low <= 1.05 <= e.high for e in (paired(*run) for run in runs))
