@@ -133,11 +133,15 @@ class ParkingLot:
 
     def attribute(self, connection: Connection, address: Any) -> None:
         """Put an admitted connection down to the address that a proxy gave, if that may have another one."""
-        if self.address_is_full(address):
+        if connection.leaving in REFUSALS:
+            connection.peer = address
+        elif self.address_is_full(address):
+            connection.peer = address
             connection.leaving = ErrorCode.ADDRESS_FULL
             self.refused[ErrorCode.ADDRESS_FULL] += 1
             self.refusals += 1
-        self._know(connection, address)
+        else:
+            self._know(connection, address)
 
     def address_is_full(self, address: Any) -> bool:
         """Whether an address has all the connections it may have; UNIX clients have none to count."""
@@ -162,7 +166,7 @@ class ParkingLot:
         self.past_sent += connection.sent
         if connection.leaving in REFUSALS:
             self.refusals -= 1
-        if self.addresses is not None and isinstance(connection.peer, tuple):
+        elif self.addresses is not None and isinstance(connection.peer, tuple):
             self.addresses[connection.peer[0]] -= 1
             if not self.addresses[connection.peer[0]]:
                 del self.addresses[connection.peer[0]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
@@ -220,6 +221,46 @@ def test_the_limit_of_an_address_counts_the_clients_behind_the_proxy(operate: Op
     until(lambda: server.metric("chat_gevent_connections") == 0)
     with connect("192.0.2.7") as again:
         exchange(again, b"hello")
+
+
+def test_refusals_behind_a_proxy_take_no_places(operate: Operate, tmp_path: Path) -> None:
+    """Clients refused over TLS behind a proxy, for either reason, that stay: the books still balance."""
+    pem = certificate(tmp_path, "server")
+    server = operate(
+        *("--listen", "tls://127.0.0.1:0", "--tls-certificate", str(pem), "--admin", ":0"),
+        *("--tls-key", str(tmp_path / "server.key"), "--proxy-from", "127.0.0.1", "--max-connections", "3"),
+        *("--max-connections-per-address", "1", "--linger-timeout", "20", "--framing", "line"),
+    )
+    context = ssl.create_default_context(cafile=str(pem))
+
+    def connect(host: str) -> ssl.SSLSocket:
+        client = server.connect()
+        client.sendall(f"PROXY TCP4 {host} 192.0.2.1 4321 1\r\n".encode())
+        return context.wrap_socket(client, server_hostname="localhost")
+
+    def ask(client: ssl.SSLSocket) -> bytes:
+        client.sendall(b"hello\n")
+        return client.recv(16)
+
+    one = connect("192.0.2.1")
+    assert ask(one) == b"Received: hello\n"
+    staying = [connect("192.0.2.1") for _ in range(5)]
+    for each in staying:
+        assert each.recv(18) == b"Error: address-ful"
+    one.close()
+    until(lambda: server.metric('chat_gevent_closed_total{reason="eof"}') == 1)
+    inside = [connect(f"192.0.2.{number}") for number in (1, 2, 3)]
+    for each in inside:
+        assert ask(each) == b"Received: hello\n"
+    staying += [connect(f"192.0.2.{number}") for number in (4, 5)]
+    for each in staying[5:]:
+        assert each.recv(18) == b"Error: server-full"
+    inside.pop().close()
+    until(lambda: server.metric('chat_gevent_closed_total{reason="eof"}') == 2)
+    inside.append(connect("192.0.2.4"))
+    assert ask(inside[-1]) == b"Received: hello\n"
+    for each in (*inside, *staying):
+        each.close()
 
 
 def test_networks() -> None:
