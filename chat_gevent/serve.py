@@ -225,6 +225,8 @@ class Service:
         self._signals.set()
 
     def _reload(self) -> None:
+        if self.stopping:
+            return
         systemd.notify("RELOADING=1", systemd.monotonic_usec())
         if self.certificates is None:
             log.info("SIGHUP: there is no certificate to read again")

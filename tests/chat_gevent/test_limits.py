@@ -13,7 +13,7 @@ import pytest
 
 from chat_gevent.capacity import Machine, advice, measure_connection, report
 from chat_gevent.limits import RESERVED_FILES, open_files
-from tests.conftest import command
+from tests.conftest import command, require_tool
 from tests.operate import Running, exchange, memory, receive, rest, stuff, until
 
 Operate = Callable[..., Running]
@@ -91,7 +91,7 @@ def test_a_reader_that_takes_nothing_is_closed_in_time(operate: Operate) -> None
 
 def test_keepalive_finds_dead_peers(operate: Operate) -> None:
     """The timers that find them run for each client's socket; with 0 they don't."""
-    ss = ["ss", "-tnoH", "state", "established"]
+    ss = [require_tool("ss"), "-tnoH", "state", "established"]
     for seconds, expected in (("30", True), ("0", False)):
         server = operate("--port", "0", "--keepalive-idle", seconds, "--framing", "line")
         with server.connect() as client:
