@@ -108,6 +108,8 @@ def run(arguments: argparse.Namespace) -> int:
     """``chat-gevent client``: 0; 1 for a server that is lost or late, or a message refused; 2 bad usage."""
     if any("\n" in message for message in arguments.message):
         return _fail("a message can't contain a line feed: it would be two", 2)
+    if not all(map(_is_text, arguments.message)):
+        return _fail("a message must be UTF-8 text", 2)
     if not 0 < arguments.port < 65536:
         return _fail(f"--port {arguments.port}: must be 1 to 65535", 2)
     if not arguments.timeout > 0:
@@ -134,6 +136,15 @@ def _fail(why: str, status: int = 1) -> int:
     return status
 
 
+def _is_text(message: str) -> bool:
+    """Whether ``message`` can be sent: bytes that are no UTF-8 come from the shell as lone surrogates."""
+    try:
+        message.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _send_all(client: Client, messages: list[str]) -> int:
     status = 0
     for message in messages:
@@ -155,11 +166,12 @@ def _prompt(client: Client, where: str) -> int:
         while True:
             try:
                 message = input(prompt)
+                message.encode()
             except EOFError:
                 if terminal:
                     print()
                 return 0
-            except UnicodeDecodeError:
+            except UnicodeError:
                 print("chat-gevent client: that was not UTF-8, and was not sent", file=sys.stderr)
                 continue
             while client.pending():  # said while we waited for the person: why it leaves, usually

@@ -335,18 +335,19 @@ class Connection(Stream):
         self.tick = self.lot.tick
         deadline = time.monotonic() + AUTO_SECONDS
         while b"\n" not in data and len(data) <= self.lot.settings.max_message_bytes:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                break
-            if not self.wait_readable(left):
-                if self.phase is Phase.CLOSING:
-                    raise Closed
-                continue  # time is over, or it was to be parked: the clock tells
             more = self.read(READ_BYTES)
+            if more is None:  # not before: epoll tells only of what comes from now on
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
+                # It may also end because the client is to be parked: the clock tells whether it is time.
+                if not self.wait_readable(left) and self.phase is Phase.CLOSING:
+                    raise Closed
+                continue
             if more == b"":
                 break  # the end shows again with the next read
-            data += more or b""
-            self.received += len(more or b"")
+            data += more
+            self.received += len(more)
         self.framing = Framing.LINE if b"\n" in data else Framing.CHUNK
         return data
 
