@@ -136,22 +136,34 @@ class ServiceSettings(Settings):
         (),
         listen_addresses,
         "tcp://HOST:PORT, tls://HOST:PORT, unix:///PATH; may be repeated; instead of host and port",
+        metavar="ADDRESS",
     )
     ipv6_only: bool = setting(False, switch, "whether [::] leaves IPv4 alone")
-    unix_mode: str = setting("0660", mode, "permissions of UNIX sockets, octal")
-    tls_certificate: str = setting("", text, "file of the certificate and its chain, PEM")
-    tls_key: str = setting("", text, "file of the private key, PEM, where it isn't with the certificate")
+    unix_mode: str = setting("0660", mode, "permissions of UNIX sockets, octal", metavar="MODE")
+    tls_certificate: str = setting("", text, "file of the certificate and its chain, PEM", metavar="FILE")
+    tls_key: str = setting(
+        "", text, "file of the private key, PEM, where it isn't with the certificate", metavar="FILE"
+    )
     tls_client_ca: str = setting(
-        "", text, "file of the CAs, PEM, one of which must have signed a client's certificate"
+        "", text, "file of the CAs, PEM, one of which must have signed a client's certificate", metavar="FILE"
     )
     proxy_from: tuple[str, ...] = setting(
-        (), networks, "networks whose connections begin with a PROXY protocol header, v1 or v2"
+        (),
+        networks,
+        "networks whose connections begin with a PROXY protocol header, v1 or v2",
+        metavar="NETWORK",
     )
     handler: str = setting(
-        "", handler_name, "package.module:function that answers instead of the confirmation"
+        "",
+        handler_name,
+        "package.module:function that answers instead of the confirmation",
+        metavar="MODULE:FUNCTION",
     )
     admin: str = setting(
-        "", host_port, "HOST:PORT for /metrics, /healthz, /readyz, /clients; loopback unless HOST is given"
+        "",
+        host_port,
+        "HOST:PORT for /metrics, /healthz, /readyz, /clients; loopback unless HOST is given",
+        metavar="HOST:PORT",
     )
     log_level: str = setting("info", log_level, "debug, info, warning, error")
     log_format: str = setting("text", log_format, "text, json")
@@ -205,9 +217,10 @@ def option(name: str) -> str:
 
 
 def _metavar(name: str) -> str:
-    unit = FIELDS[name].metadata["unit"]
+    metadata = FIELDS[name].metadata
+    unit = metadata["unit"]
     kinds = {"s": "SECONDS", "bytes": "BYTES", "": name.rsplit("_", 1)[-1].upper()}
-    return kinds.get(unit, "N")
+    return metadata["metavar"] or kinds.get(unit, "N")
 
 
 @dataclass(frozen=True, slots=True)

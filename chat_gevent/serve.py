@@ -59,6 +59,13 @@ class StartError(Exception):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give ``parser`` what ``chat-gevent serve`` takes."""
+    parser.usage = "%(prog)s [OPTION ...]"
+    parser.epilog = (
+        "Each setting may also be an environment variable, CHAT_GEVENT_IDLE_TIMEOUT=10m, or a key of the "
+        "file, idle_timeout = '10m'. The command line comes before the environment, that before the file. "
+        "Times take ms, s, m, h, d; sizes kB, KiB, MB, MiB. SIGTERM drains and stops, SIGHUP reads the "
+        "certificate again."
+    )
     parser.add_argument("--config", metavar="FILE", help="TOML file of settings, names as below with _ for -")
     parser.add_argument(
         "--print-config", action="store_true", help="print the settings and where each came from, and exit"

@@ -93,12 +93,13 @@ def setting(
     low: float = 0,
     high: float = math.inf,
     unit: str = "",
+    metavar: str = "",
 ) -> Any:
     """A dataclass field with what is needed to read it, check it and explain it.
 
     ``parse`` makes the value from what it may be given as, and raises ValueError saying what it must be.
     """
-    metadata = {"parse": parse, "help": help, "low": low, "high": high, "unit": unit}
+    metadata = {"parse": parse, "help": help, "low": low, "high": high, "unit": unit, "metavar": metavar}
     return field(default=default, metadata=metadata)
 
 
