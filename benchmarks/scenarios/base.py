@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from benchmarks.generator import ADDRESS_CONNECTIONS, CONNECTIONS_PER_PROCESS, Generator, program
-from benchmarks.probe import read_machine, read_processes
+from benchmarks.probe import read_machine, read_processes, softirq_threads
 from benchmarks.report import Fired, HistogramKind, Metric, SeriesKind, Trial
 from benchmarks.servers import Server
 from benchmarks.servers.process import ServerProcess
@@ -135,13 +135,17 @@ class Load:
         pids = " ".join(map(str, self.process.pids))
         marks = self.ask(f"mark {pids}", "marked")
         before, machine = read_processes(self.process.pids), read_machine()
+        kernel = read_processes(list(softirq_threads()))
         work()
         for generator in self.generators:
             generator.send(f"stop {pids}")
         used = read_processes(self.process.pids).since(before)
         shares = read_machine().since(machine)
+        kernel_seconds = read_processes(list(softirq_threads())).since(kernel)["seconds"]
         stops = [generator.expect("stopped", 120) for generator in self.generators]
-        return self._window(marks, stops, used, shares)
+        window = self._window(marks, stops, used, shares)
+        window.cpu["ksoftirqd"] = kernel_seconds / window.seconds
+        return window
 
     def _window(
         self,
@@ -256,7 +260,8 @@ def check_window(bench: Bench, server: str, window: Window, closed_loop: bool = 
         )
     if window.cpu["steal"] > STEAL:
         bench.warn("steal", f"the host took {window.cpu['steal']:.1%} of a core's time away", server)
-    others = window.cpu["machine"] - window.cpu["server"] - window.cpu["generator"]
+    known = sum(window.cpu[who] for who in ("server", "generator", "ksoftirqd"))
+    others = window.cpu["machine"] - known
     if others > OTHER_LOAD:
         bench.warn("other-load", f"something else used {others:.0%} of a core meanwhile", server)
     failed = sum(window.errors.values())

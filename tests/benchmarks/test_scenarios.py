@@ -131,7 +131,7 @@ def test_servers_without_framing_are_refused_what_they_cannot_do() -> None:
 
 def window(**cpu: float) -> Window:
     """A window with the given shares of a core."""
-    shares = {"server": 1.0, "generator": 0.5, "machine": 1.5, "steal": 0.0} | cpu
+    shares = {"server": 1.0, "generator": 0.5, "machine": 1.5, "steal": 0.0, "ksoftirqd": 0.0} | cpu
     return Window(1.0, 1000, 1.0, 0.5, shares, {}, {}, {})
 
 
@@ -143,6 +143,7 @@ def window(**cpu: float) -> Window:
         (window(server=0.5, machine=1.0), "not-saturated"),
         (window(steal=0.1), "steal"),
         (window(machine=1.9), "other-load"),
+        (window(machine=1.9, ksoftirqd=0.4), None),
         (replace(window(), errors={"reset": 2}), "errors"),
     ],
 )
