@@ -189,7 +189,10 @@ class Service:
             if each.scheme == "tls" and self.certificates is not None:
                 opening = tls.opening(self.certificates, server_side=True)
             self.servers.append(ChatServer(each.socket, lot=self.lot, opening=opening, proxies=proxies))
-        limit = self.settings.max_connections or default_max_connections()
+        carried = default_max_connections()
+        limit = self.settings.max_connections or carried
+        if limit > carried:
+            log.warning("max_connections is %d, but the limit of open files carries about %d", limit, carried)
         for server in self.servers:
             server.max_connections = limit
         if self.settings.access_log:

@@ -84,6 +84,7 @@ def test_refused_clients_that_linger_take_no_places(operate: Operate) -> None:
 def test_really_out_of_files(operate: Operate) -> None:
     """More connections allowed than files: the reserved file refuses, with a line a second at most."""
     server = operate("--port", "0", "--framing", "line", "--max-connections", "5000", files=128)
+    assert "WARNING max_connections is 5000, but the limit of open files carries about " in server.log
     began = time.monotonic()
     inside, told = arrive(server, 600)
     assert len(inside) + len(told) == 600
