@@ -352,7 +352,7 @@ def test_the_headline_says_who_and_how_much() -> None:
 
 
 def test_markdown_is_a_table(saved: MadeFile, tmp_path: Path) -> None:
-    """``--markdown`` writes verdict and table; all rows have as many cells, and a pipe in a name is escaped."""
+    """``--markdown`` writes verdict and table; all rows have as many cells, and a pipe is escaped."""
     path = saved("r", {"base": 10, "odd|name": 12}, rich=True)
     status, _, _ = run("compare", path, "--markdown", str(tmp_path / "r.md"))
     assert status == 1
