@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -99,6 +100,62 @@ def test_keepalive_finds_dead_peers(operate: Operate) -> None:
             port = server.address()[1]
             found = subprocess.run([*ss, f"( sport = :{port} )"], capture_output=True, text=True, check=True)
             assert ("timer:(keepalive," in found.stdout) is expected
+
+
+@pytest.fixture
+def two_hosts() -> Iterator[tuple[str, str]]:
+    """Two network namespaces with a cable between them, 10.77.0.1 and 10.77.0.2; names of both."""
+    if os.geteuid() != 0:
+        pytest.skip("network namespaces need root")
+    ip = require_tool("ip")
+    names = f"cg{os.getpid()}a", f"cg{os.getpid()}b"
+    cable = [
+        "link",
+        "add",
+        "cable",
+        "netns",
+        names[0],
+        "type",
+        "veth",
+        "peer",
+        "name",
+        "cable",
+        "netns",
+        names[1],
+    ]
+    steps = [["netns", "add", name] for name in names] + [cable]
+    for number, name in enumerate(names, 1):
+        steps.append(["-n", name, "addr", "add", f"10.77.0.{number}/24", "dev", "cable"])
+        steps.append(["-n", name, "link", "set", "cable", "up"])
+    try:
+        for each in steps:
+            subprocess.run([ip, *each], check=True, capture_output=True, timeout=20)
+        yield names
+    finally:
+        for name in names:
+            subprocess.run([ip, "netns", "del", name], capture_output=True, timeout=20)
+
+
+def test_a_peer_that_vanishes_is_found(operate: Operate, two_hosts: tuple[str, str]) -> None:
+    """The cable is cut, without FIN or RST: keepalive ends the connection, not the idle time-out."""
+    here, there = two_hosts
+    inside = ("ip", "netns", "exec")
+    server = operate(
+        *("--listen", "tcp://10.77.0.1:0", "--access-log", "--tcp-user-timeout", "2"),
+        *("--keepalive-idle", "1", "--keepalive-interval", "1", "--keepalive-probes", "2"),
+        prefix=(*inside, here),
+    )
+    peer = [*inside, there, require_tool("nc"), "10.77.0.1", str(server.address()[1])]
+    with subprocess.Popen(peer, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+        assert client.stdin is not None
+        assert client.stdout is not None
+        client.stdin.write(b"hello\n")
+        client.stdin.flush()
+        assert client.stdout.readline() == b"Received: hello\n"
+        subprocess.run(["ip", "-n", there, "link", "set", "cable", "down"], check=True, timeout=20)
+        server.logged("closed client=.* messages=1 .*reason=lost")
+        client.kill()
+    assert server.stop() == 0
 
 
 def test_what_the_limits_command_says(capfd: pytest.CaptureFixture[str]) -> None:
