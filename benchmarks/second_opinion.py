@@ -20,6 +20,7 @@ means every 10 seconds in its log. ``apt-get install tsung`` has it on Debian.
 from __future__ import annotations
 
 import argparse
+import resource
 import shutil
 import subprocess
 import sys
@@ -70,6 +71,8 @@ class Opinion:
     """Times that the server went to sleep, per message."""
     segments: float
     """TCP segments received on this machine, both sides together, per message."""
+    tool: float
+    """Share of a core that the tool used; Tsung's with its start."""
 
 
 def plan(port: int, messages: int, think: float = 0.0) -> str:
@@ -82,7 +85,8 @@ def requests(log: str) -> tuple[int, float, list[int]]:
     """From Tsung's log: all requests, their mean in milliseconds, and the requests of each full 10 seconds.
 
     A line is ``stats: request COUNT MEAN STDDEV MAX MIN MEAN_BEFORE COUNT_BEFORE``; the first three are of
-    the last 10 seconds, the last two of all the time before them. Raises ValueError: there is none, or replies that did not match.
+    the last 10 seconds, the last two of all the time before them. Raises ValueError: there is none, or
+    replies that did not match.
     """
     lines = [line.split()[2:] for line in log.splitlines() if line.startswith("stats: request ")]
     if not lines:
@@ -102,17 +106,24 @@ def with_tsung(server: str, seconds: float, messages: int, think: float = 0.0) -
         file.write_text(plan(process.port, messages, think))
         before, segments = read_processes(process.pids), received_segments()
         began = time.monotonic()
+        children = children_cpu()
         with pinned(generator_cores):
             command = ["tsung", "-f", str(file), "-l", f"{directory}/log", "start"]
             subprocess.run(command, check=True, capture_output=True, timeout=seconds * 10 + 120)
         took = time.monotonic() - began
+        tool = (children_cpu() - children) / took
         used = read_processes(process.pids).since(before)
         segments = received_segments() - segments
         log = next(Path(directory).glob("log/*/tsung.log")).read_text()
     total, mean, full = requests(log)
     rate = sum(full) / (10 * len(full)) if full else total / took
     return Opinion(
-        rate, used["seconds"] / total * 1e6, mean * 1000, used["voluntary_switches"] / total, segments / total
+        rate,
+        used["seconds"] / total * 1e6,
+        mean * 1000,
+        used["voluntary_switches"] / total,
+        segments / total,
+        tool,
     )
 
 
@@ -135,7 +146,14 @@ def with_ours(server: str, seconds: float, name: str = "latency", **options: obj
         mean_us(window, name),
         window.cpu["voluntary_switches"] / window.messages,
         segments / window.messages,
+        window.cpu["generator"],
     )
+
+
+def children_cpu() -> float:
+    """CPU of this process's children that have ended, in seconds."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def received_segments() -> int:
@@ -169,11 +187,25 @@ def main(argv: list[str] | None = None) -> int:
     theirs = with_tsung(server, seconds, arguments.messages)
     calm = with_tsung(server, seconds, int(20 / THINK), THINK)
     row: Callable[..., None] = lambda *cells: print("| " + " | ".join(cells) + " |")  # noqa: E731
-    row("measurement", "tool", "messages a second", "server CPU", "wake-ups", "segments", "mean latency")
-    row("---", "---", "---:", "---:", "---:", "---:", "---:")
+    row(
+        "measurement",
+        "tool",
+        "messages a second",
+        "server CPU",
+        "wake-ups",
+        "segments",
+        "tool busy",
+        "mean latency",
+    )
+    row("---", "---", *["---:"] * 6)
 
     def show(title: str, tool: str, opinion: Opinion) -> None:
-        per_message = [f"{opinion.cpu_us:.1f} µs", f"{opinion.wakeups:.2f}", f"{opinion.segments:.1f}"]
+        per_message = [
+            f"{opinion.cpu_us:.1f} µs",
+            f"{opinion.wakeups:.2f}",
+            f"{opinion.segments:.1f}",
+            f"{opinion.tool:.0%}",
+        ]
         row(title, tool, f"{opinion.rate:,.0f}", *per_message, f"{opinion.mean_us:,.0f} µs")
 
     show("closed loop", "Tsung", theirs)
