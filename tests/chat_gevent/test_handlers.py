@@ -296,6 +296,35 @@ def test_greenlets_are_as_many_as_clients_that_are_busy(serve: Serve) -> None:
         peer.close()
 
 
+def test_five_thousand_clients_in_a_handler_that_blocks(serve: Serve, park_after: float | None) -> None:
+    """Each gets its own reply, all wait at the same time, and the greenlets beyond the cap are given back."""
+    busy = most = 0
+
+    def handler(message: str, client: Client) -> str:
+        nonlocal busy, most
+        busy += 1
+        most = max(most, busy)
+        gevent.sleep(0.1 if most == 5000 else 0.5)
+        busy -= 1
+        return message
+
+    server = serve(handler, framing=LINE, park_after=park_after, spare_greenlets=64)
+    peers = [Peer(server.address) for _ in range(5000)]
+    wait_until(lambda: server.lot.live == 5000)
+    for _ in range(2):
+        for number, peer in enumerate(peers):
+            peer.send(b"%d\n" % number)
+        for number, peer in enumerate(peers):
+            peer.expect(b"%d\n" % number)
+    assert most == 5000
+    if park_after is not None:
+        wait_until(lambda: (server.lot.greenlets_leased, server.lot.greenlets_free) == (0, 64))
+    for peer in peers:
+        peer.close()
+    wait_until(lambda: server.lot.live == 0)
+    wait_until(lambda: (server.lot.greenlets_leased, server.lot.greenlets_free) == (0, 64))
+
+
 def test_clients_that_never_park_keep_a_greenlet_each(serve: Serve) -> None:
     """``park_after=None``: the classic greenlet for each client from its first byte to its end."""
     server = serve(framing=LINE, park_after=None)
