@@ -3,11 +3,11 @@
 A document marks a place with two comments, and ``python -m benchmarks tables`` writes what is between them:
 
     <!-- table: confirm -->
-    <!-- end -->
+    <!-- end table -->
 
 The word is the stem of a report's file. Every server gets a row, ordered by the first primary metric, with
 that metric's ratio to the server that the report names first. ``--check`` writes nothing and says which
-documents are stale; a test does the same. A report that is not there is an error.
+documents are stale; a test does the same. Where the report is not there the place has to be empty.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.report import Report, ReportError
 HERE: Final = Path(__file__).parent
 RESULTS: Final = HERE / "results"
 _MARKED: Final = re.compile(
-    r"(?P<start><!-- table: (?P<name>[\w.-]+) -->\n)(?P<body>.*?)(?P<end><!-- end -->)", re.DOTALL
+    r"(?P<start><!-- table: (?P<name>[\w.-]+) -->\n)(?P<body>.*?)(?P<end><!-- end table -->)", re.DOTALL
 )
 
 
@@ -42,13 +42,19 @@ def update(document: Path, results: Path, *, write: bool) -> bool:
     """
     before = document.read_text(encoding="utf-8")
     if before.count("<!-- table:") != len(_MARKED.findall(before)):
-        raise ReportError(f"{document}: a table marker has no <!-- end -->")
+        raise ReportError(f"{document}: a table marker has no <!-- end table -->")
     after = _MARKED.sub(
-        lambda m: m["start"] + table(Report.load(results / f"{m['name']}.json")) + m["end"], before
+        lambda m: m["start"] + _body(results / f"{m['name']}.json", m["body"]) + m["end"], before
     )
     if write and after != before:
         document.write_text(after, encoding="utf-8")
     return after != before
+
+
+def _body(path: Path, before: str) -> str:
+    if not before.strip() and not path.exists():
+        return before
+    return table(Report.load(path))
 
 
 def table(report: Report) -> str:
