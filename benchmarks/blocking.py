@@ -83,7 +83,7 @@ def main() -> None:
         "line",
     ]
     command += ["--handler", "benchmarks.blocking:handle", "--park-after", arguments.park_after]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen([*command, "--log-level", "warning"], stdout=subprocess.PIPE, text=True)
     clients: dict[int, socket.socket] = {}
     try:
         assert server.stdout is not None
@@ -107,9 +107,7 @@ def main() -> None:
                 cpu = sum(process.cpu_times()[:2]) - before
                 lasts.append(max(times))
                 first, last, cpu = (1000 * seconds for seconds in (min(times), max(times), cpu))
-                print(
-                    f"round {number + 1}: first {first:6.1f} ms, last {last:6.1f} ms, server CPU {cpu:5.0f} ms"
-                )
+                print(f"round {number + 1}: first {first:6.1f} ms, last {last:6.1f} ms, CPU {cpu:5.0f} ms")
             print(f"median of last replies: {statistics.median(lasts) * 1000:.1f} ms")
     finally:
         for client in clients.values():
