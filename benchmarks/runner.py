@@ -95,8 +95,8 @@ def machine_doubts(described: dict[str, Any], seconds: float = 0.3) -> list[Fire
 def turns(sequence: list[Server], slices: int) -> list[list[Server]]:
     """What of a block is measured together: with slices all servers, but for those to be measured whole."""
     together = [server for server in sequence if slices > 1 and not server.whole]
-    groups = [[server] for server in sequence if server not in together]
-    return [*groups, together] if together else groups
+    groups = [[server] if server not in together else together for server in sequence]
+    return [group for index, group in enumerate(groups) if group not in groups[:index]]
 
 
 def run(
