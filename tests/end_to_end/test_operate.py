@@ -6,16 +6,21 @@ import json
 import re
 import select
 import signal
+import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 
-from tests.operate import Running, certificate, receive
+from tests.operate import Running, certificate, exchange, receive, until
+
+PROXY_V2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x07\xc0\x00\x02\x09\0\1\0\2"
 
 FLOOD = Path(__file__).parent.parent / "flood.py"
 
@@ -101,3 +106,99 @@ def test_abuse_harms_neither_the_well_behaved_nor_the_memory(tmp_path: Path) -> 
     assert block["samples"] == 2 * 40 * 10
     assert block["bytes_of_slow_loris"] > 300
     assert block["memory_after"]["server"] - block["memory_settled"]["server"] < 8
+
+
+def misbehave(random: Random, server: Running, context: ssl.SSLContext) -> None:
+    """One client that does something out of order, chosen by chance, and goes in one of four ways."""
+    index = random.randrange(3)
+    header = random.choice(
+        [b"", b"PROXY TCP4 192.0.2.%d 192.0.2.9 1 1\r\n" % random.randrange(4), b"PROXY TCP4 19", PROXY_V2]
+    )
+    deeds = [
+        b"",
+        b"hello\n",
+        random.randbytes(random.randrange(300)),
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"x" * 70_000,
+        b"\n" * 60_000,
+        b"\xff\n/exit\nmore\n",
+        b"y" * 1000 + b"\n",
+    ]
+    client: socket.socket = server.connect(index, 5)
+    client.settimeout(0.5)
+    try:
+        if index == 2:
+            client.sendall(header)
+        if index == 1 and random.random() < 0.5:
+            client = context.wrap_socket(client, server_hostname="localhost")
+        for _ in range(random.randrange(4)):
+            client.sendall(random.choice(deeds))
+            if random.random() < 0.3:
+                client.recv(random.choice([1, 65536]))
+        if random.random() < 0.2:
+            client.shutdown(socket.SHUT_WR)
+        if random.random() < 0.3:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        if random.random() < 0.2:
+            time.sleep(random.random() / 10)
+    except OSError:
+        pass  # the server has a right to close
+    finally:
+        client.close()
+
+
+@pytest.mark.parametrize("park_after", ["0", "never"])
+def test_chaos_leaves_nothing_behind(
+    operate: Callable[..., Running], tmp_path: Path, park_after: str
+) -> None:
+    """480 clients that misbehave by chance on TCP, TLS and proxied listeners, with limits that refuse some
+    of them and certificates read again meanwhile: no traceback, good clients are served, and at the end
+    no connection, greenlet or place is left over."""
+    certificate(tmp_path, "server")
+    server = operate(
+        *(
+            "--listen",
+            "tcp://127.0.0.1:0,tls://127.0.0.1:0,tcp://[::1]:0",
+            "--proxy-from",
+            "::1",
+            "--admin",
+            ":0",
+        ),
+        *("--tls-certificate", str(tmp_path / "server.pem"), "--tls-key", str(tmp_path / "server.key")),
+        *("--max-connections", "30", "--max-connections-per-address", "20", "--handshake-timeout", "0.5"),
+        *(
+            "--linger-timeout",
+            "0.3",
+            "--write-timeout",
+            "1",
+            "--idle-timeout",
+            "2",
+            "--park-after",
+            park_after,
+        ),
+    )
+    context = ssl.create_default_context(cafile=str(tmp_path / "server.pem"))
+    seed = Random().randrange(2**32)
+    print(f"seed {seed}")  # shown when the test fails
+
+    def some(number: int) -> None:
+        random = Random(seed + number)
+        for _ in range(80):
+            misbehave(random, server, context)
+
+    threads = [threading.Thread(target=some, args=(number,)) for number in range(6)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        while each.is_alive():
+            each.join(0.3)
+            server.process.send_signal(signal.SIGHUP)
+    until(lambda: server.metric("chat_gevent_connections") == 0, 15)
+    assert server.metric('chat_gevent_greenlets{state="leased"}') == 0
+    assert server.metric("process_open_fds") < 25
+    good = [server.connect() for _ in range(20)]
+    for client in good:
+        exchange(client, b"hello")
+        client.close()
+    assert server.stop() == 0
+    assert "Traceback" not in server.log
