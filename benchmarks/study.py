@@ -34,6 +34,7 @@ RESULTS: Final = Path(__file__).parent / "results" / "study"
 SERVER: Final = "c_epoll"
 BUSY_NS: Final = {"slowed by 262 ns": 262, "slowed by 800 ns": 800}
 NOISE_SERVER: Final = "asyncio_protocol"
+NOISE: Final = {1: "one after the other", 10: "in 10 slices in turn"}
 COMPARISONS: Final = (
     ("again", 10),
     ("slowed by 262 ns", 10),
@@ -117,25 +118,30 @@ def verdict_table(directory: Path) -> str:
     return "\n".join(lines)
 
 
-def noise(directory: Path) -> str:
-    """Measure one server against itself with slices and without: the noise of a ratio."""
+def measure_noise(directory: Path) -> None:
+    """Measure one server against itself, with slices and without, unless ``directory`` has it already."""
     from benchmarks import runner
     from benchmarks.scenarios import SCENARIOS
     from benchmarks.servers import SERVERS
 
     scenario = SCENARIOS["confirm"]
     servers = [dataclasses.replace(SERVERS[NOISE_SERVER], name=name) for name in ("baseline", "again")]
-    lines = ["| measured | blocks | standard deviation of the ratio in a block |", "|---|---:|---:|"]
-    for name, slices in (("one after the other", 1), ("in 10 slices in turn", 10)):
+    for slices in NOISE:
         path = directory / f"noise-{slices}.json"
         if not _complete(path):
             runner.run(scenario, servers, {**scenario.defaults, **PARAMETERS, "slices": slices}, path)
-        report = Report.load(path)
-        values = [
-            [trial.values["server_cpu_us_per_message"] for trial in report.trials_of(server.name)]
-            for server in servers
-        ]
-        logs = [math.log(two / one) for one, two in zip(*values, strict=True)]
+
+
+def noise_table(directory: Path) -> str:
+    """How much the ratio of a server with itself scatters from block to block, as a Markdown table."""
+    lines = ["| measured | blocks | standard deviation of the ratio in a block |", "|---|---:|---:|"]
+    for slices, name in NOISE.items():
+        report = Report.load(directory / f"noise-{slices}.json")
+        one, two = (
+            [trial.values["server_cpu_us_per_message"] for trial in report.trials_of(server)]
+            for server in ("baseline", "again")
+        )
+        logs = [math.log(second / first) for first, second in zip(one, two, strict=True)]
         lines.append(f"| {name} | {len(logs)} | {statistics.stdev(logs):.1%} |")
     return "\n".join(lines)
 
@@ -183,7 +189,8 @@ def main(argv: list[str] | None = None) -> int:
         print(verdict_table(arguments.directory))
     elif arguments.part == "noise":
         arguments.directory.mkdir(parents=True, exist_ok=True)
-        print(noise(arguments.directory))
+        measure_noise(arguments.directory)
+        print(noise_table(arguments.directory))
     else:
         print(coverage())
     return 0
