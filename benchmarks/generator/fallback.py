@@ -322,6 +322,8 @@ class Generator:
         if word == "grow":
             self.grow_target, self.grow_opened, self.grow_done = int(arguments[0]), 0, 0
             self.grow_began = now
+            if not self.grow_target:
+                self.say({"event": "grown", "ns": 0, **self.counts()})
         elif word == "start":
             self.running, self.next_due = True, float(now)
             for c in self.connections:

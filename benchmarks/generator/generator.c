@@ -336,7 +336,8 @@ static void command(char *line) {
         grow_target = strtoul(line + 5, NULL, 10);
         grow_opened = grow_confirmed = 0;
         grow_began = now_ns();
-        grow_more();
+        if (grow_target) grow_more();
+        else grown();
     } else if (!strcmp(line, "start")) {
         begin();
         printf("{\"event\": \"started\"}\n");

@@ -207,9 +207,15 @@ def find(name: str) -> Server:
 
     Raises KeyError: there is no such server. Raises ValueError: it cannot be slowed, or not so.
     """
-    base, *options = shlex.split(name)
+    try:
+        base, *options = shlex.split(name)
+    except ValueError as error:
+        raise ValueError(f"{name!r}: {error}") from None
     base, plus, busy = base.partition("+")
-    server = slowed(base, int(busy.removesuffix("ns"))) if plus else SERVERS[base]
+    digits = busy.removesuffix("ns")
+    if plus and not digits.isdecimal():
+        raise ValueError(f"{name!r}: after + comes a time such as 262ns")
+    server = slowed(base, int(digits)) if plus else SERVERS[base]
     if options:
         command = server.command
         server = dataclasses.replace(server, name=name, command=lambda: [*command(), *options])

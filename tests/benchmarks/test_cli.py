@@ -79,6 +79,11 @@ def test_options_of_a_server(tmp_path: Path) -> None:
         (["run", "confirm", "--servers", "nosuch"], "there is no server 'nosuch'; there are chat_gevent, "),
         (["run", "confirm", "--servers", ","], "no server is named"),
         (["run", "confirm", "--servers", "go+5ns"], "go takes no busy loop"),
+        (
+            ["run", "confirm", "--servers", "c_epoll+slow"],
+            "'c_epoll+slow': after + comes a time such as 262ns",
+        ),
+        (["run", "confirm", "--servers", "go 'x"], '"go \'x": No closing quotation'),
         (["run", "pipelined", "--servers", "threads"], "threads cannot run pipelined: it has no framing"),
         (["run", "confirm", "--connections", "900000"], "a server may open "),
         (["run", "confirm", "--connections", "0"], "0 is not between 1 and 1e+06"),

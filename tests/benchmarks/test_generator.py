@@ -145,6 +145,7 @@ def test_grow_holds_connections_that_were_confirmed_once(start: Callable[..., Ge
         generator = start(port=port, window=4)
         assert generator.ask("grow 30", "grown")["open"] == 30
         assert generator.ask("grow 10", "grown")["open"] == 40
+        assert generator.ask("grow 0", "grown")["open"] == 40
         assert len(callers) == len(lines) == len(set(lines)) == 40
 
 
