@@ -279,7 +279,7 @@ def _verdict(job: _Job, estimate: Estimate, floor: float, p: float | None, margi
 def _why_unclear(job: _Job, estimate: Estimate, floor: float, p: float, margin: float) -> str:
     if estimate.method == "none":
         what = "block" if job.one.report is job.two.report else "trial"
-        return f"{estimate.n} {what}{'' if estimate.n == 1 else 's'} with a value above 0 tell too little"
+        return f"{estimate.n} {what}{'' if estimate.n == 1 else 's'} to go by; a verdict takes 3"
     if p < ALPHA and 1 / (1 + floor) < estimate.ratio < 1 + floor and floor > margin:
         return f"within the noise floor of {floor:.1%}"
     if p < ALPHA:

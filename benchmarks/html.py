@@ -115,7 +115,7 @@ def subject_plots(subjects: Sequence[Subject]) -> list[Plot]:
     percentiles = {name for subject in subjects for name in subject.report.histograms}
     plain = [f for f in first.values() if f.name.rpartition("_")[0] not in percentiles]
     for measured in plain:
-        if measured.metric.primary or len(plain) <= 2:
+        if (measured.metric.primary or len(plain) <= 2) and any(measured.shown.values()):
             values = {label: mine.get(measured.name, _nothing(measured)) for label, mine in known.items()}
             drawn.append(plots.bars(measured, subjects, values))
     drawn += [plots.percentiles(name, subjects) for name in sorted(percentiles)]

@@ -33,6 +33,7 @@ _VARIABLES: Final = {
     PAPER: "var(--paper)",
     **{colour: f"var(--s{number})" for number, colour in enumerate(COLOURS, 1)},
 }
+_FIRST_TAIL: Final = -math.log10(0.9)
 _WIDTH: Final = 5.2  # inches; 499 CSS pixels
 _RC: Final[Any] = {
     "svg.fonttype": "none",
@@ -155,7 +156,7 @@ def bars(measured: Measured, subjects: Sequence[Subject], values: Mapping[str, M
         axes.set_xlim(left=0)
         axes.grid(axis="y", visible=False)
         axes.locator_params(axis="x", nbins=5)
-        axes.set_xlabel(f"{metric.unit}, {metric.better} is better; a dot is a trial, in order from the top")
+        axes.set_xlabel(f"{metric.unit} ({metric.better} is better); a dot is a trial")
         _thousands(axes.xaxis)
 
     caption = f"{metric.title} in {metric.unit}: " + "; ".join(f"{s.label} {v:,.4g}" for s, v in shown)
@@ -174,7 +175,8 @@ def percentiles(name: str, subjects: Sequence[Subject]) -> Plot | None:
             continue
         unit = subject.report.histograms[name].unit_seconds * 1e3
         last = math.log10(count / MIN_ABOVE)
-        tails = [last * step / 60 for step in range(61)]
+        # From the 10th percentile: the least of millions says nothing, and would stretch the scale to it.
+        tails = [_FIRST_TAIL + (last - _FIRST_TAIL) * step / 60 for step in range(61)]
         latencies = [histogram.get_value_at_percentile(100 * (1 - 10**-tail)) * unit for tail in tails]
         lines.append((index, subject, [10**tail for tail in tails], latencies))
     if not lines:
@@ -191,7 +193,6 @@ def percentiles(name: str, subjects: Sequence[Subject]) -> Plot | None:
         axes.set_yscale("log")
         _plain_log(axes.yaxis)
         marks = [
-            (1, "0"),
             (2, "50%"),
             (10, "90%"),
             (100, "99%"),
@@ -203,7 +204,7 @@ def percentiles(name: str, subjects: Sequence[Subject]) -> Plot | None:
         kept = [(place, text) for place, text in marks if place <= longest * 1.05]
         axes.set_xticks([place for place, _ in kept], [text for _, text in kept], rotation=0)
         axes.minorticks_off()
-        axes.set_xlim(1, longest)
+        axes.set_xlim(10**_FIRST_TAIL, longest)
         axes.set_xlabel("percentile")
         axes.set_ylabel("milliseconds")
         _legend(axes, len(lines))
@@ -250,13 +251,11 @@ def memory(subjects: Sequence[Subject]) -> Plot | None:
 
 
 def over_time(name: str, kind: SeriesKind, subjects: Sequence[Subject]) -> Plot | None:
-    """A series: every trial as a line, coloured by subject."""
+    """A series: every trial as a line, coloured by subject; None where no line has two points."""
     found = [
         (index, subject, series)
         for index, subject in enumerate(subjects)
-        if (
-            series := [t.series[name] for t in subject.report.trials_of(subject.server) if t.series.get(name)]
-        )
+        if any(len(points) > 1 for points in (series := _series(subject, name)))
     ]
     if not found:
         return None
@@ -276,15 +275,23 @@ def over_time(name: str, kind: SeriesKind, subjects: Sequence[Subject]) -> Plot 
                     label=label,
                 )
         axes.set_ylim(bottom=0)
-        axes.set_xlabel("seconds into the trial")
+        axes.set_xlabel("seconds")
         axes.set_ylabel(kind.unit)
         _thousands(axes.yaxis)
         _legend(axes, len(found))
 
-    caption = f"{kind.title} in {kind.unit} over time, a line a trial"
+    caption = f"{kind.title} in {kind.unit} over time"
     return Plot(
         kind.title[:1].upper() + kind.title[1:], caption, _draw(2.5 + _legend_height(len(found)), draw)
     )
+
+
+def _series(subject: Subject, name: str) -> list[list[tuple[float, float]]]:
+    """The lines of a subject: one a trial, or one of all where the trials are stretches of a Locust run."""
+    lines = [t.series[name] for t in subject.report.trials_of(subject.server) if t.series.get(name)]
+    if subject.report.kind == "locust":
+        return [sorted(point for line in lines for point in line)]
+    return lines
 
 
 def blocks(measured: Measured, subjects: Sequence[Subject], values: Mapping[str, Measured]) -> Plot | None:
@@ -385,10 +392,12 @@ def _thousands(axis: Any) -> None:
 
 
 def _plain_log(axis: Any) -> None:
-    """Ticks of a logarithmic axis at 1, 2 and 5, as plain numbers."""
+    """Ticks of a logarithmic axis at 1, 2 and 5, or at 1 alone over three decades, as plain numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+    low, high = axis.get_data_interval()
+    subs = (1.0, 2.0, 5.0) if high < 1000 * low else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=12))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
 
