@@ -252,11 +252,8 @@ def memory(subjects: Sequence[Subject]) -> Plot | None:
 
 def over_time(name: str, kind: SeriesKind, subjects: Sequence[Subject]) -> Plot | None:
     """A series: every trial as a line, coloured by subject; None where no line has two points."""
-    found = [
-        (index, subject, series)
-        for index, subject in enumerate(subjects)
-        if any(len(points) > 1 for points in (series := _series(subject, name)))
-    ]
+    lines = [(index, subject, _series(subject, name)) for index, subject in enumerate(subjects)]
+    found = [line for line in lines if any(len(points) > 1 for points in line[2])]
     if not found:
         return None
 
