@@ -186,8 +186,8 @@ def verdicts(
                 (
                     "generator-busy",
                     f"the generator was the bottleneck: {name} used {BUSY:.0%} or more of its core in "
-                    f"{health.busy_seconds:.0f} of {health.seconds:.0f} s, so rates and latencies are its own "
-                    "as much as the server's; spread the users with --processes or workers",
+                    f"{health.busy_seconds:.0f} of {health.seconds:.0f} s, so rates and latencies are its "
+                    "own as much as the server's; spread the users with --processes or workers",
                 )
             )
         elif health.lag_p99 > LAG_US:

@@ -108,7 +108,9 @@ def test_a_person_starts_a_paced_test_and_reads_the_tab(tmp_path: Path) -> None:
         tab.locator("input[name=spawnRate]").fill("20")
         tab.get_by_text("Custom parameters").click()
         tab.locator("input[name=rate]").fill("400")
-        expect(tab.get_by_text("Messages a second, in all")).to_be_visible()
+        expect(
+            tab.locator("input[name=writeTimeout]").or_(tab.locator("input[name=write_timeout]"))
+        ).to_be_visible()
         tab.screenshot(path=PICTURES / "locust-form.png", full_page=True)
         tab.get_by_role("button", name="Start").click()
         tab.get_by_role("tab", name="TCP").click()

@@ -1,0 +1,56 @@
+"""Waking paced users: in order, on time, and past those that were killed meanwhile."""
+
+from __future__ import annotations
+
+import statistics
+from time import perf_counter
+
+import gevent
+
+from loadtest.alarm import Alarm
+from loadtest.health import advice
+
+
+def test_greenlets_wake_in_the_order_of_their_moments_and_none_early() -> None:
+    """Whatever the order in which they went to sleep."""
+    alarm = Alarm()
+    begin = perf_counter()
+    woken: list[tuple[int, float]] = []
+
+    def sleep(number: int) -> None:
+        alarm.sleep_until(begin + number / 1000)
+        woken.append((number, perf_counter() - begin - number / 1000))
+
+    gevent.joinall([gevent.spawn(sleep, number) for number in (30, 10, 20, 40, -5)], timeout=5)
+    assert [number for number, _ in woken] == [-5, 10, 20, 30, 40]
+    assert all(late > -0.0001 for _, late in woken)
+
+
+def test_waking_is_finer_than_the_milliseconds_of_the_loop() -> None:
+    """Half of the wake-ups are less than 0.4 ms late, also beside other work on the machine."""
+    alarm = Alarm()
+    late = []
+    for number in range(60):
+        moment = perf_counter() + 0.0023 + number / 1e5
+        alarm.sleep_until(moment)
+        late.append(perf_counter() - moment)
+    assert statistics.median(late) < 0.0004
+
+
+def test_a_killed_sleeper_is_passed_over() -> None:
+    """The others wake as if it had never been there."""
+    alarm = Alarm()
+    begin = perf_counter()
+    first, second = (gevent.spawn(alarm.sleep_until, begin + seconds) for seconds in (0.02, 0.03))
+    gevent.sleep(0.001)
+    first.kill()
+    second.get(timeout=5)
+    assert 0.03 <= perf_counter() - begin < 0.5
+
+
+def test_what_cannot_fit_is_said_before_the_test() -> None:
+    """Files of a process and ports of a source address, with what to do; nothing is said of what fits."""
+    assert advice(100, 1, 1, 28_000) == []
+    files, ports = advice(1_000_000, 2, 4, 28_000)
+    assert "--processes" in files
+    assert "give 36 addresses with --source-addresses" in ports
