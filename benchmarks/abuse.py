@@ -22,6 +22,7 @@ import json
 import os
 import resource
 import select
+import signal
 import socket
 import statistics
 import subprocess
@@ -300,6 +301,7 @@ def main() -> int:
         host, _, port = arguments.child.rpartition(":")
         abuse((host, int(port)), arguments.loris, arguments.never_readers, arguments.interval)
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end the server on the way
     figures = run(arguments)
     ratio = figures["p99_ratio_median"]
     if arguments.output:

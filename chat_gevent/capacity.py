@@ -31,7 +31,7 @@ KERNEL_OBJECTS: Final = {
     "eventpoll_epi": 128,
 }
 """What the kernel keeps of one idle, registered TCP connection: slab caches and the size of an object in
-bytes, from /proc/slabinfo of Linux 5.10 to 6.1 on x86-64. Where that file can be read its own sizes count.
+bytes, from /proc/slabinfo of Linux 6.18 on x86-64. Where that file can be read its own sizes count.
 Buffers come on top while data is under way."""
 
 MEMORY_SHARE: Final = 0.8
