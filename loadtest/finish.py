@@ -35,6 +35,8 @@ class Finish:
         self.kit = kit
         self.spawned_at = 0.0
         self.stopped_at = 0.0
+        self.cut_short = False
+        """Whether the run was interrupted before its ``--run-time``."""
         self.notes: list[str] = []
         """What a shape found, in words."""
         self.own_options = own_options()
@@ -128,7 +130,7 @@ class Finish:
             users=self.kit.users_at_most,
             notes=self.notes,
             spawned_at=self.spawned_at,
-            complete=bool(self.stopped_at),
+            complete=bool(self.stopped_at) and not self.cut_short,
         )
 
     def summary(self) -> str:
@@ -139,12 +141,14 @@ class Finish:
     def _on_quitting(self, environment: Any, **_: Any) -> None:
         runner = environment.runner
         if runner is not None and runner.state not in ("ready", "stopped"):
+            self.cut_short = bool(getattr(self.kit.options, "run_time", None))
             runner.quit()
         self.kit.collect()
-        if not self.kit.tally.entries:
-            return
-        logging.getLogger("locust.stats_logger").info("%s\n", self.summary())
-        self._write()
+        if self.kit.tally.entries:
+            logging.getLogger("locust.stats_logger").info("%s\n", self.summary())
+            self._write()
+        elif environment.web_ui is not None:
+            return  # the page was looked at, and no test started
         reasons = self.broken()
         for reason in reasons:
             sys.stderr.write(f"failed: {reason}\n")

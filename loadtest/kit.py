@@ -60,6 +60,8 @@ def raise_file_limit() -> None:
 
 
 _USERS_MESSAGE: Final = "loadtest_users"
+_USERS_EACH: Final = 1_000_000
+"""Users that a worker may number before the next worker's numbers begin."""
 _GOLDEN: Final = 0.6180339887498949
 """Multiples of the golden ratio, modulo 1, fill an interval evenly, however many there are."""
 
@@ -73,7 +75,7 @@ class Kit:
         self.tally = Tally()
         self.sampler = Sampler(self.measures)
         self._plans: dict[tuple[str, Framing | None], tuple[Plan, Settings]] = {}
-        self._rings: dict[tuple[type[Framing], int], list[Exchange]] = {}
+        self._rings: dict[tuple[Framing, int], list[Exchange]] = {}
         self._schedules: set[Schedule] = set()
         self._users = 0
         self._alarm: Alarm | None = None
@@ -121,9 +123,10 @@ class Kit:
         return self._alarm
 
     def next_user(self) -> int:
-        """A number that no other user of this process has."""
+        """A number that no other user of the test has."""
         self._users += 1
-        return self._users - 1
+        worker = max(0, getattr(self.environment.runner, "worker_index", 0))
+        return worker * _USERS_EACH + self._users - 1
 
     def exchanges(self, user: Any, plan: Plan) -> Iterator[Exchange]:
         """The messages of one user, without end."""
@@ -133,7 +136,7 @@ class Kit:
         return _walk(ring, user.number * _STRIDE % len(ring))
 
     def _ring(self, plan: Plan) -> list[Exchange]:
-        key = (type(plan.framing), plan.message_size)
+        key = (plan.framing, plan.message_size)
         if key not in self._rings:
             self._rings[key] = make_ring(plan.framing, plan.message_size)
         return self._rings[key]
@@ -204,6 +207,7 @@ class Kit:
 
     def _on_test_start(self, **_: Any) -> None:
         self._plans.clear()
+        self._rings.clear()
         self.measures.reset()
         self.tally = Tally()
         self.users_at_most = 0

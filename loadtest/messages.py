@@ -21,6 +21,8 @@ from loadtest.framing import Framing
 RING: Final = 1024
 """Messages of a process's ring."""
 
+RING_BYTES: Final = 64 * 2**20
+
 _CONFIRMED: Final = CONFIRMED.encode()
 _FILL: Final = (string.ascii_letters + string.digits).encode()
 
@@ -34,13 +36,16 @@ def confirm_exchange(framing: Framing, message: bytes) -> Exchange:
 
 
 def make_ring(framing: Framing, size: int) -> list[Exchange]:
-    """:data:`RING` different messages of ``size`` bytes (fewer differ where ``size`` is tiny), shuffled."""
+    """:data:`RING` messages of ``size`` bytes in random order: different ones, unless ``size`` is tiny.
+
+    Large messages are fewer, so that a ring takes :data:`RING_BYTES` at most, or 8 messages.
+    """
     filler = _FILL * (size // len(_FILL) + 1)
     ring = [
         confirm_exchange(
             framing, (b"%04d " % number + filler)[:size] if size > 4 else (b"%04d" % number)[-size:]
         )
-        for number in range(RING)
+        for number in range(max(8, min(RING, RING_BYTES // (2 * size + 1))))
     ]
     random.Random(0).shuffle(ring)
     return ring

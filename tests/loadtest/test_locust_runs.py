@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+import gevent.event
 import gevent.lock
 import pytest
 from gevent import socket
@@ -146,6 +149,30 @@ def test_users_stopped_in_flight_are_aborted(tmp_path: Path) -> None:
     assert "in flight when stopped: 20" in done.output
 
 
+def test_an_interrupted_run_keeps_what_it_measured(tmp_path: Path) -> None:
+    """Ctrl-C before the end: summary and report are written, and the report says that it is incomplete."""
+    path = tmp_path / "report.json"
+    answered = gevent.event.Event()
+
+    def confirm(connection: Any, _: Any) -> None:
+        for number, line in enumerate(peers.lines(connection)):
+            connection.sendall(b"Received: " + line)
+            if number == 100:
+                answered.set()
+
+    with Peer(confirm) as peer:
+        process = start(
+            peer.host, "-u", "2", "-r", "2", "-t", "60s", "--think-time", "0.001", "--report", str(path)
+        )
+        assert answered.wait(30)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=20)
+    done = Run(process.returncode, output, path)
+    assert (done.status, done.report.complete) == (0, False), output
+    assert done.total("messages") > 100
+    assert "TCP requests in milliseconds" in output
+
+
 def test_the_thread_per_client_server_is_driven_without_framing(tmp_path: Path) -> None:
     """What one ``recv(1024)`` returns is a message: no terminators, and ``/exit`` ends the connection."""
     with server_process("threads") as host:
@@ -174,9 +201,6 @@ def test_nc_answers_whatever_a_person_lets_it(tmp_path: Path) -> None:
                 gevent.sleep(0.05)
         done = run(tmp_path, f"tcp://127.0.0.1:{port}", "-u", "1", "-t", "2s", "--messages", "20")
     finally:
-        import os
-        import signal
-
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
     assert (done.total("messages"), done.total("failed")) == (20, 0), done.output
