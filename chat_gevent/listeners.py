@@ -21,6 +21,7 @@ import re
 import socket
 import stat
 import struct
+from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -231,7 +232,7 @@ def take_no_more(listener: socket.socket) -> None:
             (0x06, 0, 0, 0xFFFFFFFF),  # keep it, whole
         )
     )
-    import ctypes
-
-    buffer = ctypes.create_string_buffer(program)
-    listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 5, ctypes.addressof(buffer)))
+    buffer = array("B", program)
+    address, size = buffer.buffer_info()
+    with contextlib.suppress(OSError):  # a sandbox may forbid it; then only the last moment is less gentle
+        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", size // 8, address))

@@ -129,9 +129,8 @@ class Service:
         self.stopping = False
         self._repeats = repeats
         self._signals = Event()
-        self._signalled = 0
-        handler = TimedHandler(load_handler(settings.handler)) if settings.handler else confirm
-        self.timed_handler = handler if isinstance(handler, TimedHandler) else None
+        handler = load_handler(settings.handler) if settings.handler else confirm
+        self.timed_handler = None if handler is confirm else TimedHandler(handler)
         self.certificates = (
             tls.Certificates(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
             if settings.tls_certificate
@@ -143,7 +142,7 @@ class Service:
         self.admin: Admin | None = None
         try:
             self._listen()
-            self.lot = ParkingLot(settings, handler)
+            self.lot = ParkingLot(settings, self.timed_handler or confirm)
             self._make_servers()
             if settings.admin:
                 self.admin = _admin(self)
@@ -217,10 +216,10 @@ class Service:
         urls = " ".join(each.url for each in self.listeners)
         housekeeping = gevent.spawn(self._keep_house)
         log.info("serving %s to at most %d clients", urls, self.max_connections)
-        _say_ready(urls)
-        systemd.notify("READY=1", f"STATUS=serving {urls}")
         gc.collect()
         gc.freeze()  # what start-up made stays: full collections need not walk it
+        _say_ready(urls)
+        systemd.notify("READY=1", f"STATUS=serving {urls}")
         self._signals.wait()
         status = self._drain()
         housekeeping.kill()
@@ -231,7 +230,6 @@ class Service:
         return logs.dropped()
 
     def _stop(self) -> None:
-        self._signalled += 1
         self._signals.set()
 
     def _reload(self) -> None:

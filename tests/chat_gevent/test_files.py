@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import select
+import signal
 import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.operate import Running, cpu, exchange, receive, until
+from tests.operate import Running, cpu, exchange, receive, rest, until
 
 Operate = Callable[..., Running]
 
@@ -109,7 +110,12 @@ def test_really_out_of_files(operate: Operate) -> None:
     until(comes_in)
     for each in inside[30:]:
         exchange(each, b"still here")
+    inside[30:] += arrive(server, 100)[0]  # full again: it has to stop without a file to open
+    server.process.send_signal(signal.SIGTERM)
+    for each in inside[30:]:
+        assert rest(each).startswith(b"Error: shutting-down: ")
         each.close()
+    assert server.process.wait(20) == 0
     assert "Traceback" not in server.log
 
 
