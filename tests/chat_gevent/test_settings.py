@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -73,3 +75,19 @@ def test_each_setting_explains_itself() -> None:
     for each in dataclasses.fields(Settings):
         assert len(each.metadata["help"]) > 10, each.name
         assert getattr(Settings(), each.name) == each.default
+
+
+def test_public_names_resolve_and_are_imported_on_use() -> None:
+    """Each name of ``chat_gevent.__all__`` is there; the package alone imports neither gevent nor ssl."""
+    program = (
+        "import sys, chat_gevent, chat_gevent.framing, chat_gevent.confirm\n"
+        "assert not {'gevent', 'greenlet', 'ssl'} & set(sys.modules), sorted(sys.modules)\n"
+        "for name in chat_gevent.__all__: assert getattr(chat_gevent, name) is not None\n"
+        "assert 'gevent' in sys.modules\n"
+        "assert set(chat_gevent.__all__) <= set(dir(chat_gevent))\n"
+        "try: chat_gevent.Nothing\n"
+        "except AttributeError as error: assert 'Nothing' in str(error)\n"
+        "else: raise AssertionError\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
