@@ -29,7 +29,7 @@
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/timerfd.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include "histogram.h"
 #include "options.h"
@@ -60,7 +60,7 @@ typedef struct {
 
 static conn **conns;
 static uint32_t count, capacity, grow_target, grow_confirmed, grow_opened, next_paced;
-static int epoll, timer_fd, running, stopping;
+static int epoll, running, stopping;
 static uint64_t confirmed, sessions, unsent, failures[FAILURES], grow_began, window_began, stop_at, random_state = 88172645463325252ull;
 static double next_due;
 static char *message, *reply, *input, *output;
@@ -292,7 +292,7 @@ static void handle(conn *c, uint32_t events) {
     if (c->state != DEAD && (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))) readable(c);
 }
 
-/* Paced: send every message whose time has come; sleep no longer than until the next one's. */
+/* Paced: send every message whose time has come. */
 static void pace(uint64_t now) {
     int burst = 0;
     while (running && !stopping && next_due <= now && burst++ < 64) {
@@ -309,8 +309,22 @@ static void pace(uint64_t now) {
         random_state ^= random_state << 13, random_state ^= random_state >> 7, random_state ^= random_state << 17;
         next_due += 1e9 / rate * (poisson ? -log(((random_state >> 11) + 1) / 9007199254740993.0) : 1.0);
     }
-    struct itimerspec at = {.it_value = {(time_t)(next_due / 1e9), (long)fmod(next_due, 1e9)}};
-    timerfd_settime(timer_fd, TFD_TIMER_ABSTIME, &at, NULL);
+}
+
+/* Wait for events, when pacing no longer than until the next message is due. epoll_pwait2 (Linux 5.11) takes
+   nanoseconds; an older kernel gets whole milliseconds, rounded down, and so spins for the last one. */
+static int wait_for_events(struct epoll_event *events, int most) {
+    static int coarse;
+    if (mode != PACED || !running || stopping) return epoll_wait(epoll, events, most, stopping ? 10 : -1);
+    double left = next_due - now_ns();
+    if (left < 0) left = 0;
+    if (!coarse) {
+        struct timespec timeout = {(time_t)(left / 1e9), (long)fmod(left, 1e9)};
+        int n = syscall(SYS_epoll_pwait2, epoll, events, most, &timeout, NULL, 0);
+        if (n >= 0 || errno != ENOSYS) return n;
+        coarse = 1;
+    }
+    return epoll_wait(epoll, events, most, (int)(left / 1e6));
 }
 
 static void begin(void) {
@@ -407,17 +421,13 @@ int main(int argc, char **argv) {
     input = malloc(BUFFER);
     output = malloc(BUFFER);
     epoll = epoll_create1(0);
-    timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
     epoll_ctl(epoll, EPOLL_CTL_ADD, 0, &event);
-    event.data.ptr = &timer_fd;
-    event.events = EPOLLIN | EPOLLET;
-    epoll_ctl(epoll, EPOLL_CTL_ADD, timer_fd, &event);
     static char line[65536];
     size_t filled = 0;
     struct epoll_event events[512];
     for (;;) {
-        int n = epoll_wait(epoll, events, 512, stopping ? 10 : -1);
+        int n = wait_for_events(events, 512);
         for (int i = 0; i < n; i++) {
             if (events[i].data.ptr == NULL) {
                 ssize_t got = read(0, line + filled, sizeof line - filled - 1);
@@ -429,7 +439,7 @@ int main(int argc, char **argv) {
                     filled -= end + 1 - line;
                     memmove(line, end + 1, filled + 1);
                 }
-            } else if (events[i].data.ptr != &timer_fd) handle(events[i].data.ptr, events[i].events);
+            } else handle(events[i].data.ptr, events[i].events);
         }
         if (grow_target) grow_more();
         if (mode == PACED && running && !stopping) pace(now_ns());
