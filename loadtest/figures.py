@@ -42,7 +42,8 @@ class Figures(Mapping[str, float | None]):
         self.tally = tally
         self.messages = tally.messages()
         points = tally.points()
-        full = [point.rate for _, point in points[1:-1]] or [point.rate for _, point in points]
+        full = [point.rate for second, point in points[1:-1] if second > tally.spawned_at]
+        full = full or [point.rate for _, point in points]
         failed = sum(kept.failed for kept in tally.entries.values())
         requests = failed + sum(kept.passed for kept in tally.entries.values())
         self._plain: dict[str, float | None] = {

@@ -86,7 +86,7 @@ class Finish:
                 logger.warning(text)
 
     def _on_spawned(self, **_: Any) -> None:
-        self.spawned_at = self.spawned_at or time()
+        self.spawned_at = self.kit.tally.spawned_at = self.spawned_at or time()
 
     def _on_stop(self, **_: Any) -> None:
         self.kit.collect()

@@ -89,6 +89,8 @@ class Tally:
         self.seconds: dict[int, Second] = {}
         self.keep_seconds = OPEN_SECONDS
         self.course: dict[int, Point] = {}
+        self.spawned_at = 0.0
+        """Unix time at which all users were there; rates are those of later seconds."""
         self.window_seconds = 1
         self.windows: dict[int, Second] = {}
         """Parts of the run that are done, by their first second."""
