@@ -24,7 +24,6 @@ from typing import Any, Final
 from benchmarks.probe import pss_bytes
 
 STEPS: Final = 4
-HOLD_SECONDS: Final = 5.0
 ME: Final = (sys.executable, "-m", "benchmarks.loadtest_holders")
 
 
@@ -80,7 +79,7 @@ class Servers:
             process.communicate()
 
 
-def hold(port: int, users: int) -> None:
+def hold(port: int, users: int, pause: float) -> None:
     """Hold users in this process and print its PSS at each step."""
     from locust.env import Environment
     from locust.event import Events
@@ -94,7 +93,7 @@ def hold(port: int, users: int) -> None:
 
     ConfirmUser.host = f"tcp://127.0.0.1:{port}"
     options = argparse.Namespace(
-        **{**own_options(), "hold": HOLD_SECONDS, "source_addresses": "127.0.0.2-127.0.0.3"}
+        **{**own_options(), "hold": pause, "source_addresses": "127.0.0.2-127.0.0.3"}
     )
     events = Events()  # type: ignore[no-untyped-call]
     environment = Environment(user_classes=[ConfirmUser], events=events, parsed_options=options)
@@ -107,7 +106,7 @@ def hold(port: int, users: int) -> None:
         runner.start(wanted, spawn_rate=1500)
         while kit.measures.open < wanted:
             gevent.sleep(0.2)
-        gevent.sleep(1.5 * HOLD_SECONDS)  # every user has had its turn to send
+        gevent.sleep(1.5 * pause)  # every user has had its turn to send
         steps.append({"open": kit.measures.open, "pss": pss_bytes([os.getpid()])})
     kit.collect()
     messages = kit.tally.messages()
@@ -116,11 +115,11 @@ def hold(port: int, users: int) -> None:
     os._exit(0)  # closing so many users one by one proves nothing
 
 
-def one_process(users: int) -> dict[str, Any]:
+def one_process(users: int, pause: float) -> dict[str, Any]:
     """Memory per user in one process. Raises RuntimeError."""
     servers = Servers(users // 18_000 + 1)
     try:
-        command = [*ME, "--hold", str(servers.port), "--users", str(users)]
+        command = [*ME, "--hold", str(servers.port), "--users", str(users), "--pause", str(pause)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     finally:
         servers.close()
@@ -175,6 +174,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=15_000)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--seconds", type=int, default=75, help="length of a run over several processes")
+    parser.add_argument("--pause", type=float, default=5.0, help="seconds between two messages of a user")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--serve", type=int, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--hold", type=int, default=None, help=argparse.SUPPRESS)
@@ -182,11 +182,11 @@ def main() -> None:
     if options.serve is not None:
         return serve(options.serve)
     if options.hold is not None:
-        return hold(options.hold, options.users)
+        return hold(options.hold, options.users, options.pause)
     if options.processes > 1:
         found = many_processes(options.users, options.processes, options.seconds)
     else:
-        found = one_process(options.users)
+        found = one_process(options.users, options.pause)
     if options.json:
         print(json.dumps(found))
         return None

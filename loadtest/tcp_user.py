@@ -2,7 +2,7 @@
 
 A ``TcpUser`` has ``client``, a :class:`loadtest.session.TcpSession`, connected before the first task
 and closed when the user stops. What it reports, and all the options, come with it: a locustfile that
-imports this module has them in ``locust --help``.
+imports this module takes them, and lists them with ``--help-tcp``.
 """
 
 from __future__ import annotations
