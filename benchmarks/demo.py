@@ -74,7 +74,7 @@ def _server(command: list[str]) -> Iterator[str]:
 
 
 def _run(command: list[str], live: str = "", statuses: tuple[int, ...] = (0,)) -> None:
-    """Run a command to its end. With ``live``, of its output only the line that begins so is shown, as it changes.
+    """Run a command to its end. With ``live``, only the line that begins so is shown, as it changes.
 
     Raises StepFailed: its exit status is none of ``statuses``.
     """
