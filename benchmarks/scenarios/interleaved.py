@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import accumulate
 from typing import Any, Final
 
 from benchmarks.generator import GeneratorFailed
@@ -107,7 +108,13 @@ def _sum(windows: Sequence[Window]) -> Window:
         cpu=cpu,
         errors=windows[-1].errors,  # the generator counts them over its whole life
         histograms={name: sorted(counts.items()) for name, counts in histograms.items()},
-        series={},
+        series={"confirmed": _rates(windows)},
         sessions=sum(window.sessions for window in windows),
         unsent=sum(window.unsent for window in windows),
     )
+
+
+def _rates(windows: Sequence[Window]) -> list[tuple[float, float]]:
+    """Confirmations a second, a point a slice, over the seconds that the server was under load."""
+    ends = accumulate(window.seconds for window in windows)
+    return [(end, window.messages / window.seconds) for end, window in zip(ends, windows, strict=True)]

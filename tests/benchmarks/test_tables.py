@@ -82,7 +82,6 @@ def test_the_study_shows_what_is_claimed() -> None:
 
 
 def test_the_study_in_the_readme_is_the_studys() -> None:
-    """The study's tables in benchmarks/README.md are what ``python -m benchmarks.study`` prints."""
+    """The table of verdicts in the README is what ``python -m benchmarks.study verdicts`` prints."""
     readme = (tables.HERE / "README.md").read_text(encoding="utf-8")
     assert study.verdict_table(study.RESULTS) in readme
-    assert study.noise_table(study.RESULTS) in readme
