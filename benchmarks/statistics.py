@@ -7,12 +7,12 @@ from 1.
 
 **Which interval.** The estimate of a paired ratio is Hodges and Lehmann's: the median of the means of
 all pairs of blocks. A percentile bootstrap of it, which claims 95%, holds the truth 86 to 88 times in 100
-at 5 or 6 blocks and 91 to 94 at 10 (``python -m benchmarks.study coverage``), so it is not used. The interval is
-the one that Wilcoxon's signed-rank test itself gives (the order statistics of those means; Hollander, Wolfe
-and Chicken, Nonparametric Statistical Methods, 3.3): exact for any symmetric noise. With n blocks that
-test's p cannot be below 2**(1-n). Where that is too large to survive Holm's correction for the number of
-comparisons made, Student's t on the logarithms takes its place; which of the two is settled by the counts
-alone, before any figure is looked at. Between two runs it is the ratio of the medians with a percentile
+at 5 or 6 blocks and 91 to 94 at 10 (``python -m benchmarks.study coverage``), so it is not used. The
+interval is the one that Wilcoxon's signed-rank test itself gives (the order statistics of those means;
+Hollander, Wolfe and Chicken, Nonparametric Statistical Methods, 3.3): exact for any symmetric noise. With n
+blocks that test's p cannot be below 2**(1-n). Where that is too large to survive Holm's correction for the
+number of comparisons made, Student's t on the logarithms takes its place; which of the two is settled by the
+counts alone, before any figure is looked at. Between two runs it is the ratio of the medians with a percentile
 bootstrap, and Mann and Whitney's test.
 
 **What is said** (:func:`decide`). *Slower* or *faster* takes both: a p, corrected, below 0.05, and an
