@@ -12,8 +12,8 @@ interval is the one that Wilcoxon's signed-rank test itself gives (the order sta
 Hollander, Wolfe and Chicken, Nonparametric Statistical Methods, 3.3): exact for any symmetric noise. With n
 blocks that test's p cannot be below 2**(1-n). Where that is too large to survive Holm's correction for the
 number of comparisons made, Student's t on the logarithms takes its place; which of the two is settled by the
-counts alone, before any figure is looked at. Between two runs it is the ratio of the medians with a percentile
-bootstrap, and Mann and Whitney's test.
+counts alone, before any figure is looked at. Between two runs it is the ratio of the medians with a
+percentile bootstrap, and Mann and Whitney's test.
 
 **What is said** (:func:`decide`). *Slower* or *faster* takes both: a p, corrected, below 0.05, and an
 estimate farther from 1 than the margin asked for and than the noise floor. *Same* takes an interval wholly
