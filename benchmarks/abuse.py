@@ -126,30 +126,32 @@ def abuse(address: Address, loris: int, readers: int, interval: float) -> None:
     # Small send buffers, so that the memory which is measured is the server's rather than theirs.
     stuck = [connect(address, number, 8192) for number in range(readers)]
     print("abusing", flush=True)
-    sent, came_back, position, dribbled = 0, 0, 0, 0
+    sent, came_back, tried, dribbled = 0, 0, 0, 0
     load = b"y" * 63 + b"\n"
-    began = last = time.monotonic()
+    began = now = time.monotonic()
     asked = select.poll()
     asked.register(sys.stdin, select.POLLIN)
-    while not asked.poll(10):
-        now = time.monotonic()
-        for _ in range(min(len(slow), int((now - last) * len(slow) / interval))):
-            last = now
-            slow[position].send(b"z")
-            position = (position + 1) % len(slow)
+    # Evenly, a client at a time: thousands of clients of their own would not send in step.
+    due_dribbles = due_tries = 0.0
+    while not asked.poll(1):
+        before, now = now, time.monotonic()
+        due_dribbles += (now - before) * len(slow) / interval
+        due_tries += (now - before) * len(stuck) * (20 if now - began < 4 else 2)
+        while dribbled < int(due_dribbles):
+            slow[dribbled % len(slow)].send(b"z")
             dribbled += 1
-        for number, each in enumerate(stuck):
-            often = 5 if now - began < 4 else 50  # 20 times a second until it is stuck, then twice
-            if not (int(now * 100) + number) % often:
-                try:
-                    sent += each.send(load * 1024)
-                except BlockingIOError:
-                    pass
-                except OSError:  # closed: it comes back
-                    each.close()
-                    came_back += 1
-                    with contextlib.suppress(OSError):
-                        stuck[number] = connect(address, number, 8192)
+        while tried < int(due_tries):
+            number = tried % len(stuck)
+            tried += 1
+            try:
+                sent += stuck[number].send(load * 1024)
+            except BlockingIOError:
+                pass
+            except OSError:  # closed: it comes back
+                stuck[number].close()
+                came_back += 1
+                with contextlib.suppress(OSError):
+                    stuck[number] = connect(address, number, 8192)
     figures = {
         "abused_seconds": time.monotonic() - began,
         "bytes_of_slow_loris": dribbled,
