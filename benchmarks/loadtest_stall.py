@@ -58,7 +58,13 @@ class StallingServer:
         return f"tcp://127.0.0.1:{self.server.server_port}"
 
     def handle(self, connection: Any, address: Any) -> None:
-        """Serve one client."""
+        """Serve one client, until it leaves or Locust stops it in the middle of a reply."""
+        try:
+            self._confirm(connection)
+        except ConnectionError:
+            pass
+
+    def _confirm(self, connection: Any) -> None:
         for number, line in enumerate(connection.makefile("rb")):
             now = perf_counter()
             if number == 0:

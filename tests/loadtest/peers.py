@@ -17,7 +17,13 @@ class Peer:
     """A server with one way of behaving; a context manager."""
 
     def __init__(self, handler: Handler, **options: Any) -> None:
-        self.server = StreamServer(("127.0.0.1", 0), handler, **options)
+        def handle(connection: Any, address: Any) -> None:
+            try:
+                handler(connection, address)
+            except ConnectionError:
+                pass  # the client was stopped in the middle of something, as clients are
+
+        self.server = StreamServer(("127.0.0.1", 0), handle, **options)
 
     def __enter__(self) -> Peer:
         self.server.start()
