@@ -82,6 +82,7 @@ def test_the_study_shows_what_is_claimed() -> None:
 
 
 def test_the_study_in_the_readme_is_the_studys() -> None:
-    """The table of verdicts in the README is what ``python -m benchmarks.study verdicts`` prints."""
+    """The tables of verdicts and noise in the README are what ``python -m benchmarks.study`` prints."""
     readme = (tables.HERE / "README.md").read_text(encoding="utf-8")
     assert study.verdict_table(study.RESULTS) in readme
+    assert study.noise_table(study.RESULTS) in readme
