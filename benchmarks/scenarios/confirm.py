@@ -26,7 +26,7 @@ class Confirm(Scenario):
         "blocks": 5,
     }
     quick: ClassVar = {"connections": 2000, "warmup": 0.4, "seconds": 1.0, "slices": 5, "blocks": 5}
-    full: ClassVar = {"warmup": 1.0, "seconds": 5.0, "slices": 20, "blocks": 10}
+    full: ClassVar = {"warmup": 0.5, "seconds": 3.0, "slices": 10, "blocks": 10}
 
     def refuses(self, server: Server, parameters: dict[str, Any]) -> str | None:
         """A server without framing takes what one read brings: one short message at a time."""
