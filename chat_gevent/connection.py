@@ -47,7 +47,11 @@ READ_BYTES: Final = 65_536
 """Most bytes taken with one read."""
 
 READS_PER_LEASE: Final = 16
-"""Most reads before others have their turn, so that a client that floods can't starve them."""
+"""Most reads before others have their turn, so that a client that floods can't starve them. One whole read
+of :data:`READ_BYTES` ends it as well: 20,000 short messages that each need a look are work enough."""
+
+REPLIES_PER_SEND: Final = 1024
+"""Most replies gathered for one send: what is held for a client that doesn't read is held for long."""
 
 log = logging.getLogger("chat_gevent")
 
@@ -216,13 +220,14 @@ class Connection(Stream):
         only a read that finds nothing does.
         """
         to_the_end = event != EPOLLIN or self.tls
-        reads = 0
+        reads = taken = 0
         while True:
-            if reads == READS_PER_LEASE:  # others have their turn
+            if reads == READS_PER_LEASE or taken >= READ_BYTES:  # others have their turn
                 if not self.tls:
-                    self.lot.rearm(self)
+                    if self.fd >= 0:  # else it was cut off while its handler was at work
+                        self.lot.rearm(self)
                     return
-                reads = 0
+                reads = taken = 0
                 sleep(0)  # epoll would not tell of what is decrypted already
             reads += 1
             to_the_end |= self.missed != 0
@@ -232,7 +237,10 @@ class Connection(Stream):
                 data = self.read(asked)
                 if data is None:
                     self._leave_if_told()
+                    if self.missed:  # it came while that was sent
+                        continue
                     return
+            taken += len(data)
             if self.phase is Phase.CLOSING:  # what comes after the last reply is dropped
                 if not data:
                     self.drop(self.reason)
@@ -318,7 +326,8 @@ class Connection(Stream):
                 replies.append(
                     self._error(ErrorCode.HANDLER_FAILED, "the server could not handle the message")
                 )
-            if replies and now() != began:  # it has blocked: keep what is due no longer
+            # It has blocked, and what is due is kept no longer; or enough is due.
+            if replies and (now() != began or len(replies) >= REPLIES_PER_SEND):
                 self.send(b"".join(replies))
                 replies.clear()
             if self.leaving == "handler":

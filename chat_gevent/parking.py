@@ -21,7 +21,7 @@ How it works:
 
 Edge-triggered means that whoever serves a client reads until nothing is left, or arms it again
 (:meth:`ParkingLot.rearm`). A read that returns less than it asked for has left nothing, unless the
-event said more than "input" (end of stream, urgent data): then it is read to the end.
+event said more than "input" (end of stream, urgent data, any of a UNIX socket): then it is read to the end.
 
 Source of the idea's figures, and of what else was tried: README.md in this folder.
 """
@@ -30,9 +30,10 @@ from __future__ import annotations
 
 import logging
 import time
+from _socket import AF_UNIX
 from collections import Counter
 from operator import length_hint
-from select import EPOLLET, EPOLLIN, EPOLLPRI, EPOLLRDHUP
+from select import EPOLLET, EPOLLIN, EPOLLPRI, EPOLLRDHUP, EPOLLRDNORM
 from typing import TYPE_CHECKING, Any, Final
 
 import gevent
@@ -53,6 +54,9 @@ epoll = get_original("select", "epoll")
 
 INTEREST: Final = EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET
 """RDHUP and PRI tell apart the events after which a short read does not mean "nothing left"."""
+
+UNIX_INTEREST: Final = INTEREST | EPOLLRDNORM
+"""Of a UNIX socket every event is such: its reads also stop short where a descriptor was passed (unix(7))."""
 
 TURN_CONNECTIONS: Final = 512
 """Most connections served in one turn, before the hub looks at timers, listeners and others again."""
@@ -120,16 +124,16 @@ class ParkingLot:
 
         ``address`` is kept only where the clients of an address are counted, or for :attr:`on_close`.
         """
+        fd = connection.fd
+        self._epoll.register(fd, _interest(connection))  # first: it may fail, by fs.epoll.max_user_watches
         if address and (self.addresses is not None or self.on_close is not None):
             self._know(connection, address)
-        fd = connection.fd
         connections = self.connections
         while fd >= len(connections):
             connections.append(None)
         connections[fd] = connection
         self.live += 1
         self.empty.clear()
-        self._epoll.register(fd, INTEREST)
 
     def attribute(self, connection: Connection, address: Any) -> None:
         """Put an admitted connection down to the address that a proxy gave, if that may have another one."""
@@ -177,12 +181,12 @@ class ParkingLot:
 
     def rearm(self, connection: Connection) -> None:
         """Have another event for input that is there already: it goes behind all that are ready now."""
-        self._epoll.modify(connection.fd, INTEREST)
+        self._epoll.modify(connection.fd, _interest(connection))
 
     def drain(self, seconds: float) -> int:
         """Dismiss every client within ``seconds``; returns how many were cut off, with replies still due.
 
-        All that a client has sent is answered, then it is told ``shutting-down``. Many clients are
+        All that was read is answered, then the client is told ``shutting-down``. Many clients are
         dismissed one after the other, so that they don't come back as one herd.
         """
         deadline = time.monotonic() + seconds
@@ -334,6 +338,10 @@ class ParkingLot:
         # leave holes in the address space, and each hole counts against vm.max_map_count.
         if spare > 0 and self.greenlets_leased <= settings.spare_greenlets:
             self._retire(spare)
+
+
+def _interest(connection: Connection) -> int:
+    return UNIX_INTEREST if connection.socket.family == AF_UNIX else INTEREST
 
 
 def _ticks(seconds: float, tick_seconds: float) -> int:

@@ -198,8 +198,8 @@ class ChatServer(StreamServer):
         connection = Connection(client, lot, opening if self._opening else None)
         connection.leaving = code
         connection.quick = False
-        lot.refusals += 1
         lot.admit(connection)
+        lot.refusals += 1
         if self._opening is None:
             spawn_raw(connection.serve)
 

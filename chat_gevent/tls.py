@@ -44,6 +44,11 @@ class TlsSocket:
         self._raw = RawSocket(family, kind, protocol, fileno=fd)  # the same descriptor, undecrypted
         self._ended = False
 
+    @property
+    def family(self) -> int:
+        """The address family."""
+        return self._raw.family
+
     def fileno(self) -> int:
         """The descriptor, -1 once closed."""
         return self._raw.fileno()

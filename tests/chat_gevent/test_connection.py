@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket as std
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import gevent
 import pytest
 
+from chat_gevent.connection import READ_BYTES
 from chat_gevent.framing import Framing
 from tests.conftest import wait_until
 from tests.peers import Peer
 
 Serve = Callable[..., Any]
 LINE, CHUNK, AUTO = Framing.LINE, Framing.CHUNK, Framing.AUTO
+
+
+@pytest.fixture
+def unix(tmp_path: Path) -> Iterator[std.socket]:
+    """A UNIX socket that listens."""
+    with std.socket(std.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        listener.listen()
+        yield listener
 
 
 # -- framings --------------------------------------------------------------------------------------
@@ -384,6 +397,40 @@ def test_a_flood_does_not_starve_the_others(serve: Serve, park_after: float | No
         for _ in range(10):
             other.ask(b"and me")
         gevent.killall(both)
+
+
+def test_a_flood_is_served_a_read_at_a_time(serve: Serve, park_after: float | None, unix: std.socket) -> None:
+    """Of input that has piled up, other clients wait for one read at most, not for all of it."""
+    order: list[str] = []
+
+    def handler(message: str, client: Any) -> str | None:
+        order.append(message)
+        return None if message == "flood" else message
+
+    server = serve(handler, listener=unix, framing=LINE, park_after=park_after)
+    with Peer(server.address, send_buffer=2**20) as flood, Peer(server.address) as other:
+        for each in (flood, other):
+            each.send(b"warm\n")
+            each.expect(b"warm\n")
+        order.clear()
+        piled_up = flood.socket.send(b"flood\n" * 50_000)
+        assert piled_up > 2 * READ_BYTES
+        other.send(b"me\n")
+        other.expect(b"me\n")
+        assert order.index("me") <= READ_BYTES // len(b"flood\n")
+
+
+def test_a_passed_descriptor_hides_no_message(
+    serve: Serve, park_after: float | None, unix: std.socket
+) -> None:
+    """A read of a UNIX socket ends at a passed descriptor; what follows it is read all the same."""
+    server = serve(listener=unix, framing=LINE, park_after=park_after)
+    with Peer(server.address) as peer, open(os.devnull, "rb") as passed:  # noqa: PTH123 - only its number
+        peer.ask(b"before")
+        rights = std.SOL_SOCKET, std.SCM_RIGHTS, array("i", [passed.fileno()])
+        peer.socket.sendmsg([b"one\n"], [rights])
+        peer.socket.send(b"two\n")
+        peer.expect(b"Received: one\nReceived: two\n")
 
 
 # -- time ------------------------------------------------------------------------------------------
