@@ -111,7 +111,7 @@ class Connection(Stream):
         self._opening = opening
         self.phase = Phase.SERVING if opening is None else Phase.OPENING
         self.framing = lot.settings.framing
-        self.left_over = b""
+        self.left_over: bytes | bytearray = b""
         self.leaving = ""  # why it is to close after this message; the error code if there is one to tell
         self.reason = "killed"  # of the close; set by whoever knows better
         self.tick = self.since = lot.tick
@@ -286,9 +286,15 @@ class Connection(Stream):
         too_long = False
         try:
             if self.framing is Framing.LINE:
-                messages, self.left_over = split_lines(self.left_over, data, limit)
+                if self.left_over and b"\n" not in data and len(self.left_over) + len(data) <= limit:
+                    # It grows in place: a copy for each piece would cost a long line its length squared.
+                    if not isinstance(self.left_over, bytearray):
+                        self.left_over = bytearray(self.left_over)
+                    self.left_over += data
+                    return
+                messages, self.left_over = split_lines(bytes(self.left_over), data, limit)
             else:
-                messages, self.left_over = split_chunk(self.left_over, data, min(CHUNK_BYTES, limit))
+                messages, self.left_over = split_chunk(bytes(self.left_over), data, min(CHUNK_BYTES, limit))
         except MessageTooLong as error:
             messages, too_long = error.complete, True
         self._answer_each(messages)
@@ -364,7 +370,7 @@ class Connection(Stream):
         """End of stream: what no terminator closed is a last message."""
         last, self.left_over = self.left_over, b""
         if last:
-            self._answer_each([last])
+            self._answer_each([bytes(last)])
         if self.phase is Phase.SERVING:
             self.reason = "eof"
         self.drop(self.reason)
