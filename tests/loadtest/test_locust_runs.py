@@ -44,7 +44,7 @@ def test_500_users_end_with_no_failure_and_two_reports_compare(
     """The whole way: our server, 500 users, checked replies, report and page; and two runs compared."""
     host = f"tcp://127.0.0.1:{serve_command().port}"
     page = tmp_path / "page.html"
-    common = ("-u", "500", "-r", "500", "-t", "4s", "--fail-if", "errors>0")
+    common = ("-u", "500", "-r", "500", "-t", "6s", "--fail-if", "errors>0")
     first = run(tmp_path, host, *common, "--report-html", str(page), name="first")
     assert (first.status, first.total("failed")) == (0, 0), first.output
     assert first.total("messages") > 500
