@@ -176,7 +176,7 @@ def test_every_message_counts_though_its_client_is_gone(server: ServerProcess) -
 
 
 def test_slow_readers(server: ServerProcess) -> None:
-    """Twenty clients that send a lot and read late get all of it."""
+    """Five clients that send a lot and read late get all of it."""
     data, replies = b"0123456789\n" * 100_000, b"Received: 0123456789\n" * 100_000
 
     def one(_: int) -> None:
