@@ -373,6 +373,8 @@ class Connection(Stream):
             self._answer_each([bytes(last)])
         if self.phase is Phase.SERVING:
             self.reason = "eof"
+            if self.tls:
+                self._end_output()  # TLS wants its own notice of the end; without it a client sees an error
         self.drop(self.reason)
 
     def _pay(self, rate: float, replies: list[bytes]) -> None:

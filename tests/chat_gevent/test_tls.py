@@ -103,6 +103,36 @@ def test_mutual_tls(operate: Operate, folder: Path) -> None:
     assert server.logged(r"WARNING TLS handshake with .* failed: ")
 
 
+def test_a_client_that_ends_its_stream_is_answered_and_sees_an_orderly_end(
+    operate: Operate, folder: Path
+) -> None:
+    """After a client's close_notify come the reply to its last bytes and the server's own notice."""
+    server = serve_tls(operate, folder)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.create_default_context(cafile=str(folder / "server.pem"))
+    tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with server.connect() as client:
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                client.sendall(outgoing.read())
+                incoming.write(client.recv(65536))
+        tls.write(b"one\nlast")
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.unwrap()
+        client.sendall(outgoing.read())
+        incoming.write(rest(client))
+        incoming.write_eof()
+    replies, received = b"Received: one\nReceived: last\n", b""
+    while len(received) < len(replies):
+        received += tls.read(100)
+    assert received == replies
+    with pytest.raises(ssl.SSLZeroReturnError):
+        tls.read(1)
+
+
 def test_sighup_reads_the_certificate_again_and_drops_nobody(operate: Operate, folder: Path) -> None:
     """Who is connected goes on; who comes gets the new certificate; a broken file changes nothing."""
     pem, key = folder / "live.pem", folder / "live.key"
