@@ -47,7 +47,11 @@ class Client(Protocol):
 
 
 Handler = Callable[[str, Client], str | None]
-"""``(message, client) -> reply text``, or None for no reply. It may block as any gevent code may."""
+"""``(message, client) -> reply text``, or None for no reply. It may block as any gevent code may.
+
+A ``gevent.Timeout`` that it starts must be closed before it returns (``with Timeout(...)`` does that): its
+greenlet serves another client next.
+"""
 
 
 def confirm(message: str, client: Client) -> str:
