@@ -25,6 +25,11 @@ settings.register_profile("long", settings.get_profile("local"), max_examples=30
 pytest.register_assert_rewrite("tests.peers")
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "local"))
 
+# A shell starts what runs in the background with SIGINT ignored, and that is inherited: tests that
+# interrupt a command need it to be as it is at a terminal.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def require_tool(name: str) -> str:
     """The path of a command that a test needs; without it the test is skipped, but fails under CI=true."""

@@ -6,7 +6,7 @@ import logging
 import os
 import socket as std
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,12 @@ LINE, CHUNK, AUTO = Framing.LINE, Framing.CHUNK, Framing.AUTO
 
 
 @pytest.fixture
-def unix(tmp_path: Path) -> Iterator[std.socket]:
-    """A UNIX socket that listens."""
-    with std.socket(std.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "socket"))
-        listener.listen()
-        yield listener
+def unix(tmp_path: Path) -> std.socket:
+    """A UNIX socket that listens; the server it is given to closes it."""
+    listener = std.socket(std.AF_UNIX)
+    listener.bind(str(tmp_path / "socket"))
+    listener.listen()
+    return listener
 
 
 # -- framings --------------------------------------------------------------------------------------
