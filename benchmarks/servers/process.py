@@ -56,7 +56,7 @@ class ServerProcess:
             )
         try:
             self.host, self.port = self._wait_until_ready(seconds)
-        except ServerFailed:
+        except BaseException:  # Ctrl-C as well: nobody else knows of the process yet
             self.close()
             raise
         self.pids = descendants(self._process.pid)
