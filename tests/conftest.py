@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import select
 import shutil
 import signal
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -45,74 +42,6 @@ def require_tool(name: str) -> str:
 def command(*arguments: str) -> list[str]:
     """The installed ``chat-gevent`` command with ``arguments``."""
     return [str(Path(sys.executable).with_name("chat-gevent")), *arguments]
-
-
-class ServerProcess:
-    """``chat-gevent serve`` in a process of its own; what it logs can be read at any time."""
-
-    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
-        self.process = subprocess.Popen(
-            command("serve", "--host", "127.0.0.1", "--port", "0", *arguments),
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env={**os.environ, **(env or {})},
-        )
-        self.ready = self._first_line(20)
-        if not self.ready.startswith("ready tcp://"):
-            self.close()
-            raise AssertionError(f"not ready: {self.ready!r}\n{self.log}")
-        self.host, _, port = self.ready.removeprefix("ready tcp://").rpartition(":")
-        self.port = int(port)
-        self.address = (self.host, self.port)
-
-    def _first_line(self, seconds: float) -> str:
-        assert self.process.stdout is not None
-        if not select.select([self.process.stdout], [], [], seconds)[0]:
-            return ""
-        return self.process.stdout.readline().decode().rstrip("\n")
-
-    @property
-    def pid(self) -> int:
-        """The server's process id."""
-        return self.process.pid
-
-    @property
-    def log(self) -> str:
-        """All that it has written to standard error so far."""
-        if self._log.closed:
-            return self._last_log
-        return os.pread(self._log.fileno(), 2**24, 0).decode()
-
-    def stop(self, number: int = signal.SIGTERM, seconds: float = 20) -> int:
-        """Send a signal and wait; returns the exit status."""
-        self.process.send_signal(number)
-        return self.process.wait(seconds)
-
-    def close(self) -> None:
-        """End it, whatever it is doing."""
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        if not self._log.closed:
-            self._last_log = self.log
-            self._log.close()
-
-
-@pytest.fixture
-def serve_command() -> Iterator[Callable[..., ServerProcess]]:
-    """Start ``chat-gevent serve`` with the given arguments, as often as called; all end with the test."""
-    started: list[ServerProcess] = []
-
-    def start(*arguments: str, env: dict[str, str] | None = None) -> ServerProcess:
-        started.append(ServerProcess(*arguments, env=env))
-        return started[-1]
-
-    yield start
-    for each in started:
-        each.close()
 
 
 @pytest.fixture
@@ -177,13 +106,13 @@ def wait_until(condition: Callable[[], object], seconds: float = 10, what: str =
 
 @pytest.fixture
 def operate() -> Iterator[Callable[..., Any]]:
-    """Start :class:`tests.operate.Running` servers with the given arguments; all end with the test."""
-    from tests.operate import Running
+    """Start :class:`tests.operate.ServerProcess` servers with the given arguments; all end with the test."""
+    from tests.operate import ServerProcess
 
-    started: list[Running] = []
+    started: list[ServerProcess] = []
 
-    def start(*arguments: str, **options: Any) -> Running:
-        started.append(Running(*arguments, **options))
+    def start(*arguments: str, **options: Any) -> ServerProcess:
+        started.append(ServerProcess(*arguments, **options))
         return started[-1]
 
     yield start

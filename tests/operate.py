@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from tests.conftest import command, require_tool
 
 
-class Running:
+class ServerProcess:
     """``chat-gevent serve`` in a process of its own, ready; ``urls`` is where it listens.
 
     ``files`` is a hard limit of open files, ``prefix`` a command that starts the server in its stead.
@@ -67,6 +67,16 @@ class Running:
         assert url.hostname is not None
         assert url.port is not None
         return url.hostname, url.port
+
+    @property
+    def host(self) -> str:
+        """The host of the first listener."""
+        return self.address()[0]
+
+    @property
+    def port(self) -> int:
+        """The port of the first listener."""
+        return self.address()[1]
 
     def connect(self, index: int = 0, timeout: float = 10) -> socket.socket:
         """A client of the listener, over TCP."""
@@ -129,7 +139,7 @@ def until(condition: Callable[[], Any], seconds: float = 10, what: str = "") -> 
     return found
 
 
-def stuff(server: Running, count: int, line: bytes) -> list[socket.socket]:
+def stuff(server: ServerProcess, count: int, line: bytes) -> list[socket.socket]:
     """``count`` clients that send lines and never read, until the server can answer none of them."""
     clients = []
     for _ in range(count):

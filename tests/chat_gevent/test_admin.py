@@ -13,18 +13,18 @@ from typing import Any
 
 import pytest
 
-from tests.operate import Running, exchange, memory, rest, until
+from tests.operate import ServerProcess, exchange, memory, rest, until
 
-Operate = Callable[..., Running]
+Operate = Callable[..., ServerProcess]
 
 
-def admin_address(server: Running) -> tuple[str, int]:
+def admin_address(server: ServerProcess) -> tuple[str, int]:
     """Where the admin pages are."""
     host, port = server.logged(r"admin pages at http://(\S+):(\d+)").groups()
     return host, int(port)
 
 
-def raw(server: Running, request: bytes) -> bytes:
+def raw(server: ServerProcess, request: bytes) -> bytes:
     """What comes back for ``request``, to the end of the stream."""
     with socket.create_connection(admin_address(server), 15) as client:
         client.sendall(request)
@@ -114,14 +114,14 @@ def test_a_busy_client_is_shown_as_busy(operate: Operate, tmp_path: Path) -> Non
         ("/", 200),
     ],
 )
-def test_targets_that_are_wrong(operate_once: Running, target: str, status: int) -> None:
+def test_targets_that_are_wrong(operate_once: ServerProcess, target: str, status: int) -> None:
     """Bad parameters and unknown pages get their status and a line."""
     found, body = operate_once.ask(target)
     assert found == status
     assert body.count("\n") == 1
 
 
-def test_methods(operate_once: Running) -> None:
+def test_methods(operate_once: ServerProcess) -> None:
     """HEAD has no body; what would change something is refused."""
     assert operate_once.ask("/healthz", "HEAD") == (200, "")
     for method in ("POST", "PUT", "DELETE", "PATCH"):
@@ -146,7 +146,9 @@ def test_methods(operate_once: Running) -> None:
     ],
     ids=lambda value: repr(value[:12]) if isinstance(value, bytes) else None,
 )
-def test_requests_that_are_out_of_bounds(operate_once: Running, request_bytes: bytes, status: bytes) -> None:
+def test_requests_that_are_out_of_bounds(
+    operate_once: ServerProcess, request_bytes: bytes, status: bytes
+) -> None:
     """Bodies, header floods, long lines, nonsense: the right status, nothing in the log, chat goes on."""
     answer = raw(operate_once, request_bytes)
     assert status in answer.split(b"\r\n", 1)[0] + answer[-600:]
@@ -158,7 +160,7 @@ def test_requests_that_are_out_of_bounds(operate_once: Running, request_bytes: b
 @pytest.fixture(scope="module")
 def operate_once() -> Any:
     """One server for all tests that change nothing about it."""
-    server = Running("--port", "0", "--admin", ":0")
+    server = ServerProcess("--port", "0", "--admin", ":0")
     yield server
     server.close()
 

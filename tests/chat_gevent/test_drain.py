@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.operate import Running, certificate, exchange, receive, rest, stuff, until
+from tests.conftest import wait_until
+from tests.operate import ServerProcess, certificate, exchange, receive, rest, stuff, until
 
-Operate = Callable[..., Running]
+Operate = Callable[..., ServerProcess]
 
 TOLD = b"Error: shutting-down: the server is going away\n"
 
@@ -27,9 +28,11 @@ def test_every_kind_of_client_is_dismissed(
     """Idle, in mid-message, in a handler, with unread pipelined input, silent: all that was sent is answered,
     each that has spoken is told, and the exit status is 0."""
     (tmp_path / "slow.py").write_text(
-        "import gevent\n"
+        "import sys, gevent\n"
         "def answer(text, client):\n"
-        "    gevent.sleep(0.4 if text == 'slow' else 0)\n"
+        "    if text == 'slow':\n"
+        "        print('at work', file=sys.stderr, flush=True)\n"
+        "        gevent.sleep(0.4)\n"
         "    return 'Received: ' + text\n"
     )
     server = operate(
@@ -44,7 +47,7 @@ def test_every_kind_of_client_is_dismissed(
     clients["half"].sendall(b"unfinished")
     clients["busy"].sendall(b"slow\n")
     clients["piped"].sendall(b"slow\n" + b"x\n" * 500)
-    time.sleep(0.1)  # the handlers are at work now
+    until(lambda: server.log.count("at work") == 2, what="two handlers at work")
     server.process.send_signal(number)
     assert rest(clients["idle"]) == TOLD
     assert rest(clients["half"]) == TOLD
@@ -153,9 +156,14 @@ def test_dismissals_are_spread(operate: Operate) -> None:
     assert told[len(told) // 2] - told[0] > 0.3
 
 
-def hold(operate: Operate, tmp_path: Path, *arguments: str) -> Running:
+def hold(operate: Operate, tmp_path: Path, *arguments: str) -> ServerProcess:
     """A server with a handler that takes a minute."""
-    (tmp_path / "stuck.py").write_text("import gevent\ndef answer(text, client):\n    gevent.sleep(60)\n")
+    (tmp_path / "stuck.py").write_text(
+        "import sys, gevent\n"
+        "def answer(text, client):\n"
+        "    print('at work', file=sys.stderr, flush=True)\n"
+        "    gevent.sleep(60)\n"
+    )
     return operate("--port", "0", "--handler", "stuck:answer", *arguments, cwd=tmp_path)
 
 
@@ -164,7 +172,7 @@ def test_the_second_signal_ends_it_at_once(operate: Operate, tmp_path: Path) -> 
     server = hold(operate, tmp_path, "--drain-timeout", "60")
     with server.connect() as client:
         client.sendall(b"hello\n")
-        time.sleep(0.1)
+        server.logged("at work")
         server.process.send_signal(signal.SIGTERM)
         server.logged("draining 1 clients")
         began = time.monotonic()
@@ -180,7 +188,7 @@ def test_the_time_to_drain_is_a_limit(operate: Operate, tmp_path: Path) -> None:
     server = hold(operate, tmp_path, "--drain-timeout", "0.5")
     with server.connect() as client, server.connect() as idle:
         client.sendall(b"hello\n")
-        time.sleep(0.1)
+        server.logged("at work")
         began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         assert rest(idle) == TOLD
@@ -221,12 +229,20 @@ def test_a_library_server_drains_with_stop(serve: Callable[..., object]) -> None
 
     from tests.peers import Peer
 
-    server: Any = serve(lambda text, client: gevent.sleep(30) if text == "stuck" else text)
+    at_work: list[str] = []
+
+    def answer(text: str, client: object) -> str:
+        if text == "stuck":
+            at_work.append(text)
+            gevent.sleep(30)
+        return text
+
+    server: Any = serve(answer)
     with Peer(server.address) as idle, Peer(server.address) as stuck:
         idle.send(b"a\n")
         idle.expect(b"a\n")
         stuck.send(b"stuck\n")
-        gevent.sleep(0.05)
+        wait_until(lambda: at_work)
         stopping = gevent.spawn(server.stop, 0.5)
         assert idle.rest() == TOLD
         assert stopping.get(timeout=10) == 1

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.operate import Running, cpu, exchange, receive, rest, until
+from tests.operate import ServerProcess, cpu, exchange, receive, rest, until
 
-Operate = Callable[..., Running]
+Operate = Callable[..., ServerProcess]
 
 
-def arrive(server: Running, count: int) -> tuple[list[socket.socket], list[bytes]]:
+def arrive(server: ServerProcess, count: int) -> tuple[list[socket.socket], list[bytes]]:
     """``count`` clients, each with a line; returns those that were confirmed, and what others were told."""
     clients = [server.connect() for _ in range(count)]
     for each in clients:

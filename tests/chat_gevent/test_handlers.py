@@ -241,7 +241,7 @@ def test_a_handler_sees_the_clients_address(serve: Serve, park_after: float | No
     with Peer(server.address) as peer:
         expected = peer.socket.getsockname()
         peer.send(b"vanish\n")
-        gevent.sleep(0.01)
+        wait_until(lambda: seen)
         peer.reset()
         wait_until(lambda: server.lot.live == 0)
     assert seen == [expected, None]

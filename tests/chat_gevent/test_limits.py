@@ -15,9 +15,9 @@ import pytest
 from chat_gevent.capacity import Machine, advice, measure_connection, report
 from chat_gevent.limits import RESERVED_FILES, open_files
 from tests.conftest import command, require_tool
-from tests.operate import Running, exchange, memory, receive, rest, stuff, until
+from tests.operate import ServerProcess, exchange, memory, receive, rest, stuff, until
 
-Operate = Callable[..., Running]
+Operate = Callable[..., ServerProcess]
 
 
 def test_the_limit_of_an_address(operate: Operate) -> None:

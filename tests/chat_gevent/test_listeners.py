@@ -13,9 +13,9 @@ import pytest
 
 from chat_gevent.listeners import ListenError, listen, take_no_more
 from chat_gevent.settings import Settings
-from tests.operate import Running, exchange, rest
+from tests.operate import ServerProcess, exchange, rest
 
-Operate = Callable[..., Running]
+Operate = Callable[..., ServerProcess]
 
 
 def connect_unix(path: str) -> socket.socket:

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from chat_gevent.logs import JsonFormatter, RepeatFilter, TextFormatter
-from tests.operate import Running, exchange, rest, until
+from tests.operate import ServerProcess, exchange, rest, until
 
-Operate = Callable[..., Running]
+Operate = Callable[..., ServerProcess]
 
 
 def record(message: str, *arguments: object, level: int = logging.ERROR) -> logging.LogRecord:

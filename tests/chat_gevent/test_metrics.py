@@ -9,12 +9,12 @@ import gevent
 from prometheus_client.parser import text_string_to_metric_families
 
 from chat_gevent.metrics import LAG_BUCKETS, LoopLag
-from tests.operate import Running, exchange, receive, rest, until
+from tests.operate import ServerProcess, exchange, receive, rest, until
 
-Operate = Callable[..., Running]
+Operate = Callable[..., ServerProcess]
 
 
-def scrape(server: Running) -> dict[str, float]:
+def scrape(server: ServerProcess) -> dict[str, float]:
     """All samples by name and labels."""
     status, text = server.ask("/metrics")
     assert status == 200

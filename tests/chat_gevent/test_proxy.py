@@ -14,9 +14,9 @@ import pytest
 
 from chat_gevent.proxy_protocol import HeaderError, Proxies, parse_v1, parse_v2
 from tests.conftest import require_tool
-from tests.operate import Running, certificate, exchange, rest, until
+from tests.operate import ServerProcess, certificate, exchange, rest, until
 
-Operate = Callable[..., Running]
+Operate = Callable[..., ServerProcess]
 
 V2 = b"\r\n\r\n\0\r\nQUIT\n"
 

@@ -93,14 +93,17 @@ def test_stop_answers_what_was_sent_and_says_so(serve: Serve, park_after: float 
 def test_stop_waits_for_handlers_that_are_at_work(serve: Serve, park_after: float | None) -> None:
     """Their reply is sent before the client is told; messages behind it that were read are answered too."""
 
+    begun: list[str] = []
+
     def handler(message: str, client: Client) -> str:
+        begun.append(message)
         gevent.sleep(0.1)
         return message
 
     server = serve(handler, framing=LINE, linger_timeout=0.1, park_after=park_after)
     with Peer(server.address) as peer:
         peer.send(b"a\nb\n")
-        gevent.sleep(0.02)
+        wait_until(lambda: begun == ["a"])
         reader = gevent.spawn(peer.rest)
         assert server.stop(5) == 0
         assert reader.get(timeout=5) == b"a\nb\nError: shutting-down: the server is going away\n"
@@ -108,9 +111,11 @@ def test_stop_waits_for_handlers_that_are_at_work(serve: Serve, park_after: floa
 
 def test_stop_cuts_off_who_takes_too_long(serve: Serve, park_after: float | None) -> None:
     """After the time that stop was given, the rest is closed; it says how many had replies due."""
+    begun: list[str] = []
     ended: list[str] = []
 
     def handler(message: str, client: Client) -> str:
+        begun.append(message)
         try:
             gevent.sleep(60)
         finally:
@@ -120,7 +125,7 @@ def test_stop_cuts_off_who_takes_too_long(serve: Serve, park_after: float | None
     server = serve(handler, framing=LINE, linger_timeout=0.1, park_after=park_after)
     with Peer(server.address) as peer, Peer(server.address) as idle:
         peer.send(b"a\n")
-        gevent.sleep(0.02)
+        wait_until(lambda: begun == ["a"])
         reader = gevent.spawn(idle.rest)
         assert server.stop(0.2) == 1
         assert peer.rest() == b""

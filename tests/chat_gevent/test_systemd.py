@@ -15,9 +15,9 @@ import pytest
 
 from chat_gevent.systemd import inherited_sockets, notify, watchdog_seconds
 from tests.conftest import command, require_tool
-from tests.operate import Running, certificate, exchange, until
+from tests.operate import ServerProcess, certificate, exchange, until
 
-Operate = Callable[..., Running]
+Operate = Callable[..., ServerProcess]
 
 HAND_OVER = """
 import os, sys
@@ -74,7 +74,7 @@ def test_the_watchdog_is_fed(operate: Operate, manager: Manager) -> None:
     assert manager.told() == {"WATCHDOG": "1"}
 
 
-def hand_over(operate: Operate, names: str, sockets: list[socket.socket], *arguments: str) -> Running:
+def hand_over(operate: Operate, names: str, sockets: list[socket.socket], *arguments: str) -> ServerProcess:
     """A server that gets ``sockets`` as a service manager would hand them over."""
     for each in sockets:
         each.set_inheritable(True)

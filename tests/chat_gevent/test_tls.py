@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import require_tool
-from tests.operate import Running, certificate, exchange, memory, rest, until
+from tests.operate import ServerProcess, certificate, exchange, memory, rest, until
 
-Operate = Callable[..., Running]
+Operate = Callable[..., ServerProcess]
 
 
 @pytest.fixture(scope="module")
@@ -29,20 +29,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def serve_tls(operate: Operate, folder: Path, *arguments: str) -> Running:
+def serve_tls(operate: Operate, folder: Path, *arguments: str) -> ServerProcess:
     """A server with TLS on a free port, and admin pages."""
     options = ("--tls-certificate", str(folder / "server.pem"), "--tls-key", str(folder / "server.key"))
     return operate("--listen", "tls://127.0.0.1:0", "--admin", ":0", *options, *arguments)
 
 
-def s_client(server: Running, lines: bytes, *options: str) -> subprocess.CompletedProcess[bytes]:
+def s_client(server: ServerProcess, lines: bytes, *options: str) -> subprocess.CompletedProcess[bytes]:
     """Send ``lines`` with ``openssl s_client``, and take what comes until the server closes."""
     host, port = server.address()
     arguments = ["s_client", "-connect", f"{host}:{port}", "-ign_eof", *options]
     return subprocess.run([require_tool("openssl"), *arguments], input=lines, capture_output=True, timeout=20)
 
 
-def connect(server: Running, ca: Path, **identity: str) -> ssl.SSLSocket:
+def connect(server: ServerProcess, ca: Path, **identity: str) -> ssl.SSLSocket:
     """A Python client that trusts ``ca``."""
     context = ssl.create_default_context(cafile=str(ca))
     if identity:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.conftest import ServerProcess
+from tests.operate import ServerProcess
 
 
 @pytest.fixture(scope="module", params=["0", "0.2", "never"], ids="park-after-{}".format)
@@ -25,13 +25,13 @@ def park(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module", params=["line", "auto"])
 def server(request: pytest.FixtureRequest, park: str) -> Iterator[ServerProcess]:
     """A server; the whole time an innocent client talks to it and must notice nothing."""
-    process = ServerProcess("--park-after", park, "--framing", request.param)
+    process = ServerProcess("--port", "0", "--park-after", park, "--framing", request.param)
     stop = threading.Event()
     talked = 0
 
     def innocent() -> int:
         nonlocal talked
-        with socket.create_connection(process.address, 20) as client, client.makefile("rb") as replies:
+        with socket.create_connection(process.address(), 20) as client, client.makefile("rb") as replies:
             while not stop.is_set():
                 client.sendall(b"still there? %d\n" % talked)
                 assert replies.readline() == b"Received: still there? %d\n" % talked
@@ -55,7 +55,7 @@ def server(request: pytest.FixtureRequest, park: str) -> Iterator[ServerProcess]
 
 def connect(server: ServerProcess) -> socket.socket:
     """A client that fails after 20 seconds without an answer."""
-    client = socket.create_connection(server.address, 20)
+    client = socket.create_connection(server.address(), 20)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return client
 

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ServerProcess, command
+from tests.conftest import command
+from tests.operate import ServerProcess
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
     """One server for the module."""
-    process = ServerProcess()
+    process = ServerProcess("--port", "0")
     yield process
     process.close()
 
@@ -235,7 +236,7 @@ def test_line_editing_and_history(server: ServerProcess, terminal: Terminal, tmp
 
 def test_a_server_that_is_lost(tmp_path: Path) -> None:
     """What it said last is shown, then that it is gone; status 1."""
-    server = ServerProcess()
+    server = ServerProcess("--port", "0")
     terminal = Terminal(tmp_path, *at(server))
     try:
         terminal.wait_for("message: ")
@@ -243,7 +244,7 @@ def test_a_server_that_is_lost(tmp_path: Path) -> None:
         terminal.wait_for("\tReceived: hello\r\n")
         stopping = threading.Thread(target=server.stop)
         stopping.start()
-        time.sleep(0.3)
+        server.logged("draining 1 clients")
         terminal.type("too late\n")
         terminal.wait_for("Error: shutting-down: ")
         assert terminal.status() == 1

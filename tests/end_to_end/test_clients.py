@@ -13,13 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.conftest import ServerProcess, require_tool
+from tests.conftest import require_tool
+from tests.operate import ServerProcess
 
 
 @pytest.fixture(scope="module", params=["0", "0.2", "never"], ids="park-after-{}".format)
 def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
     """One server for the module, with each kind of parking; it must end well and have logged no traceback."""
-    process = ServerProcess("--park-after", request.param)
+    process = ServerProcess("--port", "0", "--park-after", request.param)
     try:
         yield process
         assert process.stop() == 0, process.log
@@ -32,7 +33,7 @@ def first_client(server: ServerProcess, name: str = "client") -> None:
     """Talk as the first client did: ``send`` without a terminator, ``recv(1024)``, ``/exit``."""
     client_socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     client_socket.settimeout(10)
-    client_socket.connect(server.address)
+    client_socket.connect(server.address())
     for number in range(3):
         message = f"{name}: message {number}, ü"
         client_socket.send(message.encode("utf-8"))
@@ -107,7 +108,7 @@ def test_telnet_line_input(server: ServerProcess) -> None:
 
 def slow_typist(server: ServerProcess, name: str) -> None:
     """Send lines in pieces, with pauses and both kinds of line end."""
-    with socket.create_connection(server.address, 10) as client, client.makefile("rb") as replies:
+    with socket.create_connection(server.address(), 10) as client, client.makefile("rb") as replies:
         client.sendall(b"first\n")
         assert replies.readline() == b"Received: first\n"
         for end in (b"\n", b"\r\n"):

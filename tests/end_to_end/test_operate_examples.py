@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from chat_gevent.config import FIELDS, load
-from tests.operate import Running, exchange
+from tests.operate import ServerProcess, exchange
 
 ROOT = Path(__file__).parent.parent.parent
 OPERATING = ROOT / "chat_gevent" / "OPERATING.md"
@@ -39,7 +39,7 @@ def test_the_readmes_handler_of_your_own() -> None:
             program.communicate()
 
 
-def test_the_first_command(operate: Callable[..., Running]) -> None:
+def test_the_first_command(operate: Callable[..., ServerProcess]) -> None:
     """It serves both kinds of address, and the ready line is the one that is shown."""
     text = OPERATING.read_text()
     [arguments, shown] = re.search(r"\$ chat-gevent serve (.*)\n(ready .*)\n", text).groups()  # type: ignore[union-attr]
@@ -69,7 +69,9 @@ def test_what_operating_says_of_settings() -> None:
     assert (defaults.drain_timeout, defaults.linger_timeout) == (30, 2)
 
 
-def test_the_metrics_that_operating_names_exist(operate: Callable[..., Running], tmp_path: Path) -> None:
+def test_the_metrics_that_operating_names_exist(
+    operate: Callable[..., ServerProcess], tmp_path: Path
+) -> None:
     """Each metric of the page is in a scrape."""
     (tmp_path / "mine.py").write_text("def answer(text, client):\n    return text\n")
     server = operate("--port", "0", "--admin", ":0", "--handler", "mine:answer", cwd=tmp_path)

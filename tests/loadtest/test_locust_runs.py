@@ -24,6 +24,7 @@ from tests.loadtest import peers
 from tests.loadtest.hosts import Hosts
 from tests.loadtest.peers import Peer
 from tests.loadtest.run import LOCUST, LOCUSTFILE, ROOT, Run, run, start
+from tests.operate import ServerProcess
 
 
 @contextmanager
@@ -39,10 +40,10 @@ def server_process(name: str, address: str = "127.0.0.1", prefix: tuple[str, ...
 
 
 def test_500_users_end_with_no_failure_and_two_reports_compare(
-    serve_command: Callable[..., Any], tmp_path: Path
+    operate: Callable[..., ServerProcess], tmp_path: Path
 ) -> None:
     """The whole way: our server, 500 users, checked replies, report and page; and two runs compared."""
-    host = f"tcp://127.0.0.1:{serve_command().port}"
+    host = f"tcp://127.0.0.1:{operate('--port', '0').port}"
     page = tmp_path / "page.html"
     common = ("-u", "500", "-r", "500", "-t", "6s", "--fail-if", "errors>0")
     first = run(tmp_path, host, *common, "--report-html", str(page), name="first")
