@@ -12,18 +12,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
-import resource
 import select
 import socket
 import statistics
-import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import psutil
+
+from benchmarks.servers import SERVERS
+from benchmarks.servers.process import ServerProcess, allow_files
 
 SLEEP_SECONDS = 0.1
 LIMIT_SECONDS = 60.0
@@ -67,35 +65,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="messages of each (%(default)s)")
     parser.add_argument("--park-after", default="0", metavar="SECONDS", help="as of the server (%(default)s)")
     arguments = parser.parse_args()
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    hard = allow_files()
     if not 0 < arguments.clients <= hard - 100:
         parser.error(f"--clients: must be 1 to {hard - 100}, of {hard} files that this process may open")
     if arguments.rounds < 1:
         parser.error("--rounds: must be at least 1")
     cores = sorted(os.sched_getaffinity(0))
-    command = [
-        str(Path(sys.executable).with_name("chat-gevent")),
-        "serve",
-        "--port",
-        "0",
-        "--framing",
-        "line",
-    ]
-    command += ["--handler", "benchmarks.blocking:handle", "--park-after", arguments.park_after]
-    server = subprocess.Popen([*command, "--log-level", "warning"], stdout=subprocess.PIPE, text=True)
+    options = ["--handler", "benchmarks.blocking:handle", "--park-after", arguments.park_after]
     clients: dict[int, socket.socket] = {}
-    try:
-        assert server.stdout is not None
-        found = re.match(r"ready tcp://(.+):(\d+)", server.stdout.readline())
-        if not found:
-            raise SystemExit("blocking: the server did not start")
+    with ServerProcess(SERVERS["chat_gevent"], cores[:1], options) as server, select.epoll() as poll:
         process = psutil.Process(server.pid)
-        process.cpu_affinity(cores[:1])
         os.sched_setaffinity(0, cores[1:] or cores)
-        with select.epoll() as poll:
+        try:
             for _ in range(arguments.clients):
-                client = socket.create_connection((found[1], int(found[2])))
+                client = socket.create_connection((server.host, server.port))
                 client.setblocking(False)
                 clients[client.fileno()] = client
                 poll.register(client, select.EPOLLIN)
@@ -109,13 +92,9 @@ def main() -> None:
                 first, last, cpu = (1000 * seconds for seconds in (min(times), max(times), cpu))
                 print(f"round {number + 1}: first {first:6.1f} ms, last {last:6.1f} ms, CPU {cpu:5.0f} ms")
             print(f"median of last replies: {statistics.median(lasts) * 1000:.1f} ms")
-    finally:
-        for client in clients.values():
-            client.close()
-        server.terminate()
-        server.wait(40)
-        if server.stdout is not None:
-            server.stdout.close()
+        finally:
+            for client in clients.values():
+                client.close()
 
 
 if __name__ == "__main__":

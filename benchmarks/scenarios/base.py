@@ -270,8 +270,10 @@ def check_window(bench: Bench, server: str, window: Window, closed_loop: bool = 
         bench.warn("errors", f"{failed} failures: {classes}", server)
 
 
-def load_trial(server: Server, window: Window, **more: Any) -> Trial:
-    """A trial from one stretch of load."""
+def load_trial(server: Server, window: Window, histograms: dict[str, str] | None = None) -> Trial:
+    """A trial from one stretch of load; ``histograms``, encoded, where they are not just the latency's."""
+    if histograms is None:
+        histograms = {"latency": encode(window.histograms.get("latency", []))}
     return Trial(
         server=server.name,
         block=0,
@@ -283,5 +285,5 @@ def load_trial(server: Server, window: Window, **more: Any) -> Trial:
         cpu=window.cpu,
         saturated=window.saturated,
         series=window.series,
-        **more,
+        histograms=histograms,
     )

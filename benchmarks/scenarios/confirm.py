@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from benchmarks.report import Trial
-from benchmarks.scenarios.base import CLOSED_LATENCY, Bench, Load, Scenario, check_window, encode, load_trial
+from benchmarks.scenarios.base import CLOSED_LATENCY, Bench, Load, Scenario, check_window, load_trial
 from benchmarks.servers import Server
 from benchmarks.servers.process import ServerProcess
 
@@ -46,6 +46,4 @@ class Confirm(Scenario):
             bench.progress(f"measuring {parameters['seconds']:g} s")
             window = load.measure(parameters["warmup"], parameters["seconds"])
         check_window(bench, server.name, window)
-        return load_trial(
-            server, window, histograms={"latency": encode(window.histograms.get("latency", []))}
-        )
+        return load_trial(server, window)

@@ -15,7 +15,6 @@ from benchmarks.scenarios.base import (
     Load,
     Scenario,
     check_window,
-    encode,
     load_trial,
 )
 from benchmarks.servers import Server
@@ -85,9 +84,7 @@ class Idle(Scenario):
                 else None
             )
         check_window(bench, server.name, window)
-        trial = load_trial(
-            server, window, histograms={"latency": encode(window.histograms.get("latency", []))}
-        )
+        trial = load_trial(server, window)
         trial.values = {}
         if window.messages and alone.messages:
             beside, before = (

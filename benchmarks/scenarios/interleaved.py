@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from benchmarks.generator import GeneratorFailed
 from benchmarks.report import Trial
-from benchmarks.scenarios.base import Bench, Load, Window, check_window, encode, load_trial
+from benchmarks.scenarios.base import Bench, Load, Window, check_window, load_trial
 from benchmarks.servers import BuildFailed, Server
 from benchmarks.servers.process import ServerFailed, ServerProcess
 
@@ -59,8 +59,7 @@ def block(bench: Bench, sequence: Sequence[Server], parameters: dict[str, Any], 
                 continue
             window = _sum(windows[server.name][:rounds])
             check_window(bench, server.name, window)
-            histogram = encode(window.histograms.get("latency", []))
-            trials.append(load_trial(server, window, histograms={"latency": histogram}))
+            trials.append(load_trial(server, window))
 
 
 @contextmanager

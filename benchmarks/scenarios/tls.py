@@ -17,7 +17,6 @@ from benchmarks.scenarios.base import (
     Load,
     Scenario,
     check_window,
-    encode,
     load_trial,
 )
 from benchmarks.servers import Server
@@ -73,9 +72,7 @@ class Tls(Scenario):
             bench.progress(f"measuring {parameters['seconds']:g} s")
             window = load.measure(parameters["warmup"], parameters["seconds"])
         check_window(bench, server.name, window)
-        trial = load_trial(
-            server, window, histograms={"latency": encode(window.histograms.get("latency", []))}
-        )
+        trial = load_trial(server, window)
         if handshakes.messages:
             trial.values["server_cpu_us_per_handshake"] = handshakes.server_cpu / handshakes.messages * 1e6
         return trial

@@ -94,11 +94,13 @@ def test_highest_rate_of_a_real_server() -> None:
 
 
 def test_slowed_server_is_slower_by_its_length() -> None:
-    """A busy loop of 200 µs shows as 200 µs more CPU a message: the measurement's scale is right."""
+    """A busy loop of 2 ms shows as 2 ms more CPU a message: the measurement's scale is right.
+
+    The loop is long, so that what a message costs besides, which varies with the machine, is little of it."""
     plain, _ = run("confirm", "asyncio_protocol")
-    slowed, _ = run("confirm", "asyncio_protocol+200000ns")
+    slowed, _ = run("confirm", "asyncio_protocol+2000000ns")
     name = "server_cpu_us_per_message"
-    assert slowed.values[name] - plain.values[name] == pytest.approx(200, rel=0.1)
+    assert slowed.values[name] - plain.values[name] == pytest.approx(2000, rel=0.1)
 
 
 def test_memory_slope_is_the_memory_per_connection() -> None:
