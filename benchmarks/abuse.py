@@ -1,16 +1,18 @@
 """What clients that mean harm cost those that don't: ``python -m benchmarks.abuse``.
 
 Well-behaved clients send a line each on a schedule, and their latency is taken from the time that a line was
-due. They run alone first, and then beside two kinds of abuse:
+due. Two servers run on one core, and each has as many of them. One has nobody else; the other has two
+kinds of abuse:
 
 * **slow-loris**: clients that send one byte every few seconds and never a whole line;
 * **never-readers**: clients that send as much as they can and read nothing. When the server closes one
   (``write_timeout``), it comes back.
 
-Alone and abused take turns on one server, so that drift of the machine hits both. The p99 is that of each
-second (2,000 lines with the defaults), and of those the median over the seconds: on a shared machine a burst
-of somebody else's work spoils some seconds, and would be all that a p99 over everything shows. That one is
-reported beside it, as "pooled". So is the server's memory over time, with the kernel's for TCP buffers.
+The two are measured in turns, a second each, and the abusing process is stopped while the quiet server has
+its turn. On a shared machine the p99 moves tenfold within a minute, whatever the server does: only turns
+that short see the same machine. What is reported is the ratio of two neighbouring turns' p99 (2,000 lines
+each with the defaults), its median over all pairs and the interval of that. The p99 over all lines stands
+beside it as "pooled", and so does the abused server's memory over time, with the kernel's for TCP buffers.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ import contextlib
 import heapq
 import json
 import os
-import resource
 import select
+import shlex
 import signal
 import socket
 import statistics
@@ -31,12 +33,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.servers import find
+from benchmarks.servers.process import ServerProcess, allow_files
+from benchmarks.statistics import paired
+
 LINE = b"x" * 31 + b"\n"
 CONFIRMED = b"Received: " + LINE
 
 Address = tuple[str, int]
-Sample = tuple[float, float]
-"""When a line was due, in seconds since the start, and its latency in seconds."""
 
 
 def connect(address: Address, number: int, send_buffer: int = 0) -> socket.socket:
@@ -54,8 +58,8 @@ def connect(address: Address, number: int, send_buffer: int = 0) -> socket.socke
 # -- the well-behaved --------------------------------------------------------------------------------
 
 
-def measure(clients: list[socket.socket], seconds: float, rate: float) -> list[Sample]:
-    """Have each client send ``rate`` lines a second for ``seconds``; returns a sample for each line."""
+def measure(clients: list[socket.socket], seconds: float, rate: float) -> list[float]:
+    """Have each client send ``rate`` lines a second for ``seconds``; returns each line's latency in ms."""
     ready = select.epoll()
     due_since: dict[int, list[float]] = {}
     by_fd = {}
@@ -90,7 +94,7 @@ def measure(clients: list[socket.socket], seconds: float, rate: float) -> list[S
             now = time.perf_counter()
             for _ in range(len(data) // len(CONFIRMED)):
                 due = due_since[fd].pop(0)
-                latencies.append((due - start, now - due))
+                latencies.append((now - due) * 1e3)
                 waiting -= 1
     return latencies
 
@@ -98,19 +102,6 @@ def measure(clients: list[socket.socket], seconds: float, rate: float) -> list[S
 def quantile(values: list[float], q: float) -> float:
     """The ``q`` quantile of ``values``."""
     return sorted(values)[min(len(values) - 1, int(q * len(values)))]
-
-
-def figures_of(samples: list[Sample]) -> dict[str, float]:
-    """Milliseconds: the median second's p99, the p99 of all, and the median."""
-    seconds: dict[int, list[float]] = {}
-    for due, latency in samples:
-        seconds.setdefault(int(due), []).append(latency * 1e3)
-    everything = [latency * 1e3 for _, latency in samples]
-    return {
-        "p99": statistics.median(quantile(each, 0.99) for each in seconds.values()),
-        "p99_pooled": quantile(everything, 0.99),
-        "p50": quantile(everything, 0.5),
-    }
 
 
 # -- the others ----------------------------------------------------------------------------------------
@@ -126,17 +117,19 @@ def abuse(address: Address, loris: int, readers: int, interval: float) -> None:
     # Small send buffers, so that the memory which is measured is the server's rather than theirs.
     stuck = [connect(address, number, 8192) for number in range(readers)]
     print("abusing", flush=True)
-    sent, came_back, tried, dribbled = 0, 0, 0, 0
+    sent, came_back, tried, dribbled, active = 0, 0, 0, 0, 0.0
     load = b"y" * 63 + b"\n"
-    began = now = time.monotonic()
+    now = time.monotonic()
     asked = select.poll()
     asked.register(sys.stdin, select.POLLIN)
     # Evenly, a client at a time: thousands of clients of their own would not send in step.
     due_dribbles = due_tries = 0.0
     while not asked.poll(1):
         before, now = now, time.monotonic()
+        before = max(before, now - 0.1)  # it was stopped: what was due meanwhile does not come as a burst
+        active += now - before
         due_dribbles += (now - before) * len(slow) / interval
-        due_tries += (now - before) * len(stuck) * (20 if now - began < 4 else 2)
+        due_tries += (now - before) * len(stuck) * (20 if active < 4 else 2)
         while dribbled < int(due_dribbles):
             slow[dribbled % len(slow)].send(b"z")
             dribbled += 1
@@ -153,7 +146,7 @@ def abuse(address: Address, loris: int, readers: int, interval: float) -> None:
                 with contextlib.suppress(OSError):
                     stuck[number] = connect(address, number, 8192)
     figures = {
-        "abused_seconds": time.monotonic() - began,
+        "abused_seconds": active,
         "bytes_of_slow_loris": dribbled,
         "bytes_of_never_readers": sent,
         "came_back": came_back,
@@ -191,125 +184,127 @@ class Abuse:
             raise SystemExit("the abusing process ended")
         return self
 
+    def stop(self) -> None:
+        """Let it do nothing; its clients stay connected."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it abuse the server again."""
+        self.process.send_signal(signal.SIGCONT)
+
     def __exit__(self, *error: object) -> None:
+        self.go_on()
         out, _ = self.process.communicate(b"\n", timeout=60)
         self.figures = json.loads(out) if out else {}
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measure all blocks; returns the figures."""
-    command = [
-        str(Path(sys.executable).with_name("chat-gevent")),
-        "serve",
-        "--port",
-        "0",
-        "--framing",
-        "line",
-    ]
+    """Measure in turns; returns the figures."""
+    server = find(shlex.join(["chat_gevent", *arguments.option]))
     cores = sorted(os.sched_getaffinity(0))
-    server = subprocess.Popen(
-        [*command, *arguments.option], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    clients: list[socket.socket] = []
-    try:
-        assert server.stdout is not None
-        host, _, port = server.stdout.readline().decode().strip().removeprefix("ready tcp://").rpartition(":")
-        address = (host, int(port))
-        if len(cores) > 1:
-            os.sched_setaffinity(server.pid, cores[:1])
-            os.sched_setaffinity(0, cores[1:])  # this process, and the abusing one that it starts
-        clients = [connect(address, number) for number in range(arguments.clients)]
-        measure(clients, 1, arguments.rate)  # warm
-        blocks = []
-        for number in range(arguments.blocks):
-            alone = measure(clients, arguments.seconds, arguments.rate)
-            before = memory(server.pid)
-            with Abuse(address, arguments) as abusing:
-                time.sleep(arguments.settle)  # until the never-readers are stuck
-                settled = memory(server.pid)
-                abused = measure(clients, arguments.seconds, arguments.rate)
-                after = memory(server.pid)
-            block = {
-                "alone_ms": figures_of(alone),
-                "abused_ms": figures_of(abused),
-                "samples": len(alone) + len(abused),
-                "memory_before": before,
-                "memory_settled": settled,
-                "memory_after": after,
-                **abusing.figures,
-            }
-            blocks.append(block)
-            show(number + 1, block)
-            time.sleep(1)  # the server lets go of those that left
-        ratios = [each["abused_ms"]["p99"] / each["alone_ms"]["p99"] for each in blocks]
-        return {"p99_ratio_median": statistics.median(ratios), "p99_ratios": ratios, "blocks": blocks}
-    finally:
-        for each in clients:
-            each.close()
-        server.terminate()
+    clients: dict[str, list[socket.socket]] = {}
+    latencies: dict[str, list[list[float]]] = {"alone": [], "abused": []}
+    with ServerProcess(server, cores[:1]) as quiet, ServerProcess(server, cores[:1]) as victim:
+        os.sched_setaffinity(0, cores[1:] or cores)  # this process, and the abusing one that it starts
         try:
-            server.wait(40)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+            for name, each in (("alone", quiet), ("abused", victim)):
+                address = (each.host, each.port)
+                clients[name] = [connect(address, number) for number in range(arguments.clients)]
+                measure(clients[name], 1, arguments.rate)  # warm
+            memories = [memory(victim.pid)]
+            with Abuse((victim.host, victim.port), arguments) as abusing:
+                time.sleep(arguments.settle)  # until the never-readers are stuck
+                memories.append(memory(victim.pid))
+                for turn in range(arguments.turns):
+                    for name in ("alone", "abused") if turn % 2 else ("abused", "alone"):
+                        if name == "abused":
+                            abusing.go_on()
+                            time.sleep(0.2)  # it is at it again
+                        else:
+                            abusing.stop()
+                        latencies[name].append(measure(clients[name], arguments.seconds, arguments.rate))
+                    memories.append(memory(victim.pid))
+                    show_turn(turn + 1, latencies, memories[-1])
+        finally:
+            for each_client in (client for some in clients.values() for client in some):
+                each_client.close()
+    figures: dict[str, Any] = {"memory_mib": memories}
+    for name, turns in latencies.items():
+        pooled = [latency for turn in turns for latency in turn]
+        figures[name] = {
+            "p99_ms": [quantile(turn, 0.99) for turn in turns],
+            "p99_pooled_ms": quantile(pooled, 0.99),
+            "p50_ms": quantile(pooled, 0.5),
+        }
+    estimate = paired(figures["alone"]["p99_ms"], figures["abused"]["p99_ms"])
+    figures["p99_ratio"] = {"median": estimate.ratio, "low": estimate.low, "high": estimate.high}
+    return {**figures, **abusing.figures}
 
 
-def show(number: int, block: dict[str, Any]) -> None:
-    """Tell a block in two lines."""
-    alone, abused = block["alone_ms"], block["abused_ms"]
+def show_turn(number: int, latencies: dict[str, list[list[float]]], used: dict[str, float]) -> None:
+    """Tell a pair of turns in a line."""
+    alone, abused = (quantile(latencies[name][-1], 0.99) for name in ("alone", "abused"))
     print(
-        f"block {number}: p99 alone {alone['p99']:.3f} ms, abused {abused['p99']:.3f} ms, ratio "
-        f"{abused['p99'] / alone['p99']:.2f}; pooled {alone['p99_pooled']:.3f} and {abused['p99_pooled']:.3f}"
-        f"; p50 {alone['p50']:.3f} and {abused['p50']:.3f}"
-    )
-    parts = [
-        " > ".join(f"{block[f'memory_{when}'][name]:.1f}" for when in ("before", "settled", "after"))
-        + f" {name}"
-        for name in ("server", "tcp_buffers")
-    ]
-    print(
-        f"         MiB before > settled > after: {', '.join(parts)}; never-readers sent "
-        f"{block['bytes_of_never_readers'] / 2**20:.0f} MiB, {block['came_back']} were closed and came back; "
-        f"slow-loris {block['bytes_of_slow_loris'] / block['abused_seconds']:.0f} bytes/s",
+        f"{number:4}: p99 alone {alone:7.3f} ms, abused {abused:7.3f} ms, ratio {abused / alone:6.2f}; "
+        f"MiB of server {used['server']:5.1f}, TCP buffers {used['tcp_buffers']:5.1f}",
         flush=True,
+    )
+
+
+def show(figures: dict[str, Any]) -> None:
+    """Tell the outcome."""
+    alone, abused, ratio = figures["alone"], figures["abused"], figures["p99_ratio"]
+    for title, key in (("p50", "p50_ms"), ("p99 pooled", "p99_pooled_ms")):
+        print(f"{title}: alone {alone[key]:.3f} ms, abused {abused[key]:.3f} ms")
+    medians = (statistics.median(each["p99_ms"]) for each in (alone, abused))
+    print("p99 of a second, median: alone {:.3f} ms, abused {:.3f} ms".format(*medians))
+    for name in ("server", "tcp_buffers"):
+        before, settled, *turns = (each[name] for each in figures["memory_mib"])
+        print(
+            f"MiB of {name}: {before:.1f} without abuse, {settled:.1f} at the first turn, then "
+            f"{min(turns):.1f} to {max(turns):.1f}, at last {turns[-1]:.1f}"
+        )
+    print(
+        f"never-readers sent {figures['bytes_of_never_readers'] / 2**20:.0f} MiB, "
+        f"{figures['came_back']} were closed and came back; "
+        f"slow-loris {figures['bytes_of_slow_loris'] / figures['abused_seconds']:.0f} bytes/s"
+    )
+    print(
+        f"p99 with abuse is {ratio['median']:.2f} of that without "
+        f"(95% interval {ratio['low']:.2f} to {ratio['high']:.2f}, {len(alone['p99_ms'])} pairs)"
     )
 
 
 def main() -> int:
     """Run the command; returns its exit status: 1 where the ratio is above ``--limit``."""
-    parser = argparse.ArgumentParser(description="What abusive clients cost the well-behaved ones.")
-    parser.add_argument(
-        "--clients", type=int, default=200, help="well-behaved clients (default: %(default)s)"
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.abuse", description="What abusive clients cost the well-behaved ones."
     )
-    parser.add_argument("--rate", type=float, default=10, help="lines a second each (default: %(default)s)")
-    parser.add_argument("--loris", type=int, default=5000, help="slow-loris clients (default: %(default)s)")
-    parser.add_argument(
-        "--interval", type=float, default=5, help="seconds for each byte (default: %(default)s)"
-    )
-    parser.add_argument("--never-readers", type=int, default=500, help="(default: %(default)s)")
-    parser.add_argument(
-        "--seconds", type=float, default=15, help="of each measurement (default: %(default)s)"
-    )
-    parser.add_argument("--settle", type=float, default=8, help="seconds before it (default: %(default)s)")
-    parser.add_argument("--blocks", type=int, default=3, help="(default: %(default)s)")
-    parser.add_argument("--limit", type=float, default=1.5, help="highest ratio (default: %(default)s)")
-    parser.add_argument("--output", help="file for the figures, JSON")
-    parser.add_argument("--option", action="append", default=[], help="of chat-gevent serve; may be repeated")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
+    add = parser.add_argument
+    add("--clients", type=int, default=200, help="well-behaved clients (default: %(default)s)")
+    add("--rate", type=float, default=10, help="lines a second each (default: %(default)s)")
+    add("--loris", type=int, default=5000, help="slow-loris clients (default: %(default)s)")
+    add("--interval", type=float, default=5, help="seconds for each byte (default: %(default)s)")
+    add("--never-readers", type=int, default=500, help="(default: %(default)s)")
+    add("--turns", type=int, default=40, help="of each server (default: %(default)s)")
+    add("--seconds", type=float, default=1, help="of a turn (default: %(default)s)")
+    add("--settle", type=float, default=8, help="seconds before the first (default: %(default)s)")
+    add("--limit", type=float, default=1.5, help="highest ratio (default: %(default)s)")
+    add("--output", help="file for the figures, JSON")
+    add("--option", action="append", default=[], help="of chat-gevent serve; may be repeated")
+    add("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    allow_files()
     if arguments.child:
         host, _, port = arguments.child.rpartition(":")
         abuse((host, int(port)), arguments.loris, arguments.never_readers, arguments.interval)
         return 0
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end the server on the way
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end the servers on the way
     figures = run(arguments)
-    ratio = figures["p99_ratio_median"]
     if arguments.output:
         Path(arguments.output).write_text(json.dumps(figures, indent=1))
-    print(f"p99 with abuse is {ratio:.2f} of that without (median of {len(figures['p99_ratios'])} blocks)")
-    return 0 if ratio <= arguments.limit else 1
+    show(figures)
+    return 0 if figures["p99_ratio"]["median"] <= arguments.limit else 1
 
 
 if __name__ == "__main__":
