@@ -72,12 +72,14 @@ def is_exit(message: str) -> bool:
 def confirm_lines(data: bytes | bytearray) -> bytes | None:
     """Confirm a read that is whole lines, all at once; None where each line needs a look of its own.
 
-    ``data`` ends with LF. Returned is the confirmation of each line in order, each with its LF. A
-    CR (it may belong to a terminator), a slash (it may be ``/exit``) and bytes that are not UTF-8
-    need a look. LF is never part of a longer UTF-8 character, so the lines are UTF-8 if the whole is.
+    ``data`` ends with LF. Returned is the confirmation of each line in order, each with its LF; one CR
+    before it is dropped. What reads ``/exit`` and bytes that are not UTF-8 need a look. LF is never
+    part of a longer UTF-8 character, so the lines are UTF-8 if the whole is.
     """
-    if b"/" in data or b"\r" in data:
+    if b"/" in data and b"/exit" in data.lower():
         return None
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n")
     if not data.isascii():
         try:
             data.decode()

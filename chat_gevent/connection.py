@@ -43,12 +43,12 @@ if TYPE_CHECKING:
     from chat_gevent.parking import ParkingLot
 
 
-READ_BYTES: Final = 65_536
-"""Most bytes taken with one read."""
+READ_BYTES: Final = 16_384
+"""Most bytes taken with one read. What is due to a client that reads nothing is what one read asked for."""
 
 READS_PER_LEASE: Final = 16
 """Most reads before others have their turn, so that a client that floods can't starve them. One whole read
-of :data:`READ_BYTES` ends it as well: 20,000 short messages that each need a look are work enough."""
+of :data:`READ_BYTES` ends it as well: 5,000 short messages that each need a look are work enough."""
 
 REPLIES_PER_SEND: Final = 1024
 """Most replies gathered for one send: what is held for a client that doesn't read is held for long."""
@@ -155,7 +155,7 @@ class Connection(Stream):
         self,
         event: int = 0,
         data: bytes | bytearray | None = None,
-        unsent: bytes = b"",
+        unsent: bytes | memoryview = b"",
         resident: bool = False,
     ) -> None:
         """Send ``unsent``, answer ``data`` and all else that has come in, until the client is parked or gone.
@@ -174,7 +174,7 @@ class Connection(Stream):
         self.quick = False
         try:
             if unsent:
-                self._send_rest(unsent)
+                self._send_rest(memoryview(unsent))
             self._serve(event, data, resident)
         except Closed:
             pass
@@ -225,7 +225,7 @@ class Connection(Stream):
             if reads == READS_PER_LEASE or taken >= READ_BYTES:  # others have their turn
                 if not self.tls:
                     if self.fd >= 0:  # else it was cut off while its handler was at work
-                        self.lot.rearm(self)
+                        self.lot.defer(self)
                     return
                 reads = taken = 0
                 sleep(0)  # epoll would not tell of what is decrypted already
@@ -274,11 +274,11 @@ class Connection(Stream):
         if (
             self.framing is Framing.LINE
             and lot.confirms
-            and not self.left_over
-            and len(data) <= limit
-            and data[-1:] == b"\n"
-            and (reply := confirm_lines(data))
+            and len(self.left_over) + len(data) <= limit  # so no line is longer
+            and (end := data.rfind(b"\n") + 1)
+            and (reply := confirm_lines(self.left_over + data[:end]))
         ):  # as in ParkingLot._work
+            self.left_over = data[end:] or b""
             self.messages += data.count(b"\n")
             self.tick = lot.tick
             self.send(reply)

@@ -19,9 +19,9 @@ How it works:
   turn notes it, and the hub switches into it once the turn is done.
 * One coarse timer sweeps all connections for every limit in time, so that no message starts a timer.
 
-Edge-triggered means that whoever serves a client reads until nothing is left, or arms it again
-(:meth:`ParkingLot.rearm`). A read that returns less than it asked for has left nothing, unless the
-event said more than "input" (end of stream, urgent data, any of a UNIX socket): then it is read to the end.
+Edge-triggered means that whoever serves a client reads until nothing is left, or has it wait for
+its next turn (:meth:`ParkingLot.defer`). A read that returns less than it asked for has left nothing, unless
+the event said more than "input" (end of stream, urgent data, any of a UNIX socket): then it is read to the end.
 
 Source of the idea's figures, and of what else was tried: README.md in this folder.
 """
@@ -31,7 +31,7 @@ from __future__ import annotations
 import logging
 import time
 from _socket import AF_UNIX
-from collections import Counter
+from collections import Counter, deque
 from operator import length_hint
 from select import EPOLLET, EPOLLIN, EPOLLPRI, EPOLLRDHUP, EPOLLRDNORM
 from typing import TYPE_CHECKING, Any, Final
@@ -60,6 +60,9 @@ UNIX_INTEREST: Final = INTEREST | EPOLLRDNORM
 
 TURN_CONNECTIONS: Final = 512
 """Most connections served in one turn, before the hub looks at timers, listeners and others again."""
+
+DEFERRED_AT_ONCE: Final = 8
+"""Most deferred clients that are in line at a time: whoever has little to say waits for no more of them."""
 
 DRAIN_PACE: Final = 0.01
 """Most seconds between two clients' dismissal, so that a few clients are no reason to wait."""
@@ -112,6 +115,8 @@ class ParkingLot:
         self._free: list[greenlet] = []
         self._workers = 0
         self._resume: list[tuple[greenlet, int]] = []
+        self._deferred: deque[Connection] = deque()
+        self._resumer = self.hub.loop.timer(0)
         self._ready = self.hub.loop.io(self._epoll.fileno(), 1)
         self._ready.start(self._take_turn)
         self._sweeper = self.hub.loop.timer(self.tick_seconds, self.tick_seconds, ref=False)
@@ -179,9 +184,25 @@ class ParkingLot:
         if not self.live:
             self.empty.set()
 
-    def rearm(self, connection: Connection) -> None:
-        """Have another event for input that is there already: it goes behind all that are ready now."""
-        self._epoll.modify(connection.fd, _interest(connection))
+    def defer(self, connection: Connection) -> None:
+        """Have a client wait that has sent more than its share; it has an event once it is its turn.
+
+        A few of these clients are in line at a time, however many there are. Until then what comes in
+        makes no event, or each of them would be in line again with the next packet.
+        """
+        self._epoll.modify(connection.fd, EPOLLET)
+        self._deferred.append(connection)
+        if not self._resumer.active:
+            self._resumer.start(self._resume_deferred)
+
+    def _resume_deferred(self) -> None:
+        """Put the next of the deferred clients in line. Runs in the hub once a loop, between turns."""
+        for _ in range(min(DEFERRED_AT_ONCE, len(self._deferred))):
+            connection = self._deferred.popleft()
+            if connection.fd >= 0:
+                self._epoll.modify(connection.fd, _interest(connection))
+        if self._deferred:
+            self._resumer.start(self._resume_deferred)
 
     def drain(self, seconds: float) -> int:
         """Dismiss every client within ``seconds``; returns how many were cut off, with replies still due.
@@ -209,8 +230,9 @@ class ParkingLot:
         """Give back the lot's own descriptor, timer and greenlets; all connections must be gone."""
         self._ready.stop()
         self._ready.close()
-        self._sweeper.stop()
-        self._sweeper.close()
+        for timer in (self._sweeper, self._resumer):
+            timer.stop()
+            timer.close()
         self._epoll.close()
         self.hub.loop.run_callback(self._retire, len(self._free))
 
@@ -261,7 +283,7 @@ class ParkingLot:
                                 connection.sent += sent
                                 if sent == len(reply):
                                     continue
-                                unsent = reply[sent:]
+                                unsent = memoryview(reply)[sent:]
                         except BlockingIOError:  # nothing there, or no room for the reply
                             if not unsent:
                                 continue

@@ -90,10 +90,9 @@ class Stream:
             sent = 0
         self.sent += sent
         if sent < len(data):
-            self._send_rest(data[sent:])
+            self._send_rest(memoryview(data)[sent:])
 
-    def _send_rest(self, data: bytes) -> None:
-        rest = memoryview(data)
+    def _send_rest(self, rest: memoryview) -> None:
         while rest:
             self.wait_writable()
             try:

@@ -7,6 +7,7 @@ import os
 import socket as std
 from array import array
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from chat_gevent.connection import READ_BYTES
 from chat_gevent.framing import Framing
+from chat_gevent.parking import DEFERRED_AT_ONCE
 from tests.conftest import wait_until
 from tests.peers import Peer
 
@@ -418,6 +420,33 @@ def test_a_flood_is_served_a_read_at_a_time(serve: Serve, park_after: float | No
         other.send(b"me\n")
         other.expect(b"me\n")
         assert order.index("me") <= READ_BYTES // len(b"flood\n")
+
+
+def test_a_crowd_that_floods_makes_nobody_wait(
+    serve: Serve, park_after: float | None, unix: std.socket
+) -> None:
+    """However many clients have input piled up, another waits for a read of a few of them, not of each."""
+    order: list[str] = []
+
+    def handler(message: str, client: Any) -> str | None:
+        order.append(message)
+        return None if message == "flood" else message
+
+    server = serve(handler, listener=unix, framing=LINE, park_after=park_after)
+    a_read = READ_BYTES // len(b"flood\n") + 1
+    with ExitStack() as stack, Peer(server.address) as other:
+        other.send(b"warm\n")
+        other.expect(b"warm\n")
+        crowd = [stack.enter_context(Peer(server.address, send_buffer=2**20)) for _ in range(40)]
+        piled_up = min(each.socket.send(b"flood\n" * 20_000) for each in crowd)
+        assert piled_up > 6 * READ_BYTES
+        wait_until(lambda: len(order) > len(crowd) * a_read)  # each has had a read
+        before = len(order)
+        other.send(b"me\n")
+        other.expect(b"me\n")
+        assert order.index("me") - before <= 2 * DEFERRED_AT_ONCE * a_read
+        assert len(order) < len(crowd) * piled_up // len(b"flood\n")  # they had more to say, and still have
+        wait_until(lambda: len(order) > len(crowd) * 5 * a_read)
 
 
 def test_a_passed_descriptor_hides_no_message(
