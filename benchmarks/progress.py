@@ -6,9 +6,11 @@ At a terminal a bar with the time left and what is being done right now; elsewhe
 from __future__ import annotations
 
 import statistics
+import textwrap
 import time
-from typing import Self
+from typing import Final, Self
 
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -17,6 +19,10 @@ from rich.table import Table
 
 from benchmarks.report import Metric, Report, Trial
 from benchmarks.servers import Server
+from benchmarks.text import number
+
+HEADING_COLUMNS: Final = 12
+"""A heading is folded to this width, so that a table of two metrics fits into a terminal of 80 columns."""
 
 
 def shown(value: float, metric: Metric) -> str:
@@ -75,14 +81,23 @@ def summary(report: Report, console: Console) -> None:
     """Medians over the trials, the ratio to the first server paired by block, and the warnings, once each."""
     primary = first_metric(report)
     table = Table(
-        title=f"{report.scenario}: medians of {report.parameters['blocks']} blocks", title_justify="left"
+        title=f"{report.scenario}: medians of {report.parameters['blocks']} blocks",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
     )
+
+    def add_column(heading: str) -> None:
+        table.add_column(
+            textwrap.fill(heading, HEADING_COLUMNS, break_long_words=False), justify="right", no_wrap=True
+        )
+
     table.add_column("server", no_wrap=True)
     metrics = {n: m for n, m in report.metrics.items() if m.primary or console.width >= 130}
     for metric in metrics.values():
-        table.add_column(f"{metric.title} [{metric.unit}]" if metric.unit else metric.title, justify="right")
-    table.add_column(f"ratio to {report.servers[0].name} (range)", justify="right", no_wrap=True)
-    table.add_column("busy: server, generator", justify="right")
+        add_column(f"{metric.title} [{metric.unit}]" if metric.unit else metric.title)
+    add_column(f"ratio to {report.servers[0].name} (range)")
+    add_column("busy: server, generator")
     base = {
         trial.block: trial.values.get(primary or "") for trial in report.trials_of(report.servers[0].name)
     }
@@ -101,7 +116,9 @@ def summary(report: Report, console: Console) -> None:
             t.values[primary] / first for t in trials if primary in t.values and (first := base.get(t.block))
         ]
         cells.append(
-            f"{statistics.median(ratios):.3f} ({min(ratios):.2f}-{max(ratios):.2f})" if ratios else "-"
+            f"{number(statistics.median(ratios))} ({number(min(ratios))}–{number(max(ratios))})"
+            if ratios
+            else "-"
         )
         busy = [
             f"{statistics.median(trial.cpu[who] for trial in trials):.0%}"
