@@ -36,6 +36,10 @@ def first_metric(report: Report) -> str | None:
     return next((name for name, metric in report.metrics.items() if metric.primary), None)
 
 
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else number(value)
+
+
 class Progress:
     """Shows steps and trials on standard error."""
 
@@ -85,6 +89,7 @@ def summary(report: Report, console: Console) -> None:
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
+        show_edge=False,
     )
 
     def add_column(heading: str) -> None:
@@ -116,7 +121,7 @@ def summary(report: Report, console: Console) -> None:
             t.values[primary] / first for t in trials if primary in t.values and (first := base.get(t.block))
         ]
         cells.append(
-            f"{number(statistics.median(ratios))} ({number(min(ratios))}–{number(max(ratios))})"
+            f"{_ratio(statistics.median(ratios))} ({_ratio(min(ratios))}–{_ratio(max(ratios))})"
             if ratios
             else "-"
         )

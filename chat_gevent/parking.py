@@ -21,7 +21,7 @@ How it works:
 
 Edge-triggered means that whoever serves a client reads until nothing is left, or has it wait for
 its next turn (:meth:`ParkingLot.defer`). A read that returns less than it asked for has left nothing, unless
-the event said more than "input" (end of stream, urgent data, any of a UNIX socket): then it is read to the end.
+the event said more than "input" (end of stream, urgent data, any of a UNIX socket): then it reads to the end.
 
 Source of the idea's figures, and of what else was tried: README.md in this folder.
 """
