@@ -192,7 +192,7 @@ class ParkingLot:
         """
         self._epoll.modify(connection.fd, EPOLLET)
         self._deferred.append(connection)
-        if not self._resumer.active:
+        if len(self._deferred) == 1:  # else it runs already
             self._resumer.start(self._resume_deferred)
 
     def _resume_deferred(self) -> None:
@@ -261,6 +261,8 @@ class ParkingLot:
         free, wait = self._free, self.hub.switch
         custom = self.handler is not confirm
         resident = not self.parks
+        data: bytearray | None
+        unsent: bytes | memoryview
         try:
             while True:
                 for fd, event in self._turn:
