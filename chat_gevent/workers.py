@@ -9,6 +9,10 @@ that die, and takes its usual signals (TTIN, TTOU, HUP, USR2); a worker serves w
 its own. Limits and time-outs come from the environment (``CHAT_GEVENT_IDLE_TIMEOUT=600``), and hold for
 each worker. A worker that is told to stop dismisses its clients within gunicorn's ``graceful_timeout``.
 
+The workers share gunicorn's listeners, so each new client wakes every worker that is idle. With
+``--reuse-port`` each has listeners of its own, and the kernel picks one by the client's address and port:
+better for many workers, and each gets about as many clients.
+
 Needs the extra ``workers``.
 """
 
@@ -24,6 +28,7 @@ from gunicorn.workers.base import Worker
 
 from chat_gevent import config
 from chat_gevent.limits import default_max_connections, raise_file_limit
+from chat_gevent.listeners import take_no_more
 from chat_gevent.parking import ParkingLot
 from chat_gevent.server import ChatServer
 
@@ -52,13 +57,16 @@ class ChatWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         servers = [ChatServer(each.sock, lot=lot) for each in self.sockets]
         for server in servers:
             server.max_connections = self._settings.max_connections or default_max_connections()
-            server.max_accept = 1  # all workers wake for a new client: let the one that is free take it
+            if not self.cfg.reuse_port:
+                server.max_accept = 1  # all workers wake for a new client: let the one that is free take it
             server.start()
-        gc.collect()
-        gc.freeze()
+        gc.freeze()  # without collecting first, which would write to every page that the arbiter shares
         while not self._stop.wait(HEARTBEAT_SECONDS) and self.ppid == os.getppid():
             self.notify()
         for server in servers:
+            if self.cfg.reuse_port:  # nobody else can accept who waits here
+                take_no_more(server.socket)
+                server.accept_waiting()
             server.close()
         cut_off = lot.drain(0 if self._quick else self.cfg.graceful_timeout * DRAIN_SHARE)
         if cut_off:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,18 +21,25 @@ import os
 def tell_process(message, client):
     return f"{message} {os.getpid()}"
 """
-OPTIONS = shlex.split("-k chat_gevent.workers.ChatWorker --workers 2 --bind 127.0.0.1:0 --graceful-timeout 5")
+OPTIONS = shlex.split("-k chat_gevent.workers.ChatWorker --workers 2 --graceful-timeout 5")
 
 
 class Gunicorn:
     """gunicorn with two workers, and the port that it says it listens on."""
 
-    def __init__(self, directory: Path, **environment: str) -> None:
+    def __init__(self, directory: Path, *options: str, **environment: str) -> None:
         (directory / "workers_handler.py").write_text(HANDLER)
         self.log_file = directory / "log"
+        # Workers that each bind can't ask for port 0. Until the end this keeps others from the port, not them.
+        self._port = socket.socket()
+        self._port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._port.bind(("127.0.0.1", 0))
+        self.address = self._port.getsockname()
+        bind = ("--bind", f"127.0.0.1:{self.address[1]}")
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", *OPTIONS, "workers_handler:tell_process"],
+                [sys.executable, "-m", "gunicorn", *OPTIONS, *bind, *options, "workers_handler:tell_process"],
                 cwd=directory,
                 stderr=log,
                 env={**os.environ, **environment},
@@ -44,14 +51,16 @@ class Gunicorn:
         return self.log_file.read_text()
 
     def connect(self) -> socket.socket:
-        """Connect a client as soon as it listens."""
-        wait_until(lambda: "Listening at" in self.log or self.process.poll() is not None)
-        found = re.search(r"Listening at: \S+:(\d+) ", self.log)
-        assert found, self.log
-        return socket.create_connection(("127.0.0.1", int(found[1])), 10)
+        """Connect a client as soon as all workers listen."""
+        workers = 2 if "--reuse-port" in self.process.args else 1  # type: ignore[operator]
+        port = f"0100007F:{self.address[1]:04X} 00000000:0000 0A"
+        wait_until(lambda: Path("/proc/net/tcp").read_text().count(port) >= workers or self.process.poll())
+        assert self.process.poll() is None, self.log
+        return socket.create_connection(self.address, 10)
 
     def close(self) -> None:
         """End it, whatever it does."""
+        self._port.close()
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -61,10 +70,10 @@ class Gunicorn:
                 self.process.wait()
 
 
-@pytest.fixture
-def gunicorn(tmp_path: Path) -> Iterator[Gunicorn]:
+@pytest.fixture(params=[(), ("--reuse-port",)], ids=["shared-listener", "reuse-port"])
+def gunicorn(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Gunicorn]:
     """Two workers that tell who they are."""
-    started = Gunicorn(tmp_path)
+    started = Gunicorn(tmp_path, *request.param)
     yield started
     started.close()
 
@@ -103,6 +112,43 @@ def test_a_stop_dismisses_the_clients(gunicorn: Gunicorn) -> None:
         assert client.recv(1024) == b""
         client.close()
     assert gunicorn.process.wait(10) == 0
+
+
+def test_a_stop_resets_nobody(gunicorn: Gunicorn) -> None:
+    """Who waits to be accepted when the stop comes is served and dismissed like the others."""
+    workers: set[int] = set()
+    while len(workers) < 2:
+        with gunicorn.connect() as client:
+            workers.add(_worker_of(client))
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)  # nobody accepts
+    clients = [gunicorn.connect() for _ in range(20)]
+    for client in clients:
+        client.sendall(b"hello\n")
+    gunicorn.process.send_signal(signal.SIGTERM)
+    for worker in workers:
+        os.kill(worker, signal.SIGCONT)
+    for client in clients:
+        with client, client.makefile("rb") as replies:
+            assert replies.readline().startswith(b"hello ")
+            assert replies.readline().startswith(b"Error: shutting-down: ")
+            assert replies.read() == b""
+    assert gunicorn.process.wait(10) == 0
+
+
+def test_workers_with_listeners_of_their_own(tmp_path: Path) -> None:
+    """With ``--reuse-port`` each worker listens for itself, and clients are spread by the kernel."""
+    started = Gunicorn(tmp_path, "--reuse-port")
+    clients: list[socket.socket] = []
+    try:
+        clients += [started.connect() for _ in range(200)]
+        served = Counter(map(_worker_of, clients))
+        assert len(served) == 2
+        assert min(served.values()) > 50
+    finally:
+        for client in clients:
+            client.close()
+        started.close()
 
 
 def test_a_worker_that_dies_is_replaced(gunicorn: Gunicorn) -> None:
