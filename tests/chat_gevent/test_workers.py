@@ -30,7 +30,7 @@ class Gunicorn:
     def __init__(self, directory: Path, *options: str, **environment: str) -> None:
         (directory / "workers_handler.py").write_text(HANDLER)
         self.log_file = directory / "log"
-        # Workers that each bind can't ask for port 0. Until the end this keeps others from the port, not them.
+        # Workers that each bind can't ask for port 0. This keeps others from the port, not them.
         self._port = socket.socket()
         self._port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
