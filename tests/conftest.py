@@ -28,15 +28,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def require(there: object, what: str) -> None:
+    """Skip the test where something that it needs is not there; under CI=true that is a failure."""
+    if not there:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"needs {what}")
+
+
 def require_tool(name: str) -> str:
     """The path of a command that a test needs; without it the test is skipped, but fails under CI=true."""
     path = shutil.which(name)
-    if path is None:
-        absent = f"needs the command {name!r}, which is not installed"
-        if os.environ.get("CI"):
-            pytest.fail(absent)
-        pytest.skip(absent)
-    return path
+    require(path, f"the command {name!r}, which is not installed")
+    return str(path)
 
 
 def command(*arguments: str) -> list[str]:
