@@ -94,10 +94,10 @@ class Workers:
     """
 
     def __init__(self, prefix: tuple[str, ...], count: int, keepalive: int, seconds: float) -> None:
-        command = [sys.executable, "-m", "gunicorn", "-k", "chat_gevent.workers.ChatWorker", "-w", str(count)]
-        command += ["-b", f"{SERVER}:{PORT}", "--reuse-port", "--timeout", "300", "--log-level", "warning"]
+        command = f"{sys.executable} -m gunicorn -k chat_gevent.workers.ChatWorker -w {count} --reuse-port"
+        command += f" -b {SERVER}:{PORT} --timeout 300 --graceful-timeout 20 --log-level warning"
         self._process = subprocess.Popen(
-            [*prefix, *command, "chat_gevent.confirm:confirm"],
+            [*prefix, *command.split(), "chat_gevent.confirm:confirm"],
             env={**os.environ, "CHAT_GEVENT_KEEPALIVE_IDLE": str(keepalive)},
         )
         deadline = time.monotonic() + seconds
@@ -136,7 +136,7 @@ class Workers:
     def close(self) -> None:
         """End them."""
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGQUIT)
+            self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(120)
         except subprocess.TimeoutExpired:
@@ -276,8 +276,8 @@ def main() -> int:
         type=int,
         default=1800,
         metavar="SECONDS",
-        help="the server's keepalive_idle (default: %(default)s): a million clients asked once a minute whether "
-        "they live make 33,000 packets a second",
+        help="the server's keepalive_idle (default: %(default)s): a million clients asked once a minute "
+        "whether they live make 33,000 packets a second",
     )
     add(
         "--steps", type=int, default=10, metavar="N", help="a line is shown after each (default: %(default)s)"
