@@ -94,10 +94,10 @@ class Workers:
     """
 
     def __init__(self, prefix: tuple[str, ...], count: int, keepalive: int, seconds: float) -> None:
-        command = f"{sys.executable} -m gunicorn -k chat_gevent.workers.ChatWorker -w {count} --reuse-port"
-        command += f" -b {SERVER}:{PORT} --timeout 300 --graceful-timeout 20 --log-level warning"
+        command = f"-m gunicorn -k chat_gevent.workers.ChatWorker -w {count} --reuse-port"
+        command += f" -b {SERVER}:{PORT} --timeout 300 --graceful-timeout 5 --log-level warning"
         self._process = subprocess.Popen(
-            [*prefix, *command.split(), "chat_gevent.confirm:confirm"],
+            [*prefix, sys.executable, *command.split(), "chat_gevent.confirm:confirm"],
             env={**os.environ, "CHAT_GEVENT_KEEPALIVE_IDLE": str(keepalive)},
         )
         deadline = time.monotonic() + seconds
