@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, Final
@@ -181,7 +181,7 @@ def clients(lot: ParkingLot, after: int, limit: int) -> dict[str, Any]:
 
 def _describe(connection: Connection) -> dict[str, Any]:
     lot = connection.lot
-    since = datetime.fromtimestamp(lot.started_at + connection.since * lot.tick_seconds, UTC)
+    since = datetime.now(UTC) - timedelta(seconds=(lot.tick - connection.since) * lot.tick_seconds)
     return {
         "id": connection.fd,
         "address": address_text(connection.address),

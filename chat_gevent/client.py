@@ -75,13 +75,23 @@ class Client:
         return self._replies.popleft()
 
     def confirm(self, message: str) -> str:
-        """Send one message and wait for the reply to it."""
-        self.send(message)
-        return self.receive()
+        """Send one message and wait for the reply to it.
+
+        Raises what :meth:`send` and :meth:`receive` do. A time-out closes the connection: the reply may come
+        yet, and would be taken for the next message's.
+        """
+        try:
+            self.send(message)
+            return self.receive()
+        except TimeoutError:
+            self.close()
+            raise
 
     def pending(self) -> bool:
         """Whether the server has said something (or closed) unasked."""
-        return bool(self._replies) or bool(select.select([self.socket], [], [], 0)[0])
+        ready = select.poll()  # which, unlike select, takes descriptors above 1,023
+        ready.register(self.socket, select.POLLIN)
+        return bool(self._replies) or bool(ready.poll(0))
 
     def close(self) -> None:
         """Close the connection."""
@@ -120,6 +130,8 @@ def run(arguments: argparse.Namespace) -> int:
             return _send_all(client, arguments.message) if arguments.message else _prompt(client, where)
     except ConnectionLost as error:
         return _fail(str(error))
+    except BrokenPipeError:  # whoever reads what is printed has left; that is the caller's to tell
+        raise
     except TimeoutError:
         return _fail(f"no answer from {where} within {arguments.timeout:g} s")
     except OSError as error:

@@ -49,6 +49,8 @@ class Client(Protocol):
 Handler = Callable[[str, Client], str | None]
 """``(message, client) -> reply text``, or None for no reply. It may block as any gevent code may.
 
+Under ``line`` framing the text gets an LF; one that has line feeds of its own is several lines to the client.
+
 A ``gevent.Timeout`` that it starts must be closed before it returns (``with Timeout(...)`` does that): its
 greenlet serves another client next.
 """

@@ -190,6 +190,13 @@ class Connection(Stream):
             self.waiting = False
         self._set_quick()
 
+    def attend(self) -> None:
+        """Serve a client that had no event: there is something to tell it. For a greenlet of its own."""
+        if self.greenlet is None:
+            self.serve()
+        else:
+            self.release(EPOLLIN)  # if it waits; if not, it will see by itself
+
     def serve_resident(self) -> None:
         """Serve the client in the current greenlet for as long as it is connected, never parking it."""
         while self.fd >= 0:
@@ -440,7 +447,7 @@ class Connection(Stream):
         if self.phase is Phase.OPENING:
             self.drop("shutting-down")
         elif self.greenlet is None:
-            spawn_raw(self.serve)
+            spawn_raw(self.attend)  # by the time that this runs, input may have come and be served
         elif self.waiting:
             self.release(EPOLLIN)
 

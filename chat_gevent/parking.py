@@ -64,6 +64,9 @@ TURN_CONNECTIONS: Final = 512
 DEFERRED_AT_ONCE: Final = 8
 """Most deferred clients that are in line at a time: whoever has little to say waits for no more of them."""
 
+SHORTEST_TICK: Final = 0.025
+"""Seconds: each tick looks at every connection."""
+
 DRAIN_PACE: Final = 0.01
 """Most seconds between two clients' dismissal, so that a few clients are no reason to wait."""
 
@@ -101,9 +104,8 @@ class ParkingLot:
 
         limits = (settings.idle_timeout, settings.handshake_timeout, settings.linger_timeout)
         shortest = min([1.0, *(each for each in (*limits, settings.park_after) if each)])
-        self.tick_seconds = shortest if shortest == 1.0 else shortest / 4
+        self.tick_seconds = shortest if shortest == 1.0 else max(SHORTEST_TICK, shortest / 4)
         self.tick = 0
-        self.started_at = time.time()
 
         self.confirms = handler is confirm and not settings.message_rate  # a read can be answered whole
         self.parks = settings.park_after == 0  # as soon as nothing is left to read
@@ -118,9 +120,8 @@ class ParkingLot:
         self._deferred: deque[Connection] = deque()
         self._resumer = self.hub.loop.timer(0)
         self._ready = self.hub.loop.io(self._epoll.fileno(), 1)
-        self._ready.start(self._take_turn)
         self._sweeper = self.hub.loop.timer(self.tick_seconds, self.tick_seconds, ref=False)
-        self._sweeper.start(self._sweep)
+        self._watches = False  # from the first connection on: a lot that never had one can just be forgotten
 
     # -- connections come and go ---------------------------------------------------------------
 
@@ -131,6 +132,10 @@ class ParkingLot:
         """
         fd = connection.fd
         self._epoll.register(fd, _interest(connection))  # first: it may fail, by fs.epoll.max_user_watches
+        if not self._watches:
+            self._watches = True
+            self._ready.start(self._take_turn)
+            self._sweeper.start(self._sweep)
         if address and (self.addresses is not None or self.on_close is not None):
             self._know(connection, address)
         connections = self.connections
@@ -188,7 +193,8 @@ class ParkingLot:
         """Have a client wait that has sent more than its share; it has an event once it is its turn.
 
         A few of these clients are in line at a time, however many there are. Until then what comes in
-        makes no event, or each of them would be in line again with the next packet.
+        makes no event, or each of them would be in line again with the next packet. Not for TLS: epoll
+        does not know of what is decrypted.
         """
         self._epoll.modify(connection.fd, EPOLLET)
         self._deferred.append(connection)
@@ -327,11 +333,18 @@ class ParkingLot:
     # -- time ----------------------------------------------------------------------------------
 
     def resume(self, resident: greenlet, event: int) -> None:
-        """Have the hub switch into a greenlet that waits for input, at the end of this turn."""
+        """Have the hub switch into a greenlet that waits for input, at the end of this turn.
+
+        Only for who is served in a turn; :meth:`Stream.release` is for all others.
+        """
         self._resume.append((resident, event))
 
     def _sweep(self) -> None:
-        """Look after every limit in time. Runs in the hub, so it must not block."""
+        """Look after every limit in time. Runs in the hub, so it must not block.
+
+        A tick that the loop has missed is not made up for: the time in which the process stood still is not
+        held against its clients.
+        """
         self.tick += 1
         ticks = self.tick_seconds
         settings = self.settings

@@ -76,6 +76,7 @@ class ChatServer(StreamServer):
             raise TypeError("settings and handler are the lot's: give them there")
         self.lot = lot or ParkingLot(settings, handler or confirm)
         self._owns_lot = lot is None
+        self._stopped = False
         self.parks = spawn == "default"
         self._opening = opening or _tls_opening(ssl_args)
         self._proxies = proxies
@@ -155,18 +156,18 @@ class ChatServer(StreamServer):
 
         Returns how many were cut off: those whose replies were not all sent by then.
         """
-        if self.closed:
+        if not self.closed:
+            self.accept_waiting()
+            self.close()
+        if not self._owns_lot or self._stopped:
             return 0
-        self.accept_waiting()
-        self.close()
-        cut_off = 0
-        if self._owns_lot:
-            cut_off = self.lot.drain(self.stop_timeout if timeout is None else timeout)
-            self.lot.close()
+        self._stopped = True
+        cut_off = self.lot.drain(self.stop_timeout if timeout is None else timeout)
+        self.lot.close()
         return cut_off
 
     def close(self) -> None:
-        """Stop listening. Clients stay."""
+        """Stop listening. Clients stay, until :meth:`stop`."""
         super().close()
         if getattr(self, "_reserve", -1) >= 0:
             os.close(self._reserve)
@@ -201,7 +202,7 @@ class ChatServer(StreamServer):
         lot.admit(connection)
         lot.refusals += 1
         if self._opening is None:
-            spawn_raw(connection.serve)
+            spawn_raw(connection.attend)
 
     def _accept_with_reserve(self, error: OSError) -> None:
         """Out of files: give up the descriptor kept for this, so that a client can be told why."""

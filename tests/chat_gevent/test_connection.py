@@ -381,26 +381,6 @@ def test_urgent_data_is_no_message_and_hides_none(serve: Serve, park_after: floa
             peer.ask(b"two")
 
 
-def test_a_flood_does_not_starve_the_others(serve: Serve, park_after: float | None) -> None:
-    """Beside a client that sends as fast as it can, another one's messages are answered in turn."""
-    server = serve(framing=LINE, park_after=park_after)
-    with Peer(server.address) as flood, Peer(server.address) as other:
-
-        def drink() -> None:
-            while flood.receive(2**20):
-                pass
-
-        def pour() -> None:
-            while True:
-                flood.send(b"flood\n" * 100_000)
-
-        both = [gevent.spawn(drink), gevent.spawn(pour)]
-        gevent.sleep(0.02)
-        for _ in range(10):
-            other.ask(b"and me")
-        gevent.killall(both)
-
-
 def test_a_flood_is_served_a_read_at_a_time(serve: Serve, park_after: float | None, unix: std.socket) -> None:
     """Of input that has piled up, other clients wait for one read at most, not for all of it."""
     order: list[str] = []

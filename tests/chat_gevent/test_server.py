@@ -7,6 +7,7 @@ import socket as std
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from gevent.server import StreamServer
 
 from chat_gevent.confirm import Client
 from chat_gevent.framing import Framing
+from chat_gevent.limits import open_files
 from chat_gevent.parking import ParkingLot
 from chat_gevent.server import ChatServer
 from chat_gevent.settings import Settings
@@ -191,6 +193,63 @@ def test_an_address_in_use_is_an_oserror(serve: Serve) -> None:
         server.start()
     server.stop()
     gc.collect()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # gevent's, of the socket it could not bind
+def test_servers_that_could_not_start_leave_nothing_open(serve: Serve) -> None:
+    """Who tries again and again, with a new server each time, does not run out of files."""
+    taken = serve()
+    gc.collect()
+    before = open_files()
+    for _ in range(20):
+        with pytest.raises(OSError, match="in use"):
+            ChatServer(taken.address).start()
+    gc.collect()
+    assert open_files() == before
+
+
+def test_stop_after_close_dismisses_the_clients(park_after: float | None) -> None:
+    """close() ends the listening only; stop() is still due then, and does the rest."""
+    server = ChatServer(("127.0.0.1", 0), settings=Settings(framing=LINE, park_after=park_after))
+    server.start()
+    with Peer(server.address) as peer:
+        peer.ask(b"hello")
+        server.close()
+        peer.ask(b"still here")
+        reader = gevent.spawn(peer.rest)
+        assert server.stop(5) == 0
+        assert reader.get(timeout=5) == b"Error: shutting-down: the server is going away\n"
+    assert server.stop() == 0  # and once is enough
+
+
+def test_a_dismissal_and_input_at_the_same_time(serve: Serve) -> None:
+    """A client is dismissed in the very loop in which its first bytes come: it is answered and told, and no
+    greenlet is leased to two clients afterwards."""
+
+    def handler(message: str, client: Client) -> str:
+        if message == "slow":
+            gevent.sleep(0.1)
+        return message
+
+    server = serve(handler)
+    with Peer(server.address) as peer:
+        wait_until(lambda: server.lot.live == 1)
+        [connection] = filter(None, server.lot.connections)
+        timer = gevent.get_hub().loop.timer(0.02)
+        timer.start(connection.dismiss)
+        peer.send(b"x")
+        time.sleep(0.04)  # both the timer and the input are due when the loop comes back
+        assert peer.rest() == b"xError: shutting-down: the server is going away"
+        timer.close()
+    others = [Peer(server.address) for _ in range(3)]
+    for other in others:
+        other.send(b"quick\n")
+        other.expect(b"quick\n")
+    for other in others:
+        other.send(b"slow\n")
+    for other in others:
+        other.expect(b"slow\n")
+        other.close()
 
 
 # -- the door --------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections import Counter
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import wait_until
+from tests.operate import certificate
 
 HANDLER = """
 import os
@@ -166,11 +168,38 @@ def test_a_worker_that_dies_is_replaced(gunicorn: Gunicorn) -> None:
         assert _worker_of(client) != killed
 
 
-def test_a_bad_setting_ends_it_at_once(tmp_path: Path) -> None:
+def test_tls_with_gunicorns_options(tmp_path: Path) -> None:
+    """``--certfile`` and ``--keyfile`` make workers speak TLS, and nothing else."""
+    certificate(tmp_path, "server")
+    options = ("--certfile", str(tmp_path / "server.pem"), "--keyfile", str(tmp_path / "server.key"))
+    started = Gunicorn(tmp_path, *options)
+    try:
+        context = ssl.create_default_context(cafile=str(tmp_path / "server.pem"))
+        with started.connect() as plain, context.wrap_socket(plain, server_hostname="localhost") as client:
+            _worker_of(client)
+        with started.connect() as plain:
+            plain.sendall(b"in clear\n")
+            assert b"in clear" not in plain.recv(1024)
+    finally:
+        started.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "said"),
+    [
+        ((), {"CHAT_GEVENT_IDLE_TIMEOUT": "-1"}, "IDLE_TIMEOUT"),
+        ((), {"CHAT_GEVENT_TLS_CERTIFICATE": "file"}, "CHAT_GEVENT_TLS_CERTIFICATE"),
+        (("--certfile", "/dev/null"), {}, "/dev/null: no usable certificate"),
+    ],
+    ids=["out-of-range", "not-a-workers", "bad-certificate"],
+)
+def test_a_bad_setting_ends_it_at_once(
+    tmp_path: Path, options: tuple[str, ...], environment: dict[str, str], said: str
+) -> None:
     """A setting that is wrong stops gunicorn with the setting's name; it does not start workers for ever."""
-    started = Gunicorn(tmp_path, CHAT_GEVENT_IDLE_TIMEOUT="-1")
+    started = Gunicorn(tmp_path, *options, **environment)
     try:
         assert started.process.wait(20) != 0
-        assert "idle_timeout" in started.log.lower()
+        assert said in started.log
     finally:
         started.close()

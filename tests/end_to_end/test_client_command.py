@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import select
@@ -15,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from chat_gevent.client import Client
 from tests.conftest import command
-from tests.operate import ServerProcess
+from tests.operate import ServerProcess, until
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +130,49 @@ def test_wrong_usage_is_one_line_and_status_2(server: ServerProcess) -> None:
     status, output, error = run(*at(server), os.fsdecode(b"\xff"), env={"LC_ALL": "C.UTF-8"})
     assert (status, output, error.count("\n")) == (2, "", 1)
     assert "UTF-8" in error
+
+
+def test_an_output_that_nobody_reads_is_not_the_servers_fault(server: ServerProcess) -> None:
+    """Where the reader of a pipe has left, the client ends like other commands: silently, as by SIGPIPE."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            command("client", *at(server), "hello"),
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            timeout=20,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+def test_a_reply_that_is_late_is_not_taken_for_the_next_ones() -> None:
+    """A time-out closes the connection; the next message fails rather than get its forerunner's reply."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = Client(socket.create_connection(listener.getsockname(), 0.1))
+        with pytest.raises(TimeoutError):
+            client.confirm("first")
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            client.confirm("second")
+
+
+def test_a_client_among_thousands_of_files(server: ServerProcess) -> None:
+    """Its descriptor may be above 1,023, which ``select`` can't take."""
+    with Client.connect(server.host, server.port) as client:
+        low, client.socket = (
+            client.socket,
+            socket.socket(fileno=fcntl.fcntl(client.socket, fcntl.F_DUPFD, 2000)),
+        )
+        low.close()
+        client.socket.settimeout(10)
+        assert not client.pending()
+        assert client.confirm("hello") == "Received: hello"
+        client.send("again")
+        until(client.pending)
+        assert client.receive() == "Received: again"
 
 
 def test_no_server_is_one_line_and_status_1() -> None:
