@@ -71,6 +71,11 @@ class Terminal:
                 raise AssertionError(f"{text!r} not in {self.screen!r}") from None
         self.screen = self.screen.partition(text)[2]
 
+    def wait_until_asleep(self) -> None:
+        """Wait until the client waits for a key: Python's readline sees a signal before that at the next key."""
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        until(lambda: stat.read_text().rpartition(") ")[2].startswith("S"))
+
     def status(self) -> int:
         """Wait for the end; returns the exit status."""
         status = self.process.wait(10)
@@ -253,6 +258,7 @@ def test_ctrl_d_leaves(terminal: Terminal) -> None:
 
 def test_ctrl_c_leaves(terminal: Terminal) -> None:
     """An interrupt ends it with the shell's status for that, and no traceback."""
+    terminal.wait_until_asleep()
     terminal.process.send_signal(signal.SIGINT)
     assert terminal.status() == 130
 
