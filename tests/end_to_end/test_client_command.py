@@ -72,7 +72,7 @@ class Terminal:
         self.screen = self.screen.partition(text)[2]
 
     def wait_until_asleep(self) -> None:
-        """Wait until the client waits for a key: Python's readline sees a signal before that at the next key."""
+        """Wait until it waits for a key: Python's readline sees a signal before that at the next key."""
         stat = Path(f"/proc/{self.process.pid}/stat")
         until(lambda: stat.read_text().rpartition(") ")[2].startswith("S"))
 
