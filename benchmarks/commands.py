@@ -1,7 +1,8 @@
 """The commands that read reports: ``compare``, ``show``, ``history`` and ``tables``.
 
 Each returns an exit status: 0 fine (compare: no regression), 1 a regression (tables --check: stale
-tables), 2 a file or an option that cannot be used, 3 not comparable, or unclear under ``--strict``.
+tables), 2 a file or an option that cannot be used, 3 not comparable or not all compared, or unclear under
+``--strict``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.compare import MARGIN, CompareError, compare
+from benchmarks.doubts import runs_needed
 from benchmarks.report import Report, ReportError
+from benchmarks.statistics import LEAST
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,10 +30,16 @@ def add_commands(commands: Any) -> None:
         "compare",
         help="compare the servers of one report, or reports with the first",
         description="Compare the servers of one report with each other (paired by block), or several "
-        "reports with the first (unpaired). Exit status: 0 no regression, 1 a regression, 2 a file or option "
-        "that cannot be used, 3 not comparable, or unclear under --strict.",
+        "reports with the first (unpaired). Reports joined by commas are runs of one side, a sample each: "
+        "compare a1.json,a2.json,a3.json b1.json,b2.json,b3.json. Reports of Locust need that, because one "
+        f"run does not tell how two of them differ: 'slower' or 'faster' takes {runs_needed(1)} runs a side "
+        f"for one metric and {runs_needed(2)} for two to six, 'same' takes {LEAST}. "
+        "Exit status: 0 no regression, 1 a regression, 2 a file or option "
+        "that cannot be used, 3 not comparable, a server failed or has no figure, or unclear under --strict.",
     )
-    parser.add_argument("reports", nargs="+", metavar="REPORT", help="a report's file")
+    parser.add_argument(
+        "reports", nargs="+", metavar="REPORT", help="a report's file, or files of several runs: A,B,..."
+    )
     parser.add_argument("--html", metavar="FILE", help="write the comparison as one HTML file")
     parser.add_argument("--markdown", metavar="FILE", help="write it as Markdown; - for standard output")
     parser.add_argument(
@@ -94,8 +103,8 @@ def compare_files(
     from benchmarks import text
 
     def work() -> int:
-        reports = [Report.load(path) for path in paths]
-        result = compare(reports, labels(paths), margin=margin, strict=strict, force=force, baseline=baseline)
+        sides = [[Report.load(path) for path in split(side)] for side in paths]
+        result = compare(sides, labels(paths), margin=margin, strict=strict, force=force, baseline=baseline)
         if markdown != "-":
             text.print_result(result, console or Console())
         if markdown == "-":
@@ -111,10 +120,20 @@ def compare_files(
     return _guarded(work)
 
 
-def labels(paths: list[str]) -> list[str]:
+def split(side: str) -> list[str]:
+    """The files of one side; a file whose own name has a comma is one."""
+    return [side] if Path(side).exists() else [path for path in side.split(",") if path] or [side]
+
+
+def labels(sides: list[str]) -> list[str]:
     """Short names for reports: their files' stems, or whole paths where stems repeat."""
-    stems = [Path(path).stem for path in paths]
-    return stems if len(set(stems)) == len(stems) else list(paths)
+    paths = []
+    stems = []
+    for files in map(split, sides):
+        runs = f" ({len(files)} runs)" if len(files) > 1 else ""
+        paths.append(files[0] + runs)
+        stems.append(Path(files[0]).stem + runs)
+    return stems if len(set(stems)) == len(stems) else paths
 
 
 def _guarded(work: Callable[[], int]) -> int:

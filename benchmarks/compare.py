@@ -6,7 +6,12 @@ pinning, scenario or parameters differ the reports are refused with the differen
 
 Primary metrics get a verdict (:func:`benchmarks.statistics.decide`), with Holm's correction over every
 comparison that one call makes; the others are shown without. A candidate that failed more of its requests
-than the baseline is never called faster or the same: its figures are those of the requests that were left.
+than the baseline, by more than chance explains, is never called faster or the same: its figures are those
+of the requests that were left. Every server of the baseline is accounted for: what has no figure with a
+verdict is named (:mod:`benchmarks.doubts`), and the exit status says that not all was compared.
+
+Where a side is several reports, a sample is a run (:mod:`benchmarks.runs`). A Locust report is always one
+sample, because the windows of one run do not tell how two runs differ.
 """
 
 from __future__ import annotations
@@ -16,11 +21,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from benchmarks import noise
+from benchmarks import doubts, noise
 from benchmarks.comparable import differences
-from benchmarks.figures import Figure, by_block, error_rate, figures, saturated
-from benchmarks.report import Metric, Report, Server
-from benchmarks.statistics import ALPHA, Estimate, Verdict, decide, geometric_mean, holm, paired, unpaired
+from benchmarks.doubts import Side
+from benchmarks.figures import Figure, by_block, figures, saturated
+from benchmarks.report import Metric, Report
+from benchmarks.runs import pool
+from benchmarks.statistics import (
+    ALPHA,
+    LEAST,
+    Estimate,
+    Verdict,
+    decide,
+    geometric_mean,
+    holm,
+    paired,
+    unpaired,
+)
 
 MARGIN: Final = 0.03
 NO_REGRESSION: Final = 0
@@ -37,7 +54,8 @@ class Comparison:
     """One metric of a candidate against the baseline.
 
     ``values`` are the two figures shown. ``p`` is corrected; it and ``verdict`` are None for a metric that
-    takes no part in verdicts. ``reason`` says why a verdict is not a plainer one; it may be empty.
+    takes no part in verdicts; ``p`` alone where nothing but *unclear* was possible. ``reason`` says why a
+    verdict is not a plainer one; it may be empty.
     """
 
     name: str
@@ -64,7 +82,12 @@ class Mean:
 
 @dataclass(slots=True, kw_only=True)
 class Result:
-    """What :func:`compare` found. ``refused`` names the differences that forbid a verdict."""
+    """What :func:`compare` found.
+
+    ``refused`` names the differences that forbid a verdict, ``missing`` the servers that were not, or not
+    wholly, compared. ``runs`` has, for each report, the number of runs it was made of; 0 where a sample is
+    a trial.
+    """
 
     labels: list[str]
     reports: list[Report]
@@ -72,7 +95,9 @@ class Result:
     baseline: str
     comparisons: list[Comparison] = field(default_factory=list)
     means: list[Mean] = field(default_factory=list)
+    runs: list[int] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     status: int = NO_REGRESSION
@@ -89,27 +114,24 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """One server of one report, and what it is called in the result."""
-
-    label: str
-    report: Report
-    server: Server
-
-
-@dataclass(frozen=True, slots=True)
 class _Job:
-    """One metric of one pair, before anything is estimated."""
+    """One metric of one pair, before anything is estimated; ``doubt`` forbids a verdict but *unclear*."""
 
     one: Side
     two: Side
     figure: Figure
     other: Figure
     metric: Metric
+    doubt: str = ""
+
+    @property
+    def judged(self) -> bool:
+        """Whether it takes part in the correction of p values."""
+        return self.metric.primary and not self.doubt
 
 
 def compare(
-    reports: Sequence[Report],
+    sides: Sequence[Report | Sequence[Report]],
     labels: Sequence[str],
     *,
     margin: float = MARGIN,
@@ -119,42 +141,74 @@ def compare(
 ) -> Result:
     """Compare the servers of one report, or several reports with the first.
 
-    ``labels`` name the reports; ``margin`` is a fraction; ``baseline`` is the server that the others of one
-    report are compared with (the first unless given). Raises :class:`CompareError` where there is
-    nothing to compare and ``ReportError`` for a damaged histogram.
+    A side may be several reports: one sample each. ``labels`` name the sides; ``margin`` is a fraction;
+    ``baseline`` is the server that the others of one report are compared with (the first unless given).
+    Raises :class:`CompareError` where there is nothing to compare and ``ReportError`` for a damaged
+    histogram or runs that are no samples of one thing.
     """
-    if baseline is not None and len(reports) > 1:
+    if baseline is not None and len(sides) > 1:
         raise CompareError("a baseline server is chosen among the servers of one report; give one file")
-    result = Result(labels=list(labels), reports=list(reports), margin=margin, baseline=labels[0])
-    _look_at_reports(result)
+    runs = [[side] if isinstance(side, Report) else list(side) for side in sides]
+    result = Result(labels=list(labels), reports=[], margin=margin, baseline=labels[0])
+    for label, several in zip(labels, runs, strict=True):
+        pooled = len(several) > 1 or several[0].kind == "locust"
+        result.reports.append(pool(several) if pooled else several[0])
+        result.runs.append(len(several) if pooled else 0)
+        for other in several[1:]:
+            _name_differences(result, several[0], other, f" (among the runs of {label})")
+    _look_at_reports(result, [report for several in runs for report in several])
+    reports = result.reports
     if result.paired:
         pairs = _pairs_within(reports[0], baseline)
         result.baseline = pairs[0][0].label
     else:
         for label, report in zip(labels[1:], reports[1:], strict=True):
-            refused, others = differences(reports[0], report)
             between = f" ({labels[0]} against {label})" if len(reports) > 2 else ""
-            result.refused += [text + between for text in refused]
-            result.differences += [text + between for text in others]
-        if result.refused and not force:
-            result.status = NOT_COMPARABLE
-            return result
-        pairs = _pairs_between(reports, labels)
+            _name_differences(result, reports[0], report, between)
+        pairs = [] if result.refused and not force else _pairs_between(result)
+    if result.refused and not force:
+        result.status = NOT_COMPARABLE
+        return result
     if result.refused:
         result.notes.insert(0, "Compared by force although conditions differ: the ratios prove nothing.")
     jobs = _jobs(result, pairs)
     result.comparisons = _judge(jobs, margin)
+    _name_missing(result, pairs)
     if not result.paired:
         result.means = _means(result, pairs)
     verdicts = {comparison.verdict for comparison in result.comparisons}
     if Verdict.SLOWER in verdicts:
         result.status = REGRESSION
-    elif strict and (Verdict.UNCLEAR in verdicts or verdicts <= {None}):
+    elif result.missing or (strict and Verdict.UNCLEAR in verdicts):
         result.status = NOT_COMPARABLE
     return result
 
 
-def _look_at_reports(result: Result) -> None:
+def _name_differences(result: Result, one: Report, two: Report, where: str) -> None:
+    refused, others = differences(one, two)
+    result.refused += [text + where for text in refused]
+    result.differences += [text + where for text in others]
+
+
+def _name_missing(result: Result, pairs: Sequence[tuple[Side, Side]]) -> None:
+    """Every pair without a verdict, and every candidate that failed where the baseline did not."""
+    judged = {
+        (comparison.baseline, comparison.candidate)
+        for comparison in result.comparisons
+        if comparison.verdict is not None and comparison.estimate.n
+    }
+    for one, two in pairs:
+        if (one.label, two.label) not in judged:
+            result.missing.append(doubts.why_nothing(one, two))
+        elif doubts.more_failed_blocks(one, two):
+            result.missing.append(doubts.failed(two))
+        else:
+            result.notes += [f"{text}." for side in (one, two) if (text := doubts.failed(side))]
+    result.missing = list(dict.fromkeys(result.missing))
+    result.notes = list(dict.fromkeys(result.notes))
+
+
+def _look_at_reports(result: Result, runs: Sequence[Report]) -> None:
     for label, report in zip(result.labels, result.reports, strict=True):
         if not report.trials:
             raise CompareError(f"{label}: the report has no trials")
@@ -162,7 +216,7 @@ def _look_at_reports(result: Result) -> None:
             result.notes.append(f"{label} is incomplete: its run was interrupted.")
         if report.revision.dirty:
             result.notes.append(f"{label} was measured with files that differ from its git revision.")
-    ids = [report.id for report in result.reports]
+    ids = [report.id for report in runs]
     if len(set(ids)) != len(ids):
         result.notes.append("The same report was given twice.")
 
@@ -180,10 +234,10 @@ def _pairs_within(report: Report, baseline: str | None) -> list[tuple[Side, Side
     return [(Side(first.name, report, first), Side(other.name, report, other)) for other in others]
 
 
-def _pairs_between(reports: Sequence[Report], labels: Sequence[str]) -> list[tuple[Side, Side]]:
-    first = reports[0]
+def _pairs_between(result: Result) -> list[tuple[Side, Side]]:
+    first, labels = result.reports[0], result.labels
     pairs = []
-    for label, report in zip(labels[1:], reports[1:], strict=True):
+    for label, report, runs in zip(labels[1:], result.reports[1:], result.runs[1:], strict=True):
         names = {server.name for server in report.servers}
         matches = [(server, report.server(server.name)) for server in first.servers if server.name in names]
         if not matches and len(first.servers) == len(report.servers) == 1:
@@ -193,11 +247,13 @@ def _pairs_between(reports: Sequence[Report], labels: Sequence[str]) -> list[tup
         alone = len(matches) == 1
         pairs += [
             (
-                Side(labels[0] if alone else f"{one.name}, {labels[0]}", first, one),
-                Side(label if alone else f"{two.name}, {label}", report, two),
+                Side(labels[0] if alone else f"{one.name}, {labels[0]}", first, one, result.runs[0]),
+                Side(label if alone else f"{two.name}, {label}", report, two, runs),
             )
             for one, two in matches
         ]
+        matched = [one for one, _ in matches]
+        result.missing += [f"{label} has no {one.name}" for one in first.servers if one not in matched]
     return pairs
 
 
@@ -219,18 +275,19 @@ def _jobs(result: Result, pairs: Sequence[tuple[Side, Side]]) -> list[_Job]:
             both = saturated(one.report, one.server.name) and saturated(two.report, two.server.name)
             if metric.when_saturated and not both:
                 metric = dataclasses.replace(metric, primary=False)
-            jobs.append(_Job(one, two, figure, other, metric))
+            doubt = doubts.not_the_servers(one, name) or doubts.not_the_servers(two, name)
+            jobs.append(_Job(one, two, figure, other, metric, doubt))
     return jobs
 
 
 def _judge(jobs: Sequence[_Job], margin: float) -> list[Comparison]:
     """Estimate every ratio, correct the p values of the primary ones together, and say the verdicts."""
-    together = max(1, sum(job.metric.primary for job in jobs))
+    together = max(1, sum(job.judged for job in jobs))
     estimates = [_estimate(job, together) for job in jobs]
-    primary = [index for index, job in enumerate(jobs) if job.metric.primary]
-    corrected = dict(zip(primary, holm([estimates[index].p for index in primary]), strict=True))
+    judged = [index for index, job in enumerate(jobs) if job.judged]
+    corrected = dict(zip(judged, holm([estimates[index].p for index in judged]), strict=True))
     return [
-        _verdict(job, estimates[index], _floor(job), corrected.get(index), margin)
+        _verdict(job, estimates[index], corrected.get(index), margin, together)
         for index, job in enumerate(jobs)
     ]
 
@@ -250,18 +307,20 @@ def _floor(job: _Job) -> float:
     return max(noise.between(job.figure, job.one.server.name), noise.between(job.other, job.two.server.name))
 
 
-def _verdict(job: _Job, estimate: Estimate, floor: float, p: float | None, margin: float) -> Comparison:
+def _verdict(job: _Job, estimate: Estimate, p: float | None, margin: float, together: int) -> Comparison:
     one, two = job.one, job.two
+    floor = _floor(job)
     verdict: Verdict | None = None
     reason = ""
+    few = doubts.too_few_runs(one, two, together)
     if p is not None:
         verdict = decide(estimate, p, margin, floor, job.metric.better == "lower")
-        failed, before = error_rate(two.report, two.server.name), error_rate(one.report, one.server.name)
-        if failed > before and verdict in (Verdict.FASTER, Verdict.SAME):
+        if verdict in (Verdict.FASTER, Verdict.SAME) and (reason := doubts.more_failures(one, two)):
             verdict = Verdict.UNCLEAR
-            reason = f"{failed:.2%} of {two.label}'s requests failed, {before:.2%} of {one.label}'s"
         elif verdict is Verdict.UNCLEAR:
-            reason = _why_unclear(job, estimate, floor, p, margin)
+            reason = few or _why_unclear(job, estimate, floor, p, margin)
+    elif job.metric.primary:
+        verdict, reason = Verdict.UNCLEAR, "; ".join(filter(None, (job.doubt, few)))
     return Comparison(
         name=job.figure.name,
         metric=job.metric,
@@ -279,7 +338,7 @@ def _verdict(job: _Job, estimate: Estimate, floor: float, p: float | None, margi
 def _why_unclear(job: _Job, estimate: Estimate, floor: float, p: float, margin: float) -> str:
     if estimate.method == "none":
         what = "block" if job.one.report is job.two.report else "trial"
-        return f"{estimate.n} {what}{'' if estimate.n == 1 else 's'} to go by; a verdict takes 3"
+        return f"{estimate.n} {what}{'' if estimate.n == 1 else 's'} to go by; a verdict takes {LEAST}"
     if p < ALPHA and 1 / (1 + floor) < estimate.ratio < 1 + floor and floor > margin:
         return f"within the noise floor of {floor:.1%}"
     if p < ALPHA:
@@ -292,6 +351,8 @@ def _means(result: Result, pairs: Sequence[tuple[Side, Side]]) -> list[Mean]:
     means = []
     for label, report in zip(result.labels[1:], result.reports[1:], strict=True):
         ours, theirs = ({server.name for server in r.servers} for r in (result.reports[0], report))
+        if len(ours) == len(theirs) == 1:
+            continue
         if ours != theirs:
             alone = ", ".join(sorted(ours ^ theirs))
             result.notes.append(

@@ -61,14 +61,18 @@ def decode(encoded: str, where: str) -> Any:
 
 def merged(report: Report, server: str, name: str) -> Any | None:
     """The sum of all histograms called ``name`` of ``server``'s trials; None where it has none."""
+    trials = [trial for trial in report.trials_of(server) if name in trial.histograms]
+    return added(decode(trial.histograms[name], f"{report.id}: trial {trial.order}") for trial in trials)
+
+
+def added(histograms: Iterable[Any]) -> Any | None:
+    """The sum of histograms, which is made in the first; None where there are none."""
     total: Any | None = None
-    for trial in report.trials_of(server):
-        if name in trial.histograms:
-            histogram = decode(trial.histograms[name], f"{report.id}: trial {trial.order}")
-            if total is None:
-                total = histogram
-            else:
-                total.add(histogram)
+    for histogram in histograms:
+        if total is None:
+            total = histogram
+        else:
+            total.add(histogram)
     return total
 
 
@@ -156,8 +160,8 @@ def saturated(report: Report, server: str) -> bool:
     return bool(trials) and all(trial.saturated for trial in trials)
 
 
-def error_rate(report: Report, server: str) -> float:
-    """The share of a server's requests that failed."""
+def failures(report: Report, server: str) -> tuple[int, int]:
+    """How many of a server's requests failed, and how many there were."""
     trials = report.trials_of(server)
     failed = sum(sum(trial.errors.values()) for trial in trials)
-    return failed / total if (total := failed + sum(trial.messages for trial in trials)) else 0.0
+    return failed, failed + sum(trial.messages for trial in trials)

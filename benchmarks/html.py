@@ -173,7 +173,7 @@ def _interval(comparison: Comparison, first: str) -> tuple[str, float, float, fl
 
 
 def _mood(result: Result) -> str:
-    if result.refused:
+    if result.refused or result.missing:
         return "slower"
     verdicts = [c.verdict for c in result.comparisons if c.verdict is not None]
     for verdict in (Verdict.SLOWER, Verdict.FASTER, Verdict.UNCLEAR):

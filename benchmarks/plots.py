@@ -284,11 +284,17 @@ def over_time(name: str, kind: SeriesKind, subjects: Sequence[Subject]) -> Plot 
 
 
 def _series(subject: Subject, name: str) -> list[list[tuple[float, float]]]:
-    """The lines of a subject: one a trial, or one of all where the trials are stretches of a Locust run."""
+    """The lines of a subject: one a trial, or one a run where the trials are stretches of Locust runs."""
     lines = [t.series[name] for t in subject.report.trials_of(subject.server) if t.series.get(name)]
-    if subject.report.kind == "locust":
-        return [sorted(point for line in lines for point in line)]
-    return lines
+    if subject.report.kind != "locust":
+        return lines
+    joined: list[list[tuple[float, float]]] = []
+    for line in lines:
+        if joined and line[0][0] > joined[-1][-1][0]:
+            joined[-1] = joined[-1] + line
+        else:  # times begin anew: another run
+            joined.append(line)
+    return joined
 
 
 def blocks(measured: Measured, subjects: Sequence[Subject], values: Mapping[str, Measured]) -> Plot | None:

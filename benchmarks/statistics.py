@@ -34,6 +34,9 @@ from numpy.typing import NDArray
 ALPHA: Final = 0.05
 """Chance of a wrong *faster* or *slower* among all comparisons of a report, and 1 - coverage of intervals."""
 
+LEAST: Final = 3
+"""So many blocks, or trials of each server, an interval takes."""
+
 RESAMPLES: Final = 4999
 _SEED: Final = 20_240_229  # equal reports give equal intervals
 
@@ -79,7 +82,7 @@ def paired(baseline: Sequence[float], candidate: Sequence[float], comparisons: i
         return Estimate(math.nan, 0.0, math.inf, 1.0, 0, "none")
     means = np.sort(_walsh(logs))
     center = float(np.median(means))
-    if n < 3:
+    if n < LEAST:
         return Estimate(math.exp(center), 0.0, math.inf, 1.0, n, "none")
     method: Method = "wilcoxon" if 2.0 ** (1 - n) * comparisons <= ALPHA else "t"
     if method == "wilcoxon":
@@ -106,7 +109,7 @@ def unpaired(baseline: Sequence[float], candidate: Sequence[float]) -> Estimate:
     if n == 0:
         return Estimate(math.nan, 0.0, math.inf, 1.0, 0, "none")
     center = float(np.median(two) - np.median(one))
-    if n < 3:
+    if n < LEAST:
         return Estimate(math.exp(center), 0.0, math.inf, 1.0, n, "none")
     from scipy.stats import mannwhitneyu
 
@@ -122,6 +125,16 @@ def unpaired(baseline: Sequence[float], candidate: Sequence[float]) -> Estimate:
     # The asymptotic p has no variance to divide by where all values are equal: no rank tells them apart.
     p = 1.0 if math.isnan(p) else p
     return Estimate(math.exp(center), math.exp(low), math.exp(high), p, n, "mann-whitney")
+
+
+def more_often(failed: int, of: int, failed_after: int, of_after: int) -> float:
+    """The one-sided p of so many failures or more in the second, were they as likely in both (binomial)."""
+    from scipy.stats import binomtest
+
+    if not failed_after:
+        return 1.0
+    share = of_after / (of + of_after)
+    return float(binomtest(failed_after, failed + failed_after, share, alternative="greater").pvalue)
 
 
 def holm(ps: Sequence[float]) -> list[float]:

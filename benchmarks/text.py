@@ -81,7 +81,13 @@ def change(comparison: Comparison) -> str:
 
 
 def headline(result: Result) -> str:
-    """The verdict in a sentence or two."""
+    """The verdict in a sentence or two, and what was not compared."""
+    return _verdicts(result) + (
+        f" Not all was compared: {'; '.join(result.missing)}." if result.missing else ""
+    )
+
+
+def _verdicts(result: Result) -> str:
     if result.refused:
         forced = bool(result.comparisons)
         start = "Compared by force, although" if forced else "Not comparable:"
@@ -92,7 +98,7 @@ def headline(result: Result) -> str:
 def _found(result: Result) -> str:
     judged = [c for c in result.comparisons if c.verdict is not None]
     if not judged:
-        return "No verdict: the reports share no metric that takes part in one."
+        return "No verdict."
     if len(result.candidates) == 1:
         return _one_candidate(judged, result)
     leading = judged[0].metric.title
@@ -146,15 +152,32 @@ def _titles(comparisons: Iterable[Comparison]) -> str:
     return ", ".join(comparison.metric.title for comparison in comparisons)
 
 
+def reasons(result: Result) -> list[str]:
+    """Why verdicts are unclear, a line for each reason that the headline does not give."""
+    found: dict[str, list[str]] = {}
+    several = len(result.candidates) > 1
+    for c in result.comparisons:
+        if c.verdict is Verdict.UNCLEAR and c.reason not in headline(result):
+            who = f"{c.candidate}, {c.metric.title}" if several else c.metric.title
+            found.setdefault(c.reason, []).append(who)
+    return [f"unclear: {'; '.join(whose)}: {reason}" for reason, whose in found.items()]
+
+
 def method(result: Result) -> str:
     """How the ratios came about, in a sentence."""
     if not result.comparisons:
         return ""
     used = {c.estimate.method for c in result.comparisons if c.verdict is not None}
     if not result.paired:
+        of, spread = "two runs", "a run's blocks"
+        if all(result.runs):
+            counts = " and ".join(str(count) for count in result.runs)
+            of = f"{counts} runs, a sample each" if max(result.runs) > 1 else "one run a side"
+            spread = "runs"
+        tested = ", 95% bootstrap interval, Mann-Whitney test" if "mann-whitney" in used else ""
         return (
-            "unpaired: ratio of the medians of two runs, 95% bootstrap interval, Mann-Whitney test; "
-            f"margin {percent(result.margin)}, or the spread of a run's blocks where that is wider"
+            f"unpaired: ratio of the medians of {of}{tested}; "
+            f"margin {percent(result.margin)}, or the spread of {spread} where that is wider"
         )
     tests = {"wilcoxon": "exact Wilcoxon test", "t": "Student's t on logarithms"}
     names = " and ".join(text for key, text in tests.items() if key in used) or "no test"
@@ -221,7 +244,7 @@ def markdown(result: Result) -> str:
     lines += [f"- {mean_line(mean)}" for mean in result.means]
     if result.comparisons:
         lines.append(f"- {method(result)}")
-    lines += [f"- {_escape(note)}" for note in (*result.notes, *result.differences)]
+    lines += [f"- {_escape(note)}" for note in (*reasons(result), *result.notes, *result.differences)]
     lines += [f"- {_escape(text)}" for text in warnings(result)]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -264,6 +287,8 @@ def print_result(result: Result, console: Console) -> None:
     console.print()
     if result.comparisons:
         console.print(Text(method(result), style="dim"))
+    for line in reasons(result):
+        console.print(Text(line, style="yellow"))
     for note in (*result.notes, *result.differences):
         console.print(Text(f"note: {note}", style="dim"))
     for line in warnings(result):
