@@ -6,19 +6,23 @@ A document marks a place with two comments, and ``python -m benchmarks tables`` 
     <!-- end table -->
 
 The word is the stem of a report's file. Every server gets a row, ordered by the first primary metric, with
-that metric's ratio to the server that the report names first. ``--check`` writes nothing and says which
+that metric's ratio to the server that the report names first. A rate that says something of saturated servers
+only has a ≥ where a server was not saturated in every trial: it can do that much, and how much more is not
+known. The line below has the checks that fired. ``--check`` writes nothing and says which
 documents are stale; a test does the same. Where the report is not there the place has to be empty.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from benchmarks import text
 from benchmarks.compare import CompareError, compare
-from benchmarks.figures import Figure, figures
+from benchmarks.figures import Figure, figures, saturated
 from benchmarks.report import Report, ReportError
 
 HERE: Final = Path(__file__).parent
@@ -73,9 +77,9 @@ def table(report: Report) -> str:
     ]
     lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
     for server in order:
-        cells = [server, *(_cell(figure, server) for figure in primary)]
+        cells = [server, *(_cell(report, figure, server) for figure in primary)]
         lines.append("| " + " | ".join([*cells, *([ratios.get(server, "1")] if ratios else [])]) + " |")
-    return "\n".join([*lines, "", _foot(report, leading)]) + "\n"
+    return "\n".join([*lines, "", _foot(report, primary)]) + "\n"
 
 
 def _ratios(report: Report, leading: Figure) -> dict[str, str]:
@@ -90,11 +94,19 @@ def _ratios(report: Report, leading: Figure) -> dict[str, str]:
     }
 
 
-def _cell(figure: Figure, server: str) -> str:
-    return text.quantity(figure.shown[server], figure.metric.unit) if server in figure.shown else "–"
+def _cell(report: Report, figure: Figure, server: str) -> str:
+    if server not in figure.shown:
+        return "–"
+    said = text.quantity(figure.shown[server], figure.metric.unit)
+    return f"≥ {said}" if _only_a_bound(report, figure, server) else said
 
 
-def _foot(report: Report, leading: Figure) -> str:
+def _only_a_bound(report: Report, figure: Figure, server: str) -> bool:
+    return figure.metric.when_saturated and not saturated(report, server)
+
+
+def _foot(report: Report, primary: Sequence[Figure]) -> str:
+    leading = primary[0]
     blocks = len({trial.block for trial in report.trials})
     parameters = ", ".join(
         f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}"
@@ -107,4 +119,15 @@ def _foot(report: Report, leading: Figure) -> str:
         f"; ratios of {leading.metric.title} to {report.servers[0].name}" if len(report.servers) > 1 else ""
     )
     made = f"{report.created[:10]}, revision {report.revision.commit[:7] or 'unknown'}"
-    return f"{made}, {blocks} blocks, {parameters}; {machine}{base}."
+    bounds = any(_only_a_bound(report, figure, server) for figure in primary for server in figure.shown)
+    bound = "; ≥: the server was not saturated in every trial, and may do more" if bounds else ""
+    return f"{made}, {blocks} blocks, {parameters}; {machine}{base}{bound}{_checks(report)}."
+
+
+def _checks(report: Report) -> str:
+    """Each check that fired and how often, in a few words; nothing where none did."""
+    counts = Counter(fired.check for fired in report.warnings)
+    if not counts:
+        return ""
+    fired = ", ".join(f"{check} ({count})" for check, count in counts.most_common())
+    return f"; checks that fired in {len(report.trials)} trials: {fired}"

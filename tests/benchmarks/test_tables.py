@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import study, tables
 from benchmarks.cli import main
-from benchmarks.report import Report, ReportError
+from benchmarks.report import Fired, Report, ReportError
 from benchmarks.statistics import Verdict
 from tests.benchmarks.made_reports import make
 
@@ -52,6 +52,25 @@ def test_a_table_is_ordered_and_has_ratios(results: Path) -> None:
     assert re.search(r"\| (1\.9|2\.0)\d+ \(1\.\d+–2\.\d+\) \|$", lines[4])
     assert "10 blocks" in lines[-1]
     assert "A processor" in lines[-1]
+
+
+def test_a_rate_of_an_unsaturated_server_is_a_bound() -> None:
+    """One trial in ten without saturation makes the rate a lower bound, which the line below explains."""
+    report = make({"base": 10, "fast": 5})
+    report.trials_of("fast")[3].saturated = False
+    report.warnings += [Fired(check="not-saturated", message="m", server="fast", block=3)] * 2
+    report.warnings.append(Fired(check="frequency", message="m"))
+    lines = tables.table(report).splitlines()
+    fast, base = (line.split("|") for line in lines[2:4])
+    assert (fast[1].strip(), base[1].strip()) == ("fast", "base")
+    assert re.fullmatch(r" ≥ [\d,]+/s ", fast[3])
+    assert re.fullmatch(r" [\d,]+/s ", base[3])
+    assert "≥" not in fast[2]
+    assert "; ≥: the server was not saturated in every trial, and may do more" in lines[-1]
+    assert lines[-1].endswith("; checks that fired in 20 trials: not-saturated (2), frequency (1).")
+    sound = tables.table(make({"base": 10, "fast": 5}))
+    assert "≥" not in sound
+    assert "checks" not in sound
 
 
 def test_markers_that_lead_nowhere(results: Path) -> None:
