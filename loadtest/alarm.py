@@ -3,19 +3,22 @@
 libev hands ``epoll_wait`` whole milliseconds, so ``gevent.sleep`` wakes half a millisecond late on
 average, and a response time that counts from the intended start would contain that. A timerfd
 (timerfd_create(2)) becomes readable at a moment given in nanoseconds on ``CLOCK_MONOTONIC``, which is the
-clock of ``time.perf_counter`` on Linux. Where there is none, ``gevent.sleep`` does.
+clock of ``time.perf_counter`` on Linux. Where there is none, a timer of the loop does.
+
+When a test stops, nobody is woken any more whose moment comes after that (``last_call``): a user would
+send, and be killed in the middle of it.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 from heapq import heappop, heappush
 from itertools import count
 from time import perf_counter
 from typing import Any, Final
 
-import gevent
 from gevent import get_hub, getcurrent
 
 _CLOCK_MONOTONIC: Final = 1
@@ -37,24 +40,23 @@ class _Spec(ctypes.Structure):
 class Alarm:
     """A queue of greenlets by the moment at which they want to go on; made in the process that uses it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, timerfd: bool = True) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
         create = getattr(self._libc, "timerfd_create", None)
-        self._file = create(_CLOCK_MONOTONIC, _NONBLOCK_CLOEXEC) if create else -1
+        self._file = create(_CLOCK_MONOTONIC, _NONBLOCK_CLOEXEC) if create and timerfd else -1
         self._queue: list[tuple[float, int, list[Any]]] = []
         self._numbers = count()
+        self._last = math.inf
+        loop = get_hub().loop
+        self._watcher = loop.io(self._file, 1) if self._file >= 0 else loop.timer(0.0)
         if self._file >= 0:
-            self._watcher = get_hub().loop.io(self._file, 1)
             self._watcher.start(self._ring)
 
     def sleep_until(self, moment: float) -> None:
-        """Return at ``moment`` on the clock of ``time.perf_counter``; at once where it has passed."""
-        if self._file < 0:
-            gevent.sleep(max(0.0, moment - perf_counter()))
-            return
+        """Return at ``moment`` on the clock of ``time.perf_counter``; never if it is after the last call."""
         slot: list[Any] = [getcurrent()]
         heappush(self._queue, (moment, next(self._numbers), slot))
-        if self._queue[0][2] is slot:
+        if self._queue[0][2] is slot and moment <= self._last:
             self._set(moment)
         try:
             get_hub().switch()
@@ -62,21 +64,38 @@ class Alarm:
             slot[0] = None  # killed: the alarm passes it over
             raise
 
+    def last_call(self, moment: float) -> None:
+        """Wake nobody any more whose moment is after ``moment``; ``math.inf`` to wake all again."""
+        self._last = moment
+        if self._queue and self._queue[0][0] <= moment:
+            self._set(self._queue[0][0])
+
+    @property
+    def left_asleep(self) -> int:
+        """How many sleep on because their moment is after the last call."""
+        return sum(moment > self._last and slot[0] is not None for moment, _, slot in self._queue)
+
     def _set(self, moment: float) -> None:
+        if self._file < 0:
+            self._watcher.close()
+            self._watcher = get_hub().loop.timer(max(0.0, moment - perf_counter()))
+            self._watcher.start(self._ring, update=True)
+            return
         moment = max(moment, 1e-9)  # all zeros would switch the timer off
         spec = _Spec(0, 0, int(moment), int(moment % 1 * 1e9))
         if self._libc.timerfd_settime(self._file, _ABSOLUTE, ctypes.byref(spec), None):
             raise OSError(ctypes.get_errno(), "timerfd_settime")
 
     def _ring(self) -> None:
-        try:
-            os.read(self._file, 8)
-        except BlockingIOError:  # set anew since it became readable
-            pass
+        if self._file >= 0:
+            try:
+                os.read(self._file, 8)
+            except BlockingIOError:  # set anew since it became readable
+                pass
         queue = self._queue
-        while queue and queue[0][0] <= perf_counter() + _NEAR:
+        while queue and queue[0][0] <= min(perf_counter() + _NEAR, self._last):
             greenlet = heappop(queue)[2][0]
             if greenlet is not None:
                 greenlet.switch()
-        if queue:
+        if queue and queue[0][0] <= self._last:
             self._set(queue[0][0])

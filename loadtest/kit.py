@@ -9,6 +9,7 @@ report that a worker sends as it quits is counted like any other.
 from __future__ import annotations
 
 import gc
+import inspect
 import math
 import os
 import resource
@@ -59,6 +60,8 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+LAST_REPLIES_SECONDS: Final = 0.25
+"""For how long a stop waits for the replies to what was due before it; what has none then is aborted."""
 _USERS_MESSAGE: Final = "loadtest_users"
 _USERS_EACH: Final = 1_000_000
 """Users that a worker may number before the next worker's numbers begin."""
@@ -79,6 +82,8 @@ class Kit:
         self._schedules: set[Schedule] = set()
         self._users = 0
         self._alarm: Alarm | None = None
+        self.stopping_at = math.inf
+        """When (``time.perf_counter``) the test was told to stop: what is due later was never intended."""
         self.users_at_most = 0
         """Most users of the whole test at a time, for what is told at its end."""
         self.finish: Finish | None = None
@@ -120,6 +125,7 @@ class Kit:
         """What wakes paced users; made at its first use, in the process that has the users."""
         if self._alarm is None:
             self._alarm = Alarm()
+            self._alarm.last_call(self.stopping_at)
         return self._alarm
 
     def next_user(self) -> int:
@@ -166,11 +172,11 @@ class Kit:
     def end_schedule(self, schedule: Schedule) -> None:
         """A user stops: what was due by now was intended, whether or not it was sent."""
         self._schedules.discard(schedule)
-        self.measures.intended += schedule.due(perf_counter())
+        self.measures.intended += schedule.due(min(perf_counter(), self.stopping_at))
 
     def intended_now(self) -> int:
         """Intended starts that have come (of a message, or of a pipelined batch), sent or not."""
-        now = perf_counter()
+        now = min(perf_counter(), self.stopping_at)
         return self.measures.intended + sum(schedule.due(now) for schedule in self._schedules)
 
     # -- for Locust ------------------------------------------------------------------------------
@@ -195,6 +201,9 @@ class Kit:
         elif isinstance(runner, WorkerRunner):
             events.report_to_master.add_listener(self._on_report_to_master)
             runner.register_message(_USERS_MESSAGE, self._on_users)
+        if not isinstance(runner, MasterRunner):  # which has no users
+            inspect.stack()  # Locust's stop calls it; the first call blocks for 17 to 57 ms, later ones 0.2
+            runner.stop = self._stop
         if not isinstance(runner, WorkerRunner):
             from loadtest.finish import Finish
 
@@ -205,7 +214,26 @@ class Kit:
                 sys.exit(2)
         self._collector = gevent.spawn(self._collect_forever)
 
+    def _stop(self) -> None:
+        """Note when the test stops, let in what is on its way, and only then have Locust stop the users.
+
+        Locust takes its time from being told to stop until the last user is dead. Who fell due meanwhile
+        would send and be killed at once: a request in flight, and a backlog, of Locust's own making.
+        """
+        if self.stopping_at == math.inf:
+            self.stopping_at = perf_counter()
+            if self._alarm is not None:
+                self._alarm.last_call(self.stopping_at)
+                until = self.stopping_at + LAST_REPLIES_SECONDS
+                while self._alarm.left_asleep < len(self._schedules) and perf_counter() < until:
+                    gevent.sleep(0.001)
+        runner = self.environment.runner
+        type(runner).stop(runner)
+
     def _on_test_start(self, **_: Any) -> None:
+        self.stopping_at = math.inf
+        if self._alarm is not None:
+            self._alarm.last_call(math.inf)
         self._plans.clear()
         self._rings.clear()
         self.measures.reset()

@@ -7,6 +7,7 @@ imports this module takes them, and lists them with ``--help-tcp``.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from itertools import islice
@@ -16,7 +17,7 @@ from typing import Any, ClassVar
 import gevent
 from locust import User, events, tag, task
 from locust.exception import StopTest, StopUser
-from locust.user.task import LOCUST_STATE_STOPPING
+from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 
 from loadtest.framing import Framing
 from loadtest.kit import Kit, kit_of
@@ -78,7 +79,7 @@ class TcpUser(User):
             kit = kit_of(self.environment)
             self.schedule = kit.schedule(self, self.plan)
             self.client.intended = self.schedule.take()
-            kit.alarm.sleep_until(self.client.intended)
+            self._await(self.client.intended)
 
     def on_stop(self) -> None:
         """Close the connection."""
@@ -89,7 +90,8 @@ class TcpUser(User):
     def wait_time(self) -> float:
         """The pause between two tasks, as ``--rate`` or ``--think-time`` say, unless a class has its own.
 
-        With ``--rate`` tasks start on schedule, and a task's first request counts from there.
+        With ``--rate`` tasks start on schedule, and a task's first request counts from there; the pause is
+        made here, and what is left of it is none.
         """
         if self.schedule is None:
             return random.uniform(*self.plan.think)
@@ -97,15 +99,25 @@ class TcpUser(User):
         self.schedule.change(kit.interval(self.plan))
         intended = self.schedule.take()
         self.client.intended = intended
-        wait = intended - perf_counter()
-        if wait < -LATE_SECONDS:
+        now = perf_counter()
+        if now - intended > LATE_SECONDS:
             kit.measures.late_starts += 1
-        return max(0.0, wait)
+        if intended > min(now, kit.stopping_at):
+            kit.alarm.sleep_until(intended)
+        return 0.0
 
     @property
     def stopping(self) -> bool:
         """Whether Locust has asked this user to stop once its task is done."""
         return bool(self._state == LOCUST_STATE_STOPPING)
+
+    def _await(self, moment: float) -> None:
+        """Wait as Locust's own ``wait`` does: a user that is asked to stop meanwhile ends at once."""
+        if self.stopping:
+            raise StopUser
+        self._state = LOCUST_STATE_WAITING
+        kit_of(self.environment).alarm.sleep_until(moment)
+        self._state = LOCUST_STATE_RUNNING
 
     def ensure_connected(self) -> None:
         """Return with an open connection, however many attempts it takes. Raises StopUser when stopping."""
@@ -157,6 +169,7 @@ class ConfirmUser(TcpUser):
                 self._after_failure()
             if high:
                 self.client.idle(random.uniform(low, high)) if self.client.connected else gevent.sleep(low)
+                self._stay_if_stopped(kit)
 
     def _paced(self, kit: Kit, plan: Plan) -> None:
         """Messages at their intended starts; late ones at once, until they have caught up."""
@@ -165,10 +178,8 @@ class ConfirmUser(TcpUser):
             for batch in self._batches(kit, plan):
                 schedule.change(kit.interval(plan))
                 intended = schedule.take()
-                if intended > perf_counter():
-                    kit.alarm.sleep_until(intended)
-                    if self.stopping:
-                        return
+                if intended > min(perf_counter(), kit.stopping_at):
+                    self._await(intended)
                 if perf_counter() - intended > LATE_SECONDS:
                     kit.measures.late_starts += 1
                 if not self._send(batch, intended):
@@ -184,6 +195,7 @@ class ConfirmUser(TcpUser):
                 self._after_failure()
             if self.stopping:
                 return
+            self._stay_if_stopped(kit)
             if not self._send(batch):
                 self._after_failure()
             pause = plan.hold
@@ -218,6 +230,11 @@ class ConfirmUser(TcpUser):
         if len(batch) == 1:
             return self.client.confirm(batch[0], intended)
         return self.client.confirm_many(batch, intended)
+
+    def _stay_if_stopped(self, kit: Kit) -> None:
+        """Begin nothing new between the moment when the test was told to stop and the end of this user."""
+        if kit.stopping_at < math.inf:
+            self._await(math.inf)
 
     def _after_failure(self) -> None:
         """Connect anew where the connection is gone; where it is not, give others a turn."""

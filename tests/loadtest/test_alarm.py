@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from time import perf_counter
 
 import gevent
+import pytest
 
 from loadtest.alarm import Alarm
 from loadtest.health import advice
 
 
-def test_greenlets_wake_in_the_order_of_their_moments_and_none_early() -> None:
-    """Whatever the order in which they went to sleep."""
+@pytest.mark.parametrize("timerfd", [True, False])
+def test_greenlets_wake_in_the_order_of_their_moments_and_none_early(timerfd: bool) -> None:
+    """Whatever the order in which they went to sleep, and also where there is no timerfd."""
     gevent.get_hub().loop.update_now()  # it may not have run for minutes, and time-outs count from its clock
-    alarm = Alarm()
+    alarm = Alarm(timerfd=timerfd)
     begin = perf_counter()
     woken: list[tuple[int, float]] = []
 
@@ -43,10 +46,31 @@ def test_a_killed_sleeper_is_passed_over() -> None:
     alarm = Alarm()
     begin = perf_counter()
     first, second = (gevent.spawn(alarm.sleep_until, begin + seconds) for seconds in (0.02, 0.03))
-    gevent.sleep(0.001)
+    gevent.idle()  # both have begun to sleep
     first.kill()
     second.get(timeout=5)
     assert 0.03 <= perf_counter() - begin < 0.5
+
+
+@pytest.mark.parametrize("timerfd", [True, False])
+def test_nobody_is_woken_after_the_last_call(timerfd: bool) -> None:
+    """Whose moment is after it sleeps on, whenever it lay down, until all are woken again."""
+    alarm = Alarm(timerfd=timerfd)
+    begin = perf_counter()
+    seconds = (0.01, 0.02, 0.03)
+    due, late, unborn = (gevent.Greenlet(alarm.sleep_until, begin + after) for after in seconds)
+    due.start()
+    late.start()
+    gevent.idle()
+    alarm.last_call(begin + 0.015)
+    unborn.start()
+    due.get(timeout=5)
+    alarm.sleep_until(begin)  # the past is not after it
+    gevent.joinall([late, unborn], timeout=0.1)
+    assert (late.dead, unborn.dead, alarm.left_asleep) == (False, False, 2)
+    alarm.last_call(math.inf)
+    gevent.joinall([late, unborn], timeout=5, raise_error=True)
+    assert (late.dead, unborn.dead, alarm.left_asleep) == (True, True, 0)
 
 
 def test_what_cannot_fit_is_said_before_the_test() -> None:

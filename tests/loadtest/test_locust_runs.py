@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import gevent
@@ -148,6 +149,89 @@ def test_users_stopped_in_flight_are_aborted(tmp_path: Path) -> None:
         done = run(tmp_path, peer.host, "-u", "20", "-r", "20", "-t", "2s", "--read-timeout", "30")
     assert (done.total("messages"), done.total("failed"), done.total("aborted")) == (0, 0, 20)
     assert "in flight when stopped: 20" in done.output
+
+
+SLOW_TO_STOP = """
+from time import perf_counter
+from locust import events, task
+from loadtest.tcp_user import {base}
+
+class Paced({base}):
+    {body}
+
+@events.test_stopping.add_listener
+def block(**_):
+    end = perf_counter() + 0.5
+    while perf_counter() < end:  # a sleep would let the users go on
+        pass
+"""
+OWN_TASK = """@task
+    def ask(self):
+        self.client.request("hello", name="ASK", expect="Received: hello")"""
+
+
+def slow_to_stop(folder: Path, base: str) -> Path:
+    """A locustfile that keeps Locust's loop busy for half a second between the order to stop and the end."""
+    path = folder / f"{base}.py"
+    path.write_text(SLOW_TO_STOP.format(base=base, body=OWN_TASK if base == "TcpUser" else "pass"))
+    return path
+
+
+def backlog(done: Run) -> int:
+    """The backlog that a run's summary tells."""
+    found = re.search(r"backlog at the end ([\d,]+)", done.output)
+    assert found is not None, done.output
+    return int(found[1].replace(",", ""))
+
+
+def test_who_falls_due_while_locust_stops_is_not_sent(tmp_path: Path) -> None:
+    """However long the stop takes: no request in flight, and no backlog, that the stop itself has made."""
+    kinds: dict[str, tuple[str, tuple[str, ...]]] = {
+        "paced": ("ConfirmUser", ("--rate", "200")),
+        "own": ("TcpUser", ("--rate", "200")),
+        "workers": ("ConfirmUser", ("--rate", "200", "--processes", "2")),
+        "graceful": ("ConfirmUser", ("--rate", "200", "--stop-timeout", "5")),
+        "hold": ("ConfirmUser", ("--hold", "0.1")),
+        "think": ("ConfirmUser", ("--think-time", "0.1")),
+    }
+
+    def load(name: str) -> Run:
+        base, options = kinds[name]
+        with Peer(peers.confirm) as peer:
+            common = ("-u", "20", "-r", "20", "-t", "3s")
+            return run(
+                tmp_path, peer.host, *common, *options, locustfile=slow_to_stop(tmp_path, base), name=name
+            )
+
+    for name, one in [(name, gevent.spawn(load, name)) for name in kinds]:
+        done = one.get()
+        assert (done.status, done.total("failed")) == (0, 0), done.output
+        assert done.total("messages") > 0
+        assert done.total("aborted") <= 1, (name, done.output)
+        if name not in ("hold", "think"):
+            assert backlog(done) <= 1, (name, done.output)
+            response = merged(done.report, done.report.servers[0].name, "response")
+            assert response is not None
+            assert done.total("intended") - response.get_total_count() <= 1
+
+
+def test_paced_users_of_a_server_that_never_answers_are_aborted(tmp_path: Path) -> None:
+    """Each has one message in flight when the run ends, and what fell due behind it is backlog."""
+    with Peer(peers.never) as peer:
+        options = ("-u", "20", "-r", "20", "-t", "3s", "--rate", "100", "--read-timeout", "30")
+        done = run(tmp_path, peer.host, *options)
+    assert (done.total("messages"), done.total("failed"), done.total("aborted")) == (0, 0, 20), done.output
+    assert 100 <= backlog(done) == done.total("intended")
+
+
+def test_a_graceful_stop_waits_for_replies_and_not_for_turns(tmp_path: Path) -> None:
+    """``--stop-timeout`` is for users with a message in flight; the next turns of these are 30 s away."""
+    with Peer(peers.confirm) as peer:
+        begin = perf_counter()
+        options = ("-u", "20", "-r", "20", "-t", "2s", "--rate", "0.03/user", "--stop-timeout", "40")
+        done = run(tmp_path, peer.host, *options)
+    assert done.status == 0, done.output
+    assert perf_counter() - begin < 25
 
 
 def test_an_interrupted_run_keeps_what_it_measured(tmp_path: Path) -> None:
