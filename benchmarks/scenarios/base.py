@@ -6,6 +6,7 @@ returns one :class:`~benchmarks.report.Trial`; the runner calls it for every ser
 
 from __future__ import annotations
 
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -35,7 +36,7 @@ OTHER_LOAD = 0.10
 STEAL = 0.02
 """Share of a core's time that the host may take away."""
 GENERATOR_BUSY = 0.90
-"""Share of its core from which the load generator may have been the bottleneck."""
+"""Share of its cores from which the load generator may have been the bottleneck."""
 
 
 @dataclass
@@ -54,7 +55,10 @@ class Bench:
 
 @dataclass
 class Window:
-    """What one stretch of load showed."""
+    """What one stretch of load showed. ``cpu`` has shares of one core, whoever may use several.
+
+    ``server_cores`` and ``generator_cores`` are how many each could have used up.
+    """
 
     seconds: float
     messages: int
@@ -66,11 +70,23 @@ class Window:
     series: dict[str, list[tuple[float, float]]]
     sessions: int = 0
     unsent: int = 0
+    server_cores: int = 1
+    generator_cores: int = 1
+
+    @property
+    def server_share(self) -> float:
+        """How much the server used of the cores that it could use."""
+        return self.cpu["server"] / self.server_cores
+
+    @property
+    def generator_share(self) -> float:
+        """How much the load generator used of the cores that it could use."""
+        return self.cpu["generator"] / self.generator_cores
 
     @property
     def saturated(self) -> bool:
-        """Whether the server used its core up."""
-        return self.cpu["server"] >= SATURATED
+        """Whether the server used its cores up."""
+        return self.server_share >= SATURATED
 
     def values(self) -> dict[str, float]:
         """The metrics that come from CPU and counts; empty where nothing was confirmed."""
@@ -101,6 +117,8 @@ class Load:
         processes = -(-connections // CONNECTIONS_PER_PROCESS)
         self.shares = [connections // processes + (i < connections % processes) for i in range(processes)]
         self.process = process
+        self.server_cores = usable_cores(bench.server_cores)
+        self.generator_cores = min(usable_cores(bench.generator_cores), processes)
         sources = -(-connections // ADDRESS_CONNECTIONS)
         options = {"terminated": int(process.server.framing == "line"), "sources": sources, **options}
         self.generators = [
@@ -191,6 +209,9 @@ class Load:
             series={"confirmed": series} if series else {},
             sessions=sum(stop["sessions"] for stop in stops),
             unsent=sum(stop["unsent"] for stop in stops),
+            # A thread uses one core at a time, so a server with a single one cannot use up two.
+            server_cores=min(self.server_cores, max(1, round(used["threads"]))),
+            generator_cores=self.generator_cores,
         )
 
     def close(self) -> None:
@@ -203,6 +224,11 @@ class Load:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def usable_cores(cores: tuple[int, ...] | None) -> int:
+    """How many cores a process has that is pinned to ``cores``; all of this one's where it is not pinned."""
+    return len(cores or os.sched_getaffinity(0))
 
 
 def encode(counts: Iterable[tuple[int, int]]) -> str:
@@ -245,17 +271,18 @@ def check_window(bench: Bench, server: str, window: Window, closed_loop: bool = 
     """Fire the checks that a stretch of load can fail."""
     if not window.messages:
         bench.warn("nothing-confirmed", "not one message was confirmed", server)
-    if window.cpu["generator"] >= GENERATOR_BUSY and (not closed_loop or not window.saturated):
+    if window.generator_share >= GENERATOR_BUSY and (not closed_loop or not window.saturated):
         bench.warn(
             "generator-busy",
-            f"the load generator used {window.cpu['generator']:.0%} of its core: "
+            f"the load generator used {_of(window.generator_share, window.generator_cores)}: "
             "messages a second are its limit, not the server's",
             server,
         )
     elif closed_loop and not window.saturated:
         bench.warn(
             "not-saturated",
-            f"the server used {window.cpu['server']:.0%} of its core: messages a second are not its limit",
+            f"the server used {_of(window.server_share, window.server_cores)}: "
+            "messages a second are not its limit",
             server,
         )
     if window.cpu["steal"] > STEAL:
@@ -268,6 +295,10 @@ def check_window(bench: Bench, server: str, window: Window, closed_loop: bool = 
     if failed:
         classes = ", ".join(f"{number} {name}" for name, number in sorted(window.errors.items()))
         bench.warn("errors", f"{failed} failures: {classes}", server)
+
+
+def _of(share: float, cores: int) -> str:
+    return f"{share:.0%} of its {'core' if cores == 1 else f'{cores} cores'}"
 
 
 def load_trial(server: Server, window: Window, histograms: dict[str, str] | None = None) -> Trial:

@@ -110,6 +110,8 @@ def _sum(windows: Sequence[Window]) -> Window:
         series={"confirmed": _rates(windows)},
         sessions=sum(window.sessions for window in windows),
         unsent=sum(window.unsent for window in windows),
+        server_cores=max(window.server_cores for window in windows),
+        generator_cores=windows[0].generator_cores,
     )
 
 

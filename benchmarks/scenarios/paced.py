@@ -98,7 +98,7 @@ class Paced(Scenario):
             for generator in load.generators:
                 generator.send(f"rate {rate / len(load.generators)}")
             window = load.measure(0.2, seconds)
-            busy = busy or window.cpu["generator"] >= GENERATOR_BUSY
+            busy = busy or window.generator_share >= GENERATOR_BUSY
             return window.unsent <= 0.01 * window.messages and quantile(window, 0.99) <= bound_ms * 1000
 
         highest = search(holds, rate)

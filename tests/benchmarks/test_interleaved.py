@@ -18,6 +18,8 @@ def _window(seconds: float, messages: int, server: float) -> Window:
         errors={"reset": 1},
         histograms={"latency": [(10, messages - 1), (20, 1)]},
         series={},
+        server_cores=2,
+        generator_cores=3,
     )
 
 
@@ -28,5 +30,6 @@ def test_slices_add_up() -> None:
     assert whole.server_cpu == pytest.approx(0.5 + 2.7)
     assert whole.cpu == pytest.approx({"server": 0.8, "involuntary_switches": 6, "steal": 0.009})
     assert whole.histograms == {"latency": [(10, 298), (20, 2)]}
+    assert (whole.server_cores, whole.generator_cores) == (2, 3)
     assert whole.errors == {"reset": 1}
     assert whole.series == {"confirmed": [(1.0, 100.0), (4.0, pytest.approx(200 / 3))]}

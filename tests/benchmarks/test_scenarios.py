@@ -12,10 +12,11 @@ from hdrh.histogram import HdrHistogram
 
 from benchmarks.report import Trial
 from benchmarks.scenarios import SCENARIOS
-from benchmarks.scenarios.base import Bench, Window, check_window
+from benchmarks.scenarios.base import Bench, Load, Window, check_window
 from benchmarks.scenarios.memory import slope
 from benchmarks.scenarios.paced import quantile, search
 from benchmarks.servers import SERVERS, find
+from benchmarks.servers.process import ServerProcess
 from tests.conftest import require_tool
 
 BRIEF: dict[str, dict[str, Any]] = {
@@ -143,6 +144,10 @@ def window(**cpu: float) -> Window:
         (window(), None),
         (window(server=0.8, generator=0.95, machine=1.75), "generator-busy"),
         (window(server=0.5, machine=1.0), "not-saturated"),
+        (replace(window(), server_cores=2), "not-saturated"),
+        (replace(window(server=1.95, machine=2.45), server_cores=2), None),
+        (replace(window(server=0.5, generator=1.7, machine=2.2), generator_cores=2), "not-saturated"),
+        (replace(window(server=0.5, generator=1.9, machine=2.4), generator_cores=2), "generator-busy"),
         (window(steal=0.1), "steal"),
         (window(machine=1.9), "other-load"),
         (window(machine=1.9, ksoftirqd=0.4), None),
@@ -154,6 +159,16 @@ def test_checks_fire(shown: Window, check: str | None) -> None:
     place = bench()
     check_window(place, "some server", shown)
     assert [fired.check for fired in place.warnings] == ([check] if check else [])
+
+
+@pytest.mark.parametrize(("server", "cores"), [("asyncio_protocol", 1), ("threads", 2)])
+def test_a_server_is_judged_by_the_cores_it_can_use(server: str, cores: int) -> None:
+    """On two cores one thread can use up one, many threads both; one generator process uses one at most."""
+    place = Bench((0, 1), None, lambda text: None)
+    with ServerProcess(find(server)) as process, Load(place, process, 10, size=32) as load:
+        load.grow()
+        shown = load.measure(0.0, 0.05)
+    assert (shown.server_cores, shown.generator_cores) == (cores, 1)
 
 
 def test_quantile_of_pairs() -> None:
