@@ -213,7 +213,7 @@ def _look_at_reports(result: Result, runs: Sequence[Report]) -> None:
         if not report.trials:
             raise CompareError(f"{label}: the report has no trials")
         if not report.complete:
-            result.notes.append(f"{label} is incomplete: its run was interrupted.")
+            result.notes.append(f"{label} is {report.state}.")
         if report.revision.dirty:
             result.notes.append(f"{label} was measured with files that differ from its git revision.")
     ids = [report.id for report in runs]

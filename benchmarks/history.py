@@ -73,7 +73,7 @@ def collect(directory: Path) -> History:
 def _entry(name: str, report: Report) -> Entry:
     leading = next((f for f in figures(report) if f.metric.primary), None)
     revision = (report.revision.commit[:7] or "-") + ("+" if report.revision.dirty else "")
-    state = "" if report.complete else " (interrupted)"
+    state = "" if report.complete else f" ({report.state})"
     return Entry(
         name, report.created[:16].replace("T", " "), report.scenario + state, revision, _shown(leading)
     )

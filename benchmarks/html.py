@@ -72,7 +72,7 @@ def report_page(report: Report, label: str = "", before: Iterable[Plot] = ()) ->
         title=f"{report.scenario}, {report.created}",
         kicker=f"{report.kind} report",
         headline=f"{report.scenario}: {count} server{'' if count == 1 else 's'}, {len(report.trials)} "
-        f"trial{'' if len(report.trials) == 1 else 's'}, {'complete' if report.complete else 'interrupted'}",
+        f"trial{'' if len(report.trials) == 1 else 's'}, {report.state}",
         mood="",
         under=[_made(result.labels[0], report)],
         notes=[],

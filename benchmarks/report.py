@@ -253,6 +253,17 @@ class Report:
             raise ReportError(f"{where}: not a report: nested too deeply") from None
         return cls.from_json(document, where)
 
+    @property
+    def state(self) -> str:
+        """``complete``, or why it is not, by the checks that fired: in a few words."""
+        if self.complete:
+            return "complete"
+        failed = sum(fired.check == "trial-failed" for fired in self.warnings)
+        why = [f"{failed} trial{'' if failed == 1 else 's'} failed"] if failed else []
+        if any(fired.check == "interrupted" for fired in self.warnings):
+            why.append("its run was interrupted")
+        return "incomplete: " + (" and ".join(why) or "its run did not come to its end")
+
     def trials_of(self, server: str) -> list[Trial]:
         """The trials of one server in the order they ran."""
         return sorted((t for t in self.trials if t.server == server), key=lambda t: t.order)

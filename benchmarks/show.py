@@ -20,10 +20,11 @@ def print_report(report: Report, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    state = "complete" if report.complete else "interrupted"
     dirty = " with changes" if report.revision.dirty else ""
     console.print(
-        Text(f"{report.scenario}, {report.created}, {len(report.trials)} trials, {state}", style="bold")
+        Text(
+            f"{report.scenario}, {report.created}, {len(report.trials)} trials, {report.state}", style="bold"
+        )
     )
     console.print(Text(f"revision {report.revision.commit[:10] or 'unknown'}{dirty}", style="dim"))
     for figure in figures(report):

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from benchmarks import noise
+from benchmarks import history, noise
 from benchmarks.cli import main
 from benchmarks.compare import Result, compare
 from benchmarks.figures import by_block, figures, merged, quantile
-from benchmarks.report import HistogramKind, Report, Server
+from benchmarks.html import report_page
+from benchmarks.report import Fired, HistogramKind, Report, Server
 from benchmarks.statistics import Verdict
 from benchmarks.text import headline, markdown, number, print_result, quantity
 from tests.benchmarks.made_reports import CPU, encoded, make
@@ -274,14 +275,34 @@ def test_a_damaged_histogram_is_one_line(saved: MadeFile, tmp_path: Path) -> Non
     assert "trial 2: a histogram is damaged" in err
 
 
-def test_interrupted_and_changed_runs_are_said(saved: MadeFile) -> None:
-    """A reader learns that a run was interrupted, or that its files were not those of its revision."""
+INTERRUPTED = Fired(check="interrupted", message="m")
+FAILED = Fired(check="trial-failed", message="m", server="a", block=0)
+
+
+@pytest.mark.parametrize(
+    ("fired", "state"),
+    [
+        ([INTERRUPTED], "incomplete: its run was interrupted"),
+        ([FAILED], "incomplete: 1 trial failed"),
+        ([FAILED, FAILED, INTERRUPTED], "incomplete: 2 trials failed and its run was interrupted"),
+        ([], "incomplete: its run did not come to its end"),
+    ],
+)
+def test_why_a_run_is_incomplete(saved: MadeFile, fired: list[Fired], state: str) -> None:
+    """Whoever shows a report tells an interrupted run from failed trials by the checks that fired."""
+    report = make({"a": 10, "b": 10}, blocks=3, complete=False, warnings=fired)
+    assert f"r is {state}." in compare([report], ["r"]).notes
+    assert state in report_page(report)
+    path = saved("r", {"a": 10, "b": 10}, blocks=3, complete=False, warnings=fired)
+    assert state in " ".join(run("show", path)[1].split())
+    assert f"({state})" in history.collect(Path(path).parent).entries[0].scenario
+
+
+def test_changed_files_are_said() -> None:
+    """A reader learns that the files measured were not those of the revision."""
     report = make({"a": 10, "b": 10})
-    report.complete = False
     report.revision = replace(report.revision, dirty=True)
-    notes = " ".join(compare([report], ["r"]).notes)
-    assert "interrupted" in notes
-    assert "differ from its git revision" in notes
+    assert any("differ from its git revision" in note for note in compare([report], ["r"]).notes)
 
 
 def test_percentiles_come_from_merged_histograms() -> None:
