@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -37,16 +38,12 @@ class Memory(Scenario):
     quick: ClassVar = {"connections": 6000, "blocks": 1, "settle": 0.3}
     full: ClassVar = {"blocks": 10}
 
-    def refuses(self, server: Server, parameters: dict[str, Any]) -> str | None:
-        """A thread for each connection needs as many threads as the machine allows."""
-        return None
-
     def trial(self, bench: Bench, server: Server, parameters: dict[str, Any]) -> Trial:
         """Open a share of the connections, wait until nothing changes, read, and go on."""
         total, steps = parameters["connections"], parameters["plateaus"]
         began = time.monotonic()
         plateaus: list[Plateau] = []
-        errors: dict[str, int] = {}
+        errors: Counter[str] = Counter()
         with (
             ServerProcess(server, bench.server_cores) as process,
             Load(bench, process, total, size=parameters["size"]) as load,
@@ -60,8 +57,8 @@ class Memory(Scenario):
                 grown = load.grow(shares)
                 time.sleep(parameters["settle"])
                 held = sum(answer["open"] for answer in grown)
-                for answer in grown:
-                    errors.update(answer["errors"])
+                # Each generator counts over its whole life.
+                errors = sum((Counter(answer["errors"]) for answer in grown), Counter())
                 plateaus.append(
                     Plateau(
                         connections=held,
@@ -70,14 +67,14 @@ class Memory(Scenario):
                     )
                 )
         if errors:
-            bench.warn("errors", f"failures while opening: {errors}", server.name)
+            bench.warn("errors", f"failures while opening: {dict(errors)}", server.name)
         return Trial(
             server=server.name,
             block=0,
             order=0,
             seconds=time.monotonic() - began,
             messages=held,
-            errors=errors,
+            errors=dict(errors),
             values={
                 "user_kib_per_connection": slope(plateaus, "user_bytes") / 1024,
                 "kernel_kib_per_connection": slope(plateaus, "kernel_bytes") / 1024,

@@ -114,6 +114,25 @@ def test_memory_slope_is_the_memory_per_connection() -> None:
     assert 2 < trial.values["user_kib_per_connection"] < 20
 
 
+def test_memory_adds_what_its_generators_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Failures that two generators saw, over their whole lives, are added."""
+    answers: list[list[dict[str, Any]]] = []
+    grow = Load.grow
+
+    def noted(load: Load, shares: Any = None) -> list[dict[str, Any]]:
+        answers.append(grow(load, shares))
+        return answers[-1]
+
+    monkeypatch.setattr(Load, "grow", noted)
+    monkeypatch.setattr("benchmarks.scenarios.base.CONNECTIONS_PER_PROCESS", 20)
+    trial, place = run("memory", "chat_gevent --max-connections 20", connections=40)
+    counts = [answer["errors"]["error-reply"] for answer in answers[-1]]
+    assert len(counts) == 2
+    assert min(counts) > 0
+    assert trial.errors == {"error-reply": sum(counts)}
+    assert [fired.check for fired in place.warnings] == ["errors"]
+
+
 def test_idle_scenario_times_collections() -> None:
     """The garbage collector's pauses in a Python server are seen from within it."""
     trial, _ = run("idle", "asyncio_streams", idle=3000, seconds=0.5)
