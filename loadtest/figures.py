@@ -13,7 +13,7 @@ from loadtest.address import ports_per_address
 from loadtest.health import Health, verdicts
 from loadtest.measures import Kept, histogram
 from loadtest.options import Plan
-from loadtest.tally import Tally
+from loadtest.tally import Tally, measured_seconds
 
 PERCENTS = (50.0, 90.0, 99.0, 99.9)
 
@@ -42,14 +42,19 @@ class Figures(Mapping[str, float | None]):
         self.tally = tally
         self.messages = tally.messages()
         points = tally.points()
-        full = [point.rate for second, point in points[1:-1] if second > tally.spawned_at]
-        full = full or [point.rate for _, point in points]
+        full = [
+            point
+            for second, point in points[:-1]  # the last one is being filled
+            if second >= tally.spawned_at and second + 1 <= tally.stopping_at
+        ]
+        full = full or [point for _, point in points]
+        seconds = measured_seconds(point.spans for point in full)
         failed = sum(kept.failed for kept in tally.entries.values())
         requests = failed + sum(kept.passed for kept in tally.entries.values())
         self._plain: dict[str, float | None] = {
             "errors": float(failed),
             "error_share": failed / requests if requests else None,
-            "rate": sum(full) / len(full) if full else None,
+            "rate": sum(point.messages for point in full) / seconds if seconds else None,
             "aborted": float(tally.aborted),
             "connections": float(max((point.open for _, point in points), default=0)),
         }

@@ -57,6 +57,7 @@ class Finish:
         events = environment.events
         events.test_start.add_listener(self._on_start)
         events.spawning_complete.add_listener(self._on_spawned)
+        events.test_stopping.add_listener(self._on_stopping)
         events.test_stop.add_listener(self._on_stop)
         events.quitting.add_listener(self._on_quitting)
 
@@ -87,6 +88,9 @@ class Finish:
 
     def _on_spawned(self, **_: Any) -> None:
         self.spawned_at = self.kit.tally.spawned_at = self.spawned_at or time()
+
+    def _on_stopping(self, **_: Any) -> None:
+        self.kit.tally.stopping_at = min(self.kit.tally.stopping_at, time())
 
     def _on_stop(self, **_: Any) -> None:
         self.kit.collect()

@@ -34,10 +34,13 @@ NEARLY: Final = 0.95
 
 @dataclass(slots=True)
 class Sample:
-    """One process in about one second, ``seconds``. Other times are in microseconds, ``cpu`` in cores."""
+    """One process in one second of the clock, or a part of it. Other times are in µs, ``cpu`` in cores."""
 
     second: int
+    span: float
+    """Seconds since the last sample: what was counted meanwhile, divided by it, is a rate."""
     seconds: float
+    """The same for ``cpu``, which is not told of short spans: 0 then, and they count in the next sample."""
     cpu: float
     lags: dict[int, int]
     gc_pause: int
@@ -104,7 +107,7 @@ class Sampler:
         self._gc_pause = 0.0
         self._lags: dict[int, int] = defaultdict(int)
         self._cpu = process_time()
-        self._at = perf_counter()
+        self._at = self._cpu_at = perf_counter()
         self._watched = False
         self.base_files = 0
         """Files open before the test, which are no connections."""
@@ -123,20 +126,23 @@ class Sampler:
         else:
             self._gc_pause = max(self._gc_pause, perf_counter() - self._pause_began)
 
-    def wait(self, seconds: float) -> None:
-        """Sleep, and measure how late each slice of the sleep ends."""
-        until = perf_counter() + seconds
+    def wait(self) -> None:
+        """Sleep until the clock's next whole second, and measure how late each slice of the sleep ends."""
+        until = perf_counter() + 1 - time() % 1
         while (begin := perf_counter()) < until:
-            gevent.sleep(SLICE_SECONDS)
-            self._lags[max(0, int((perf_counter() - begin - SLICE_SECONDS) * 1e6))] += 1
+            pause = min(SLICE_SECONDS, until - begin)
+            gevent.sleep(pause)
+            self._lags[max(0, int((perf_counter() - begin - pause) * 1e6))] += 1
 
     def sample(self) -> Sample:
         """What happened since the last sample."""
         now, cpu = perf_counter(), process_time()
-        passed = max(now - self._at, 1e-6)
-        long_enough = passed > 0.2  # else the time counts in the next sample
+        span, self._at = now - self._at, now
+        passed = max(now - self._cpu_at, 1e-6)
+        long_enough = passed > 0.2
         sample = Sample(
-            second=int(time()),
+            second=int(time() - span / 2),
+            span=span,
             seconds=passed if long_enough else 0.0,
             cpu=(cpu - self._cpu) / passed if long_enough else 0.0,
             lags=dict(self._lags),
@@ -144,7 +150,7 @@ class Sampler:
             open=self._measures.open,
         )
         if long_enough:
-            self._at, self._cpu = now, cpu
+            self._cpu_at, self._cpu = now, cpu
         self._lags.clear()
         self._gc_pause = 0.0
         return sample

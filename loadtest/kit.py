@@ -1,6 +1,6 @@
 """What ties the users, the measures and Locust together: one :class:`Kit` for each Locust environment.
 
-In every process a greenlet collects once a second what the users counted. In a single process the
+In every process a greenlet collects at each whole second what the users counted. In a single process the
 :class:`Tally` it goes to is the run's. A worker sends its tally with Locust's own reports
 (``report_to_master``) and starts a new one; the master adds them (``worker_report``), so a final
 report that a worker sends as it quits is counted like any other.
@@ -60,7 +60,7 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-LAST_REPLIES_SECONDS: Final = 0.25
+LAST_REPLIES_SECONDS: Final = 0.1
 """For how long a stop waits for the replies to what was due before it; what has none then is aborted."""
 _USERS_MESSAGE: Final = "loadtest_users"
 _USERS_EACH: Final = 1_000_000
@@ -221,7 +221,7 @@ class Kit:
         would send and be killed at once: a request in flight, and a backlog, of Locust's own making.
         """
         if self.stopping_at == math.inf:
-            self.stopping_at = perf_counter()
+            self.stopping_at, self.tally.stopping_at = perf_counter(), time()
             if self._alarm is not None:
                 self._alarm.last_call(self.stopping_at)
                 until = self.stopping_at + LAST_REPLIES_SECONDS
@@ -270,7 +270,7 @@ class Kit:
 
     def _collect_forever(self) -> None:
         while True:
-            self.sampler.wait(1.0)
+            self.sampler.wait()
             self.collect()
             if self.finish is not None:
                 self.finish.end_when_done()

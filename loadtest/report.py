@@ -3,7 +3,8 @@
 A Locust run measures one server once. To let ``python -m benchmarks compare`` weigh the spread, the run is
 cut into successive windows of equal length, and each is a trial; the report says so in a warning, because
 windows of one run tell nothing of how runs differ. Every answered request is in the histogram of its
-window. Rates are given only for whole windows after the last user was spawned.
+window. Rates are given only for whole windows after the last user was spawned, and are what was
+answered divided by the time that was measured.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from benchmarks.report import Fired, HistogramKind, Metric, Report, SeriesKind, 
 from loadtest import figures
 from loadtest.measures import Kept, encode, total
 from loadtest.options import Plan, own_options
-from loadtest.tally import Point, Second, Tally, messages_of
+from loadtest.tally import Point, Second, Tally, measured_seconds, messages_of
 
 SERIES: Final = {
     "rate": SeriesKind(title="Messages answered", unit="1/s"),
@@ -130,7 +131,7 @@ def _trials(tally: Tally, plan: Plan, host: str, spawned_at: float) -> list[Tria
     trials = []
     for block, first in enumerate(sorted(windows)):
         inside = [(number, point) for number, point in points if first <= number < first + length]
-        steady = first > spawned_at and first + length <= last and first > begin
+        steady = first >= spawned_at and first + length <= min(last, tally.stopping_at)
         seconds = min(first + length, last + 1) - max(first, begin)
         trials.append(_trial(host, block, windows[first], inside, seconds, begin, steady=steady))
     return trials
@@ -157,7 +158,7 @@ def _trial(
         "connections": float(max((point.open for _, point in points), default=0)),
     }
     if steady:
-        values["messages_per_second"] = messages.passed / seconds
+        values["messages_per_second"] = messages.passed / measured_seconds(part.spans for part in parts)
     counts = {
         "service": messages.service,
         "response": messages.response,

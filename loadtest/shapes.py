@@ -19,7 +19,7 @@ from locust.runners import MasterRunner
 
 from loadtest.measures import percentile
 from loadtest.options import OptionsError
-from loadtest.tally import messages_in
+from loadtest.tally import measured_seconds, messages_in
 from loadtest.thresholds import parse_share, parse_time_us
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Steps(KitShape):
             return f"{users} users: nothing was answered"
         p99 = percentile(messages.response or messages.service, 99)
         share = messages.failed / answered
-        rate = messages.passed / max(1, len(seconds))
+        rate = messages.passed / measured_seconds(second.spans for second in seconds)
         said = f"{rate:,.0f} messages/s with {users} users (p99 {p99 / 1e3:.3f} ms, errors {share:.2%})"
         if p99 > self.p99_us or share > self.errors or not messages.passed:
             return said

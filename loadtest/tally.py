@@ -8,7 +8,8 @@ longer. Whatever is a percentile is computed from added counts, never averaged.
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
@@ -27,6 +28,8 @@ class Second:
 
     entries: dict[str, Kept] = field(default_factory=dict)
     open: dict[str, int] = field(default_factory=dict)
+    spans: dict[str, float] = field(default_factory=dict)
+    """For how many seconds each process counted; not exactly 1, and less where it began or ended."""
     lag: int = 0
     cpu: float = 0.0
 
@@ -35,6 +38,8 @@ class Second:
         for name, kept in other.entries.items():
             self.entries.setdefault(name, Kept()).add(kept)
         self.open.update(other.open)
+        for process, span in other.spans.items():
+            self.spans[process] = self.spans.get(process, 0.0) + span
         self.lag, self.cpu = max(self.lag, other.lag), max(self.cpu, other.cpu)
 
 
@@ -42,9 +47,10 @@ class Second:
 class Point:
     """What is drawn of one second. Latencies are (p50, p99, highest) in µs, or None without answers."""
 
-    rate: int
+    messages: int
     failed: int
     open: int
+    spans: dict[str, float]
     lag: int
     cpu: float
     service: tuple[int, int, int] | None
@@ -61,15 +67,30 @@ class Point:
             return (percentile(counts, 50), percentile(counts, 99), max(counts)) if counts else None
 
         return cls(
-            rate=messages.passed,
+            messages=messages.passed,
             failed=sum(kept.failed for kept in second.entries.values()),
             open=sum(second.open.values()),
+            spans=second.spans,
             lag=second.lag,
             cpu=second.cpu,
             service=three(messages.service),
             response=three(messages.response),
             connect=three(connect),
         )
+
+    @property
+    def rate(self) -> float:
+        """Messages a second, to be drawn; a second that was measured in part only counts as a whole one."""
+        return self.messages / max(1.0, measured_seconds([self.spans]))
+
+
+def measured_seconds(spans: Iterable[dict[str, float]]) -> float:
+    """For how long these were counted, by the process that counted longest."""
+    totals: defaultdict[str, float] = defaultdict(float)
+    for one in spans:
+        for process, seconds in one.items():
+            totals[process] += seconds
+    return max(totals.values(), default=0.0)
 
 
 def messages_of(entries: dict[str, Kept]) -> list[Kept]:
@@ -91,6 +112,8 @@ class Tally:
         self.course: dict[int, Point] = {}
         self.spawned_at = 0.0
         """Unix time at which all users were there; rates are those of later seconds."""
+        self.stopping_at = math.inf
+        """Unix time at which the test was told to stop; rates are those of earlier seconds."""
         self.window_seconds = 1
         self.windows: dict[int, Second] = {}
         """Parts of the run that are done, by their first second."""
@@ -102,7 +125,8 @@ class Tally:
         taken = measures.collect()
         for name, kept in taken.items():
             self.entries.setdefault(name, Kept()).add(kept)
-        second = Second(taken, {process: measures.open}, max(sample.lags, default=0), sample.cpu)
+        spans = {process: sample.span}
+        second = Second(taken, {process: measures.open}, spans, max(sample.lags, default=0), sample.cpu)
         self._add_second(sample.second, second)
         self.samples.update(measures.samples)
         self.gauges[process] = {
@@ -151,7 +175,7 @@ class Tally:
             entries = {name: Kept(**kept) for name, kept in plain["entries"].items()}
             for name, kept in entries.items():
                 self.entries.setdefault(name, Kept()).add(kept)
-            self._add_second(number, Second(entries, plain["open"], plain["lag"], plain["cpu"]))
+            self._add_second(number, Second(**{**plain, "entries": entries}))
 
     # -- reading ---------------------------------------------------------------------------------
 

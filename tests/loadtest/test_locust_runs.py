@@ -189,7 +189,6 @@ def test_who_falls_due_while_locust_stops_is_not_sent(tmp_path: Path) -> None:
     kinds: dict[str, tuple[str, tuple[str, ...]]] = {
         "paced": ("ConfirmUser", ("--rate", "200")),
         "own": ("TcpUser", ("--rate", "200")),
-        "workers": ("ConfirmUser", ("--rate", "200", "--processes", "2")),
         "graceful": ("ConfirmUser", ("--rate", "200", "--stop-timeout", "5")),
         "hold": ("ConfirmUser", ("--hold", "0.1")),
         "think": ("ConfirmUser", ("--think-time", "0.1")),
@@ -373,6 +372,33 @@ def test_steps_find_the_knee_and_say_it(tmp_path: Path) -> None:
     )
     assert broke[0] == held[0] + 2
     assert held[1] <= 80 < broke[1]
+
+
+STEP = """
+from argparse import Namespace
+from time import time
+from locust.env import Environment
+from loadtest.finish import Finish
+from loadtest.health import Sample
+from loadtest.kit import kit_of
+from loadtest.options import own_options
+from loadtest.shapes import Steps
+
+environment = Environment(parsed_options=Namespace(**own_options()))
+kit = kit_of(environment)
+steps = Steps(Finish(kit), environment.parsed_options)
+for second in range(int(time()) - 9, int(time()) - 1):
+    kit.measures.entry("CONFIRM").whole[100] += 510
+    kit.tally.take("one", kit.measures, Sample(second, 1.02, 1.02, 0.3, {}, 0, 0), 0, 0)
+steps._step_began = time() - 10
+print(steps._judge() or steps._held)
+"""
+
+
+def test_the_rate_of_a_knee_is_by_the_time_that_was_measured() -> None:
+    """A step whose seconds were measured for 1.02 s each held 500 messages a second, not 510."""
+    done = subprocess.run([sys.executable, "-c", STEP], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.startswith("500 messages/s with 10 users (p99 0.100 ms")
 
 
 def test_two_processes_are_one_report(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import math
 import random
 from dataclasses import asdict
 from itertools import islice
+from time import perf_counter, time
 
 import msgpack  # type: ignore[import-untyped]
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from loadtest.figures import Figures, percentiles
 from loadtest.framing import Line
-from loadtest.health import Sample, verdicts
+from loadtest.health import Sample, Sampler, verdicts
 from loadtest.measures import HIGHEST_US, Entry, Kept, Measures, encode, histogram, percentile, total
 from loadtest.messages import Template
 from loadtest.pacing import Schedule, parse_rate
@@ -31,6 +32,11 @@ def counted(values: list[int]) -> Entry:
     for value in values:
         entry.whole[value] += 1
     return entry
+
+
+def sample(second: int, *, span: float = 1.0, cpu: float = 0.3, late: int = 100) -> Sample:
+    """What a process says of one second."""
+    return Sample(second, span, span, cpu, {late: 20}, 0, 0)
 
 
 @given(LATENCIES)
@@ -55,7 +61,7 @@ def test_a_histogram_merged_from_four_workers_equals_that_of_all_samples_togethe
         worker, measures = Tally(), Measures()
         for value in values:
             measures.entry("CONFIRM").whole[value] += 1
-        worker.take(f"worker-{number}", measures, Sample(100, 1.0, 0.5, {10: 20}, 0, 0), 0, 0)
+        worker.take(f"worker-{number}", measures, sample(100), 0, 0)
         sent = msgpack.dumps({"loadtest": worker.to_message()})
         master.add(msgpack.loads(sent, strict_map_key=False)["loadtest"])
     together = [value for values in samples for value in values]
@@ -71,13 +77,43 @@ def test_seconds_go_into_windows_without_loss() -> None:
     for second in range(1, 200):
         measures.entry("CONFIRM").whole[second] += second
         measures.entry("CONFIRM").failures["ReadTimeout"] += 1
-        tally.take("one", measures, Sample(second, 1.0, 0.1, {}, 0, 0), 0, 0)
+        tally.take("one", measures, sample(second), 0, 0)
         tally.settle(second)
     assert len(tally.windows) <= WINDOWS
     parts = [*tally.windows.values(), *tally.seconds.values()]
     assert messages_in(parts).passed == tally.messages().passed == sum(range(200))
     assert messages_in(parts).failed == 199
     assert len(tally.points()) == 199
+
+
+def test_a_rate_is_what_was_answered_in_the_time_that_was_measured() -> None:
+    """A second in which two processes counted for 1.02 s each has 2% more answers, and no higher rate."""
+    tally, measures = Tally(), Measures()
+    for second in range(10):
+        for process in ("one", "other"):
+            measures.entry("CONFIRM").whole[100] += 255
+            tally.take(process, measures, sample(second, span=1.02), 0, 0)
+    assert Figures(tally)["rate"] == pytest.approx(500)
+    assert [point.rate for _, point in tally.points()] == [pytest.approx(500)] * 10
+    tally.spawned_at, tally.stopping_at = 4.5, 7.5
+    measures.entry("CONFIRM").whole[100] += 255  # in a sample of the same second that is late by 1.02 s
+    tally.take("one", measures, sample(5, span=1.02), 0, 0)
+    assert Figures(tally)["rate"] == pytest.approx((2 * 2 * 255 + 255) / (3 * 1.02))
+
+
+def test_samples_meet_at_whole_seconds_and_leave_no_time_out() -> None:
+    """What is counted in a second of the clock is of that second; spans add up to all the time there was."""
+    sampler = Sampler(Measures())
+    sampler.begin()
+    begin, taken = perf_counter(), []
+    for _ in range(2):
+        sampler.wait()
+        taken.append((sampler.sample(), time()))
+    taken.append((sampler.sample(), time()))  # at once, as when a worker reports
+    assert sum(one.span for one, _ in taken) == pytest.approx(perf_counter() - begin, abs=0.01)
+    for one, at in taken:
+        assert one.second <= at - one.span / 2 < one.second + 1.001
+    assert taken[-1][0].seconds == taken[-1][0].cpu == 0
 
 
 def test_the_first_byte_differs_from_the_reply_only_where_it_came_apart() -> None:
@@ -174,9 +210,9 @@ def test_a_generator_that_was_the_bottleneck_is_named() -> None:
     """Busy, late, out of files or out of ports: each has a sentence, and a healthy one has none."""
     tally, measures = Tally(), Measures()
     for second in range(10):
-        tally.take("busy", measures, Sample(second, 1.0, 0.97, {100: 20}, 0, 0), 0, 0)
-        tally.take("late", measures, Sample(second, 1.0, 0.3, {30_000: 20}, 0, 0), 0, 0)
-        tally.take("well", measures, Sample(second, 1.0, 0.3, {100: 20}, 0, 0), 0, 0)
+        tally.take("busy", measures, sample(second, cpu=0.97), 0, 0)
+        tally.take("late", measures, sample(second, late=30_000), 0, 0)
+        tally.take("well", measures, sample(second), 0, 0)
     found = verdicts(tally.health.items(), [], 28_000)
     assert [check for check, _ in found] == ["generator-busy", "generator-late"]
     assert "busy" in found[0][1]
