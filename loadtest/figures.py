@@ -112,7 +112,7 @@ def pace(tally: Tally, plan: Plan, total_users: int) -> str | None:
     if not plan.rate:
         return None
     target = plan.rate * total_users if plan.rate_per_user else plan.rate
-    intended = tally.gauge("intended") * plan.pipeline
+    intended = tally.gauge("intended")
     messages = tally.messages()
     done = messages.passed + messages.failed
     reached = Figures(tally)["rate"] or 0.0

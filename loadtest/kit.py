@@ -148,9 +148,8 @@ class Kit:
         return self._rings[key]
 
     def interval(self, plan: Plan) -> float:
-        """Seconds between two sends of one user."""
-        per_user = plan.rate if plan.rate_per_user else plan.rate / max(1, self.total_users)
-        return plan.pipeline / per_user
+        """Seconds from one message of a user to the next."""
+        return 1 / (plan.rate if plan.rate_per_user else plan.rate / max(1, self.total_users))
 
     @property
     def total_users(self) -> int:
@@ -161,11 +160,11 @@ class Kit:
             return int(told or runner.target_user_count or 1)
         return int(runner.target_user_count) if runner else 1
 
-    def schedule(self, user: Any, plan: Plan) -> Schedule:
+    def schedule(self, user: Any, plan: Plan, batch: int = 1, most: float = math.inf) -> Schedule:
         """A schedule whose first start is set off from the other users', so that they don't send in step."""
         interval = self.interval(plan)
-        most = -(-plan.messages // plan.pipeline) if plan.messages else math.inf
-        schedule = Schedule(perf_counter() + interval * (user.number * _GOLDEN % 1), interval, most)
+        first = perf_counter() + interval * batch * (user.number * _GOLDEN % 1)
+        schedule = Schedule(first, interval, batch, most)
         self._schedules.add(schedule)
         return schedule
 
@@ -175,7 +174,7 @@ class Kit:
         self.measures.intended += schedule.due(min(perf_counter(), self.stopping_at))
 
     def intended_now(self) -> int:
-        """Intended starts that have come (of a message, or of a pipelined batch), sent or not."""
+        """Messages whose intended start has come, sent or not."""
         now = min(perf_counter(), self.stopping_at)
         return self.measures.intended + sum(schedule.due(now) for schedule in self._schedules)
 

@@ -195,9 +195,9 @@ class Measures:
         self.sources = 1
         """Addresses that connections come from."""
         self.late_starts = 0
-        """Messages of a schedule that left more than a millisecond after their intended start."""
+        """Starts of a schedule (of a message, or of several) that were more than a millisecond late."""
         self.intended = 0
-        """Intended starts that had come when their users stopped."""
+        """Messages whose intended start had come when their users stopped."""
         self.samples: dict[str, str] = {}
         """One example in words for each group of errors."""
 

@@ -9,7 +9,6 @@ sends at once, until it has caught up, and its response time counts from the int
 from __future__ import annotations
 
 import math
-from time import perf_counter
 from typing import Final
 
 LATE_SECONDS: Final = 0.001
@@ -17,37 +16,46 @@ LATE_SECONDS: Final = 0.001
 
 
 class Schedule:
-    """Intended starts of one user, at most ``most``, in seconds on the clock of ``time.perf_counter``."""
+    """Intended starts of one user's messages, in seconds on the clock of ``time.perf_counter``.
 
-    __slots__ = ("first", "interval", "most", "taken")
+    Messages that are sent together have one start, and the next is as much later as they are messages: the
+    rate is kept whatever the sizes of the batches. ``batch`` is the usual size, ``most`` how many messages
+    there are in all.
+    """
 
-    def __init__(self, first: float, interval: float, most: float = math.inf) -> None:
+    __slots__ = ("batch", "first", "interval", "most", "size", "taken")
+
+    def __init__(self, first: float, interval: float, batch: int = 1, most: float = math.inf) -> None:
         if not (interval > 0 and math.isfinite(interval)):
             raise ValueError(f"an interval of {interval} seconds is no schedule")
         self.first = first
         self.interval = interval
+        """Seconds from one message to the next."""
+        self.batch = batch
         self.most = most
         self.taken = 0
+        self.size = 0
+        """Messages of the last start taken."""
 
-    def take(self) -> float:
-        """The next intended start; it may be in the past. None is ever skipped."""
+    def take(self, size: int = 1) -> float:
+        """The intended start of the next ``size`` messages; it may be in the past. None is ever skipped."""
         intended = self.first + self.taken * self.interval
-        self.taken += 1
+        self.taken += size
+        self.size = size
         return intended
 
     def change(self, interval: float) -> None:
         """Go on at another pace from the last start taken (users came or went and share one rate)."""
-        if interval == self.interval:
-            return
-        last = self.first + (self.taken - 1) * self.interval if self.taken else perf_counter()
-        self.first = last - (self.taken - 1) * interval if self.taken else last
+        self.first += (self.taken - self.size) * (self.interval - interval)
         self.interval = interval
 
     def due(self, now: float) -> int:
-        """How many intended starts have come by ``now``."""
-        if now < self.first:
-            return 0
-        return int(min(self.most, math.floor((now - self.first) / self.interval) + 1))
+        """How many messages have an intended start that has come by ``now``."""
+        coming = self.first + self.taken * self.interval
+        if now < coming:
+            return self.taken - (self.size if now < coming - self.size * self.interval else 0)
+        batches = math.floor((now - coming) / (self.interval * self.batch)) + 1
+        return int(min(self.most, self.taken + batches * self.batch))
 
 
 def parse_rate(text: str) -> tuple[float, bool]:

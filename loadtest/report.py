@@ -56,7 +56,7 @@ def make_report(
     fired = [Fired(check=check, message=text) for check, text in figures.warnings(tally)]
     trials = _trials(tally, plan, host, spawned_at)
     if trials and plan.rate:
-        trials[-1].values["intended"] = float(tally.gauge("intended") * plan.pipeline)
+        trials[-1].values["intended"] = float(tally.gauge("intended"))
         trials[-1].values["late_starts"] = float(tally.gauge("late_starts"))
     pace = figures.pace(tally, plan, users)
     fired += [Fired(check="schedule", message=pace)] if pace else []

@@ -173,11 +173,11 @@ class ConfirmUser(TcpUser):
 
     def _paced(self, kit: Kit, plan: Plan) -> None:
         """Messages at their intended starts; late ones at once, until they have caught up."""
-        schedule = kit.schedule(self, plan)
+        schedule = kit.schedule(self, plan, plan.pipeline, plan.messages or math.inf)
         try:
             for batch in self._batches(kit, plan):
                 schedule.change(kit.interval(plan))
-                intended = schedule.take()
+                intended = schedule.take(len(batch))
                 if intended > min(perf_counter(), kit.stopping_at):
                     self._await(intended)
                 if perf_counter() - intended > LATE_SECONDS:

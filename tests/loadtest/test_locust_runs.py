@@ -309,6 +309,23 @@ def test_churn_pipelines_and_templates_each_count_every_message(tmp_path: Path) 
     assert "." in row[2]
 
 
+@pytest.mark.parametrize(
+    ("options", "messages"),
+    [
+        (("--messages", "10", "--pipeline", "4"), 100),
+        (("--messages", "12", "--pipeline", "4", "--messages-per-connection", "6"), 120),
+    ],
+)
+def test_a_paced_pipeline_intends_the_messages_that_it_has(
+    tmp_path: Path, options: tuple[str, ...], messages: int
+) -> None:
+    """The last batch of a user, or of a connection, is shorter; all is sent, and nothing is left over."""
+    with Peer(peers.confirm) as peer:
+        done = run(tmp_path, peer.host, *options, "-u", "10", "-r", "10", "-t", "30s", "--rate", "200")
+    assert (done.status, done.total("messages"), done.total("failed")) == (0, messages, 0), done.output
+    assert (done.total("intended"), backlog(done)) == (messages, 0)
+
+
 def test_holders_hold_and_send_in_turn(tmp_path: Path) -> None:
     """Idle connections with a message every second each, from two source addresses."""
     with Peer(peers.confirm) as peer:

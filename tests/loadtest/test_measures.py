@@ -178,12 +178,26 @@ def test_a_schedule_skips_nothing_and_counts_what_was_due() -> None:
     """Intended starts do not move when a user is late."""
     schedule = Schedule(10.0, 0.5)
     assert [schedule.take() for _ in range(3)] == [10.0, 10.5, 11.0]
-    assert [schedule.due(now) for now in (9.9, 10.0, 10.49, 10.5, 20.0)] == [0, 1, 1, 2, 21]
+    assert [schedule.due(now) for now in (11.0, 11.49, 11.5, 20.0)] == [3, 3, 4, 21]
+    assert Schedule(10.0, 0.5).due(9.9) == 0
     schedule.change(0.25)
     assert schedule.take() == pytest.approx(11.25)
-    assert Schedule(0.0, 1.0, 3).due(100.0) == 3
+    assert Schedule(0.0, 1.0, most=3).due(100.0) == 3
     with pytest.raises(ValueError, match="no schedule"):
         Schedule(0.0, math.inf)
+
+
+def test_messages_that_are_sent_together_are_due_together() -> None:
+    """Batches of 4, 4 and 2 of 10 messages: the rate is that of messages, and no more are due than there are."""
+    schedule = Schedule(0.0, 0.25, 4, 10)
+    assert schedule.due(-0.1) == 0
+    assert [schedule.due(now) for now in (0.0, 0.99, 1.0, 1.99, 2.0, 9.0)] == [4, 4, 8, 8, 10, 10]
+    assert [schedule.take(size) for size in (4, 4, 2)] == [0.0, 1.0, 2.0]
+    assert [schedule.due(now) for now in (1.99, 2.0, 9.0)] == [8, 10, 10]
+    uneven = Schedule(0.0, 0.25, 4)
+    assert [uneven.take(size) for size in (4, 1, 4)] == [0.0, 1.0, 1.25]
+    uneven.change(0.5)
+    assert uneven.take(4) == 1.25 + 4 * 0.5
 
 
 def test_rates_are_read_as_people_write_them() -> None:
