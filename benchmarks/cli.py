@@ -254,9 +254,9 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from benchmarks.demo import run
+    from benchmarks.demo import FULL, QUICK, run
 
-    return run()
+    return run(Path(arguments.reports), QUICK if arguments.quick else FULL)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -273,6 +273,10 @@ def main(argv: list[str] | None = None) -> int:
     _add_run(commands)
     add_commands(commands)
     demo = commands.add_parser("demo", help="serve, load with Locust, compare: the whole story in a minute")
+    demo.add_argument("--quick", action="store_true", help="20 users for a second: to see that it works")
+    demo.add_argument(
+        "--reports", metavar="DIR", default="demo-reports", help="where the reports go (%(default)s)"
+    )
     demo.set_defaults(run=_demo)
     arguments = parser.parse_args(argv)
     status: int = arguments.run(arguments)

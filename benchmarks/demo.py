@@ -3,7 +3,7 @@
 It starts this project's server and puts 500 Locust users on it, does the same with the
 thread-per-client server that it replaces, measures both side by side, and compares the reports. Every
 command is shown before it runs, so that each can be repeated by hand. All that it starts, it stops,
-also on Ctrl-C.
+also on Ctrl-C. ``--quick`` takes the same steps with 20 users for a second: to see that all of it works.
 """
 
 from __future__ import annotations
@@ -16,15 +16,32 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from rich.console import Console
 from rich.rule import Rule
+from rich.status import Status
 
 REPORTS: Final = Path("demo-reports")
-USERS: Final = ["--headless", "-u", "500", "-r", "250", "-t", "8s"]
-MEASURE: Final = ["--connections", "1000", "--blocks", "6", "--seconds", "1", "--warmup", "0.3"]
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much load, and for how long (Locust's way of saying it, and seconds)."""
+
+    users: int
+    spawn_rate: int
+    run_time: str
+    connections: int
+    blocks: int
+    seconds: float
+    warmup: float
+
+
+FULL: Final = Size(500, 250, "8s", 1000, 6, 1, 0.3)
+QUICK: Final = Size(20, 20, "1s", 20, 1, 0.2, 0)
 
 console = Console(highlight=False)
 
@@ -57,20 +74,49 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 @contextlib.contextmanager
+def _process(
+    command: list[str], stderr: int | None = None, *, quiet: bool
+) -> Iterator[subprocess.Popen[str]]:
+    """A process that has ended when the ``with`` has; its output is read where it is ``quiet``.
+
+    It has a session of its own: Ctrl-C is for the demo, which then ends what it started, in order. A signal
+    that comes while it starts is kept until it is known here, or nobody would end it.
+    """
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in numbers}
+    process = None
+    try:
+        try:
+            process = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE if quiet else None,
+                stderr=stderr,
+                text=True,
+                start_new_session=True,
+            )
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if came:
+            raise KeyboardInterrupt
+        yield process
+    finally:
+        if process is not None:
+            _end(process)
+
+
+@contextlib.contextmanager
 def _server(command: list[str]) -> Iterator[str]:
     """Start a server; yields the address that its ready line names."""
     _show(command)
-    # A session of its own: Ctrl-C is for the demo, which then ends what it started, in order.
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    try:
+    with _process(command, quiet=True) as process:
         assert process.stdout
         line = process.stdout.readline() if select.select([process.stdout], [], [], 20)[0] else ""
         if not line.startswith("ready "):
             raise StepFailed(f"{shlex.join(command)} did not get ready")
         console.print(line.rstrip())
         yield line.split()[1]
-    finally:
-        _end(process)
 
 
 def _run(command: list[str], live: str = "", statuses: tuple[int, ...] = (0,)) -> None:
@@ -79,15 +125,13 @@ def _run(command: list[str], live: str = "", statuses: tuple[int, ...] = (0,)) -
     Raises StepFailed: its exit status is none of ``statuses``.
     """
     _show(command)
-    output = subprocess.PIPE if live else None
-    process = subprocess.Popen(
-        command, stdout=output, stderr=subprocess.STDOUT if live else None, text=True, start_new_session=True
-    )
     said = []
-    try:
+    with _process(command, subprocess.STDOUT if live else None, quiet=bool(live)) as process:
         if process.stdout:
             last = ""
-            with console.status("starting ...") as status:
+            # Not console.status(), which imports Status only now: Ctrl-C within a class that dataclass()
+            # makes is remembered by CPython, and the exit status is then that of a death by SIGINT.
+            with Status("starting ...", console=console) as status:
                 for line in process.stdout:
                     said.append(line)
                     if line.lstrip().startswith(live) and "|" in line:
@@ -95,37 +139,36 @@ def _run(command: list[str], live: str = "", statuses: tuple[int, ...] = (0,)) -
                         status.update(last)
             if last:
                 console.print(
-                    "requests, failures | average, min, max, median [ms] | requests/s, failures/s",
+                    "requests, failures | average, min, max, median \\[ms] | requests/s, failures/s",
                     style="dim",
                 )
                 console.print(last)
         code = process.wait()
-    finally:
-        _end(process)
     if code not in statuses:
         console.print("".join(said[-20:]), markup=False)
         raise StepFailed(f"{shlex.join(command)} ended with status {code}")
 
 
-def _steps() -> None:
+def _steps(reports: Path, size: Size) -> None:
     python = sys.executable
-    REPORTS.mkdir(exist_ok=True)
+    reports.mkdir(exist_ok=True)
     servers = {
         "threads": [python, "-m", "benchmarks.servers.threads", "--port", "0"],
         "chat_gevent": [_tool("chat-gevent"), "serve", "--port", "0"],
     }
     for name in ("chat_gevent", "threads"):
-        console.print(Rule(f"{name}: 500 Locust users"))
+        console.print(Rule(f"{name}: {size.users} Locust users"))
         with _server(servers[name]) as address:
-            report = str(REPORTS / f"locust-{name}.json")
-            locust = [_tool("locust"), "-f", "loadtest/locustfile.py", "--host", address, *USERS]
-            _run([*locust, "--report", report], live="Aggregated")
-    both = [str(REPORTS / f"locust-{name}.json") for name in servers]
+            report = str(reports / f"locust-{name}.json")
+            locust = [_tool("locust"), "-f", "loadtest/locustfile.py", "--host", address, "--headless"]
+            users = ["-u", str(size.users), "-r", str(size.spawn_rate), "-t", size.run_time]
+            _run([*locust, *users, "--report", report], live="Aggregated")
+    both = [str(reports / f"locust-{name}.json") for name in servers]
     console.print(Rule("the two Locust runs"))
     _run([python, "-m", "benchmarks", "compare", *both], statuses=(0, 1, 3))
-    console.print(Rule("side by side: 1,000 clients, fresh servers in turn"))
-    report = str(REPORTS / "confirm.json")
-    page = str(REPORTS / "confirm.html")
+    console.print(Rule(f"side by side: {size.connections:,} clients, fresh servers in turn"))
+    report = str(reports / "confirm.json")
+    page = str(reports / "confirm.html")
     _run(
         [
             python,
@@ -135,22 +178,27 @@ def _steps() -> None:
             "confirm",
             "--servers",
             ",".join(servers),
-            *MEASURE,
+            *_measure(size),
             "--output",
             report,
         ]
     )
     _run([python, "-m", "benchmarks", "compare", report, "--html", page], statuses=(0, 1, 3))
     console.print(Rule())
-    console.print("Reports:", *(str(path) for path in sorted(REPORTS.iterdir())), sep="\n  ")
+    console.print("Reports:", *(str(path) for path in sorted(reports.iterdir())), sep="\n  ")
 
 
-def run() -> int:
+def _measure(size: Size) -> list[str]:
+    names = ("connections", "blocks", "seconds", "warmup")
+    return [word for name in names for word in (f"--{name}", f"{getattr(size, name):g}")]
+
+
+def run(reports: Path = REPORTS, size: Size = FULL) -> int:
     """Run the demo: 0; 1 where a step failed; 130 after Ctrl-C."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     started = time.monotonic()
     try:
-        _steps()
+        _steps(reports, size)
     except StepFailed as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1

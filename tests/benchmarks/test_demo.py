@@ -1,0 +1,66 @@
+"""The demo: all its steps, small; and that nothing it started is left, whichever way it ends."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.report import Report
+from tests.benchmarks.test_runner import children, exists
+from tests.conftest import wait_until
+
+ROOT = Path(__file__).parents[2]
+
+
+def demo(tmp_path: Path, cwd: Path = ROOT) -> subprocess.Popen[str]:
+    """``python -m benchmarks demo --quick``, its reports in ``tmp_path``."""
+    command = [sys.executable, "-m", "benchmarks", "demo", "--quick", "--reports", str(tmp_path)]
+    return subprocess.Popen(
+        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def test_all_steps(tmp_path: Path) -> None:
+    """Both servers are loaded by Locust and measured side by side; reports and page are there."""
+    with demo(tmp_path) as process:
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, out + err
+    assert out.count("ready tcp://") == 2
+    assert out.count("average, min, max, median [ms] |") == 2
+    for name in ("locust-chat_gevent", "locust-threads", "confirm"):
+        report = Report.load(tmp_path / f"{name}.json")
+        assert report.complete
+        assert sum(trial.messages for trial in report.trials) > 0
+    assert (tmp_path / "confirm.html").read_text().startswith("<!doctype html>")
+    assert "chat_gevent against threads" in out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_end_by_signal_leaves_nothing_running(tmp_path: Path, number: signal.Signals) -> None:
+    """With server and Locust at work: status 130, a line that says so, no traceback, and both are gone."""
+    with demo(tmp_path) as process:
+        wait_until(lambda: len(children(process.pid)) >= 2, 60)
+        started = children(process.pid)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.splitlines()[-1] == "demo: stopped; so is all that it started"
+    assert "Traceback" not in err
+    wait_until(lambda: not any(exists(pid) for pid in started))
+
+
+def test_a_step_that_fails_ends_the_demo(tmp_path: Path) -> None:
+    """Where Locust finds no locustfile: status 1, the command that failed, and its server is gone."""
+    with demo(tmp_path, cwd=tmp_path) as process:
+        wait_until(lambda: bool(children(process.pid)), 60)
+        (server, *_) = children(process.pid)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "ended with status 1" in err.splitlines()[-1]
+    assert "demo: " in err
+    assert "locustfile.py" in out
+    assert not exists(server)
