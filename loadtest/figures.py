@@ -112,7 +112,7 @@ def pace(tally: Tally, plan: Plan, total_users: int) -> str | None:
     if not plan.rate:
         return None
     target = plan.rate * total_users if plan.rate_per_user else plan.rate
-    intended = tally.gauge("intended")
+    intended = tally.counts["intended"]
     messages = tally.messages()
     done = messages.passed + messages.failed
     reached = Figures(tally)["rate"] or 0.0
@@ -120,7 +120,7 @@ def pace(tally: Tally, plan: Plan, total_users: int) -> str | None:
         f"target {target:,.1f}/s, reached {reached:,.1f}/s; intended {intended:,}, "
         f"answered {messages.passed:,}, "
         f"failed {messages.failed:,}, backlog at the end {max(0, intended - done):,}, "
-        f"late starts {tally.gauge('late_starts'):,}"
+        f"late starts {tally.counts['late_starts']:,}"
     )
 
 
@@ -147,7 +147,7 @@ def summary(tally: Tally, plan: Plan, total_users: int) -> str:
         lines.append(line)
     everything = [*tally.entries.values()]
     lines.append(
-        f"connections: {tally.gauge('opened'):,} opened, {tally.gauge('open'):,} open at the end; "
+        f"connections: {tally.counts['opened']:,} opened, {sum(tally.open.values()):,} open at the end; "
         f"{sum(kept.bytes_out for kept in everything):,} bytes sent, "
         f"{sum(kept.bytes_in for kept in everything):,} received; "
         f"in flight when stopped: {tally.aborted:,} (aborted: neither passed nor failed)"

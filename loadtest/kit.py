@@ -171,12 +171,12 @@ class Kit:
     def end_schedule(self, schedule: Schedule) -> None:
         """A user stops: what was due by now was intended, whether or not it was sent."""
         self._schedules.discard(schedule)
-        self.measures.intended += schedule.due(min(perf_counter(), self.stopping_at))
+        self.measures.intended += schedule.newly_due(min(perf_counter(), self.stopping_at))
 
-    def intended_now(self) -> int:
-        """Messages whose intended start has come, sent or not."""
+    def _count_intended(self) -> None:
+        """Count the messages whose intended start has come since the last time, sent or not."""
         now = min(perf_counter(), self.stopping_at)
-        return self.measures.intended + sum(schedule.due(now) for schedule in self._schedules)
+        self.measures.intended += sum(schedule.newly_due(now) for schedule in self._schedules)
 
     # -- for Locust ------------------------------------------------------------------------------
 
@@ -244,9 +244,13 @@ class Kit:
             self.options.tcp_total_users = runner.target_user_count
 
     def _on_reset(self, **_: Any) -> None:
-        """Locust's own figures start anew (its page's button, ``--reset-stats``), and so do these."""
+        """Locust's own figures start anew (its page's button, ``--reset-stats``), and so do these.
+
+        The button is known to the master alone. Workers go on as they were: what they report is what
+        they have counted since their last report, as Locust's own reports are.
+        """
+        self._count_intended()  # what is due of schedules that go on was before
         self.measures.reset()
-        self.measures.intended = -self.intended_now()  # what is due of schedules that go on was before
         self.tally = Tally()
 
     def _on_spawned(self, **_: Any) -> None:
@@ -284,9 +288,8 @@ class Kit:
             self.tally.note_health("master", self.sampler.sample())
             self.tally.settle(time())
             return
-        self.tally.take(
-            self.process, self.measures, self.sampler.sample(), self.intended_now(), self.sampler.base_files
-        )
+        self._count_intended()
+        self.tally.take(self.process, self.measures, self.sampler.sample(), self.sampler.base_files)
         if not isinstance(runner, WorkerRunner):
             self.tally.settle(time())
 

@@ -197,7 +197,7 @@ class Measures:
         self.late_starts = 0
         """Starts of a schedule (of a message, or of several) that were more than a millisecond late."""
         self.intended = 0
-        """Messages whose intended start had come when their users stopped."""
+        """Messages whose intended start has come, as far as they were looked at."""
         self.samples: dict[str, str] = {}
         """One example in words for each group of errors."""
 
@@ -214,6 +214,12 @@ class Measures:
             entry.clear()
         self.samples.clear()
         self.opened = self.late_starts = self.intended = 0
+
+    def collect_counts(self) -> dict[str, int]:
+        """Take what was counted beside the entries since the last time."""
+        taken = {name: getattr(self, name) for name in ("opened", "late_starts", "intended")}
+        self.opened = self.late_starts = self.intended = 0
+        return taken
 
     def collect(self) -> dict[str, Kept]:
         """Take what was counted since the last time, by entry."""

@@ -23,7 +23,7 @@ class Schedule:
     there are in all.
     """
 
-    __slots__ = ("batch", "first", "interval", "most", "size", "taken")
+    __slots__ = ("batch", "counted", "first", "interval", "most", "size", "taken")
 
     def __init__(self, first: float, interval: float, batch: int = 1, most: float = math.inf) -> None:
         if not (interval > 0 and math.isfinite(interval)):
@@ -36,6 +36,7 @@ class Schedule:
         self.taken = 0
         self.size = 0
         """Messages of the last start taken."""
+        self.counted = 0
 
     def take(self, size: int = 1) -> float:
         """The intended start of the next ``size`` messages; it may be in the past. None is ever skipped."""
@@ -56,6 +57,12 @@ class Schedule:
             return self.taken - (self.size if now < coming - self.size * self.interval else 0)
         batches = math.floor((now - coming) / (self.interval * self.batch)) + 1
         return int(min(self.most, self.taken + batches * self.batch))
+
+    def newly_due(self, now: float) -> int:
+        """How many are due now that were not at the last call; negative where the pace has become slower."""
+        due = self.due(now)
+        due, self.counted = due - self.counted, due
+        return due
 
 
 def parse_rate(text: str) -> tuple[float, bool]:

@@ -56,8 +56,8 @@ def make_report(
     fired = [Fired(check=check, message=text) for check, text in figures.warnings(tally)]
     trials = _trials(tally, plan, host, spawned_at)
     if trials and plan.rate:
-        trials[-1].values["intended"] = float(tally.gauge("intended"))
-        trials[-1].values["late_starts"] = float(tally.gauge("late_starts"))
+        trials[-1].values["intended"] = float(tally.counts["intended"])
+        trials[-1].values["late_starts"] = float(tally.counts["late_starts"])
     pace = figures.pace(tally, plan, users)
     fired += [Fired(check="schedule", message=pace)] if pace else []
     fired += [Fired(check="knee", message=note) for note in notes]

@@ -105,8 +105,11 @@ class Tally:
         self.entries: dict[str, Kept] = {}
         self.samples: dict[str, str] = {}
         self.health: dict[str, Health] = {}
-        self.gauges: dict[str, dict[str, int]] = {}
-        """The latest of each process: ``open``, ``opened``, ``late_starts`` and ``intended``."""
+        self.open: dict[str, int] = {}
+        """Connections of each process that were open at the last look."""
+        self.counts: Counter[str] = Counter()
+        """Connections ``opened``, ``late_starts``, and messages ``intended``. Workers send what came to these
+        since their last report, as they send all else, so a tally may begin at any time."""
         self.seconds: dict[int, Second] = {}
         self.keep_seconds = OPEN_SECONDS
         self.course: dict[int, Point] = {}
@@ -120,7 +123,7 @@ class Tally:
 
     # -- filling ---------------------------------------------------------------------------------
 
-    def take(self, process: str, measures: Measures, sample: Sample, intended: int, base_files: int) -> None:
+    def take(self, process: str, measures: Measures, sample: Sample, base_files: int) -> None:
         """Collect what this process has counted since the last time."""
         taken = measures.collect()
         for name, kept in taken.items():
@@ -129,12 +132,8 @@ class Tally:
         second = Second(taken, {process: measures.open}, spans, max(sample.lags, default=0), sample.cpu)
         self._add_second(sample.second, second)
         self.samples.update(measures.samples)
-        self.gauges[process] = {
-            "open": measures.open,
-            "opened": measures.opened,
-            "late_starts": measures.late_starts,
-            "intended": intended,
-        }
+        self.open[process] = measures.open
+        self.counts.update(measures.collect_counts())
         health = self.note_health(process, sample)
         health.ports = max(health.ports, measures.open)
         health.files = max(health.files, base_files + measures.open)
@@ -160,7 +159,8 @@ class Tally:
         return {
             "samples": self.samples,
             "health": {name: asdict(health) for name, health in self.health.items()},
-            "gauges": self.gauges,
+            "open": self.open,
+            "counts": dict(self.counts),
             "seconds": {number: asdict(second) for number, second in self.seconds.items()},
         }
 
@@ -170,7 +170,8 @@ class Tally:
             self.samples.setdefault(group, sample)
         for name, health in message["health"].items():
             self.health.setdefault(name, Health()).add(Health(**health))
-        self.gauges.update(message["gauges"])
+        self.open.update(message["open"])
+        self.counts.update(message["counts"])
         for number, plain in message["seconds"].items():
             entries = {name: Kept(**kept) for name, kept in plain["entries"].items()}
             for name, kept in entries.items():
@@ -203,10 +204,6 @@ class Tally:
     def between(self, first: float, last: float) -> list[Second]:
         """The seconds from ``first`` to ``last`` that are still kept."""
         return [second for number, second in self.seconds.items() if first <= number <= last]
-
-    def gauge(self, name: str) -> int:
-        """A gauge summed over the processes."""
-        return sum(gauges.get(name, 0) for gauges in self.gauges.values())
 
     @property
     def failures(self) -> Counter[tuple[str, str]]:

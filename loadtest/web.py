@@ -54,8 +54,8 @@ def rows(finish: Finish) -> list[dict[str, str]]:
     pace = figures.pace(tally, plan, finish.kit.users_at_most)
     if pace:
         add("Schedule", "pace", note=pace)
-    add("Connections", "open now", f"{tally.gauge('open'):,}")
-    add("Connections", "opened", f"{tally.gauge('opened'):,}")
+    add("Connections", "open now", f"{sum(tally.open.values()):,}")
+    add("Connections", "opened", f"{tally.counts['opened']:,}")
     add("Connections", "requests aborted", f"{tally.aborted:,}", "in flight when their users were stopped")
     for (name, group), count in tally.failures.most_common(100):
         add("Errors", f"{name} {group}", f"{count:,}", tally.samples.get(group, ""))

@@ -406,7 +406,7 @@ kit = kit_of(environment)
 steps = Steps(Finish(kit), environment.parsed_options)
 for second in range(int(time()) - 9, int(time()) - 1):
     kit.measures.entry("CONFIRM").whole[100] += 510
-    kit.tally.take("one", kit.measures, Sample(second, 1.02, 1.02, 0.3, {}, 0, 0), 0, 0)
+    kit.tally.take("one", kit.measures, Sample(second, 1.02, 1.02, 0.3, {}, 0, 0), 0)
 steps._step_began = time() - 10
 print(steps._judge() or steps._held)
 """

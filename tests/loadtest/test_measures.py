@@ -7,6 +7,7 @@ import random
 from dataclasses import asdict
 from itertools import islice
 from time import perf_counter, time
+from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 import pytest
@@ -61,7 +62,7 @@ def test_a_histogram_merged_from_four_workers_equals_that_of_all_samples_togethe
         worker, measures = Tally(), Measures()
         for value in values:
             measures.entry("CONFIRM").whole[value] += 1
-        worker.take(f"worker-{number}", measures, sample(100), 0, 0)
+        worker.take(f"worker-{number}", measures, sample(100), 0)
         sent = msgpack.dumps({"loadtest": worker.to_message()})
         master.add(msgpack.loads(sent, strict_map_key=False)["loadtest"])
     together = [value for values in samples for value in values]
@@ -77,7 +78,7 @@ def test_seconds_go_into_windows_without_loss() -> None:
     for second in range(1, 200):
         measures.entry("CONFIRM").whole[second] += second
         measures.entry("CONFIRM").failures["ReadTimeout"] += 1
-        tally.take("one", measures, sample(second), 0, 0)
+        tally.take("one", measures, sample(second), 0)
         tally.settle(second)
     assert len(tally.windows) <= WINDOWS
     parts = [*tally.windows.values(), *tally.seconds.values()]
@@ -92,12 +93,12 @@ def test_a_rate_is_what_was_answered_in_the_time_that_was_measured() -> None:
     for second in range(10):
         for process in ("one", "other"):
             measures.entry("CONFIRM").whole[100] += 255
-            tally.take(process, measures, sample(second, span=1.02), 0, 0)
+            tally.take(process, measures, sample(second, span=1.02), 0)
     assert Figures(tally)["rate"] == pytest.approx(500)
     assert [point.rate for _, point in tally.points()] == [pytest.approx(500)] * 10
     tally.spawned_at, tally.stopping_at = 4.5, 7.5
     measures.entry("CONFIRM").whole[100] += 255  # in a sample of the same second that is late by 1.02 s
-    tally.take("one", measures, sample(5, span=1.02), 0, 0)
+    tally.take("one", measures, sample(5, span=1.02), 0)
     assert Figures(tally)["rate"] == pytest.approx((2 * 2 * 255 + 255) / (3 * 1.02))
 
 
@@ -114,6 +115,26 @@ def test_samples_meet_at_whole_seconds_and_leave_no_time_out() -> None:
     for one, at in taken:
         assert one.second <= at - one.span / 2 < one.second + 1.001
     assert taken[-1][0].seconds == taken[-1][0].cpu == 0
+
+
+def test_a_tally_that_begins_anew_has_only_what_came_since() -> None:
+    """As when a person resets the master's figures: workers' earlier counts don't come back."""
+    worker, measures = Schedule(0.0, 0.01), Measures()
+
+    def report(now: float, answered: int) -> dict[str, Any]:
+        measures.intended += worker.newly_due(now)
+        measures.entry("CONFIRM").whole[100] += answered
+        tally = Tally()
+        tally.take("one", measures, sample(int(now)), 0)
+        return tally.to_message()
+
+    master = Tally()
+    master.add(report(9.995, 1000))
+    master.add(report(19.995, 900))
+    assert (master.counts["intended"], master.messages().passed) == (2000, 1900)
+    master = Tally()
+    master.add(report(29.995, 1000))
+    assert (master.counts["intended"], master.messages().passed) == (1000, 1000)
 
 
 def test_the_first_byte_differs_from_the_reply_only_where_it_came_apart() -> None:
@@ -188,7 +209,7 @@ def test_a_schedule_skips_nothing_and_counts_what_was_due() -> None:
 
 
 def test_messages_that_are_sent_together_are_due_together() -> None:
-    """Batches of 4, 4 and 2 of 10 messages: the rate is that of messages, and no more are due than there are."""
+    """Batches of 4, 4 and 2 of 10: the rate is that of messages, and no more are due than there are."""
     schedule = Schedule(0.0, 0.25, 4, 10)
     assert schedule.due(-0.1) == 0
     assert [schedule.due(now) for now in (0.0, 0.99, 1.0, 1.99, 2.0, 9.0)] == [4, 4, 8, 8, 10, 10]
@@ -224,9 +245,9 @@ def test_a_generator_that_was_the_bottleneck_is_named() -> None:
     """Busy, late, out of files or out of ports: each has a sentence, and a healthy one has none."""
     tally, measures = Tally(), Measures()
     for second in range(10):
-        tally.take("busy", measures, sample(second, cpu=0.97), 0, 0)
-        tally.take("late", measures, sample(second, late=30_000), 0, 0)
-        tally.take("well", measures, sample(second), 0, 0)
+        tally.take("busy", measures, sample(second, cpu=0.97), 0)
+        tally.take("late", measures, sample(second, late=30_000), 0)
+        tally.take("well", measures, sample(second), 0)
     found = verdicts(tally.health.items(), [], 28_000)
     assert [check for check, _ in found] == ["generator-busy", "generator-late"]
     assert "busy" in found[0][1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -93,6 +94,16 @@ def rows(page: str) -> list[dict[str, str]]:
     return found
 
 
+def on_schedule(page: str) -> tuple[int, int]:
+    """How many messages were intended and how many answered, by the tab."""
+    notes = [row["note"] for row in rows(page) if row["part"] == "Schedule"]
+    found = re.search(
+        r"intended ([\d,]+), answered ([\d,]+)", notes[0] if notes else "intended 0, answered 0"
+    )
+    assert found is not None
+    return int(found[1].replace(",", "")), int(found[2].replace(",", ""))
+
+
 @pytest.mark.browser
 def test_a_person_starts_a_paced_test_and_reads_the_tab(tmp_path: Path) -> None:
     """The form takes our options, refuses what does not fit, and the tab shows what is measured."""
@@ -160,3 +171,23 @@ def test_the_tab_of_several_processes_has_all_of_them() -> None:
         assert [row["what"] for row in found if row["part"] == "Latency"][:1] == ["CONNECT service"]
         with urlopen(f"{page}/tcp/report.json", timeout=10) as answer:
             assert Report.from_json(json.load(answer)).parameters["rate"] == "200"
+
+
+def test_a_reset_of_the_figures_leaves_no_backlog_that_was_not_there() -> None:
+    """The page's button is the master's; what its workers counted before does not come back with a report."""
+    with (
+        server() as host,
+        locust(host, "--processes", "2", "--autostart", "-u", "10", "--rate", "400") as page,
+    ):
+        end = time.monotonic() + 40
+        while on_schedule(page)[0] < 2000:
+            assert time.monotonic() < end, rows(page)
+            time.sleep(0.2)
+        urlopen(f"{page}/stats/reset", data=b"", timeout=10).close()
+        assert on_schedule(page)[0] < 2000
+        while True:
+            intended, answered = on_schedule(page)
+            if intended > 1500 and abs(intended - answered) < 200:  # both workers have reported
+                break
+            assert time.monotonic() < end, (intended, answered)
+            time.sleep(0.2)
