@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from loadtest.address import ports_per_address
 from loadtest.health import Health, verdicts
-from loadtest.measures import Kept, histogram
+from loadtest.measures import Kept, histogram, samples_needed
 from loadtest.options import Plan
 from loadtest.tally import Tally, measured_seconds
 
@@ -25,7 +25,7 @@ def percentiles(counts: dict[int, int], percents: tuple[float, ...] = PERCENTS) 
     found = histogram(counts)
     samples = found.get_total_count()
     return [
-        float(found.get_value_at_percentile(percent)) if samples * (100 - percent) / 100 >= 10 else None
+        float(found.get_value_at_percentile(percent)) if samples >= samples_needed(percent) else None
         for percent in percents
     ]
 
@@ -68,14 +68,26 @@ class Figures(Mapping[str, float | None]):
             return self.messages.response
         return self.messages.service
 
-    def __getitem__(self, name: str) -> float | None:
-        if name in self._plain:
-            return self._plain[name]
+    def _percentile(self, name: str) -> tuple[dict[int, int], float]:
         match = re.fullmatch(r"(?:(service|response|connect|first_byte)\.)?p(\d+(?:\.\d+)?)", name)
         if not match:
             raise KeyError(name)
-        counts = self._counts(match[1] or "")
-        return float(histogram(counts).get_value_at_percentile(float(match[2]))) if counts else None
+        return self._counts(match[1] or ""), float(match[2])
+
+    def __getitem__(self, name: str) -> float | None:
+        if name in self._plain:
+            return self._plain[name]
+        counts, percent = self._percentile(name)
+        return percentiles(counts, (percent,))[0]
+
+    def missing(self, name: str) -> str:
+        """Why there is no figure called ``name``, to follow its name in a sentence."""
+        if name not in self._plain:
+            counts, percent = self._percentile(name)
+            if counts:
+                samples, needed = sum(counts.values()), samples_needed(percent)
+                return f"can't be judged by {samples:,} samples: it takes {needed:,}, for 10 to lie beyond it"
+        return "was not measured"
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._plain)

@@ -19,6 +19,7 @@ Nearly every reply comes whole in one read: its first byte and its end are one m
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -78,6 +79,11 @@ def percentile(counts: Mapping[int, int], percent: float) -> int:
         if seen >= need:
             return value
     return 0
+
+
+def samples_needed(percent: float) -> int:
+    """Samples from which on a percentile says something: 10 of them lie beyond it."""
+    return math.ceil(round(1000 / (100 - percent), 6))
 
 
 class Entry:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from locust import LoadTestShape
 from locust.runners import MasterRunner
 
-from loadtest.measures import percentile
+from loadtest.measures import percentile, samples_needed
 from loadtest.options import OptionsError
 from loadtest.tally import measured_seconds, messages_in
 from loadtest.thresholds import parse_share, parse_time_us
@@ -142,7 +142,8 @@ class Steps(KitShape):
         p99 = percentile(messages.response or messages.service, 99)
         share = messages.failed / answered
         rate = messages.passed / measured_seconds(second.spans for second in seconds)
-        said = f"{rate:,.0f} messages/s with {users} users (p99 {p99 / 1e3:.3f} ms, errors {share:.2%})"
+        few = "" if messages.passed >= samples_needed(99) else f" of only {messages.passed:,} samples"
+        said = f"{rate:,.0f} messages/s with {users} users (p99 {p99 / 1e3:.3f} ms{few}, errors {share:.2%})"
         if p99 > self.p99_us or share > self.errors or not messages.passed:
             return said
         self._held = said

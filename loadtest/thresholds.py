@@ -2,15 +2,14 @@
 
 A percentile is that of the response time where there is a schedule, else of the service time;
 ``service.p99`` and ``response.p99`` name one. A figure that was not measured can't clear a run: a
-percentile without samples fails it.
+percentile without samples fails it, and so does one that is not shown because it has too few.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 _UNITS: Final = {"us": 1.0, "µs": 1.0, "ms": 1e3, "s": 1e6}
 _FORM: Final = re.compile(
@@ -33,6 +32,16 @@ def parse_share(text: str) -> float:
     if not match:
         raise ValueError(f"{text!r} is no share: write 0.1%")
     return float(match[1]) / 100
+
+
+class Measured(Protocol):
+    """Figures by the names that conditions have for them (:class:`loadtest.figures.Figures`)."""
+
+    def __getitem__(self, name: str, /) -> float | None:
+        """The figure, or None."""
+
+    def missing(self, name: str) -> str:
+        """Why there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +73,11 @@ class Threshold:
             raise ValueError(f"--fail-if {text!r}: {figure} has no unit {unit}")
         return cls(text.strip(), figure, match["sign"], number)
 
-    def broken(self, figures: Mapping[str, float | None]) -> str | None:
-        """Why the run failed by this condition, or None. ``figures`` are named as in conditions."""
-        value = figures.get(self.figure)
+    def broken(self, figures: Measured) -> str | None:
+        """Why the run failed by this condition, or None."""
+        value = figures[self.figure]
         if value is None:
-            return f"{self.text}: {self.figure} was not measured"
+            return f"{self.text}: {self.figure} {figures.missing(self.figure)}"
         holds = {
             ">": value > self.limit,
             "<": value < self.limit,

@@ -172,18 +172,29 @@ def tally_of(passed: dict[int, int], failed: int) -> Tally:
         ("service.p99.9<1ms", False),
         ("errors>0.1%", True),
         ("errors>1%", False),
-        ("errors>5", False),
-        ("errors>=5", True),
+        ("errors>50", False),
+        ("errors>=50", True),
         ("response.p99>1s", True),
         ("aborted>0", False),
     ],
 )
 def test_conditions_say_whether_a_run_failed(text: str, broken: bool) -> None:
     """Percentiles with units, shares and counts; a figure that was not measured can't clear a run."""
-    figures = Figures(tally_of({1_000: 900, 100_000: 95}, 5))
+    figures = Figures(tally_of({1_000: 9_000, 100_000: 1_000}, 50))
     reason = Threshold.parse(text).broken(figures)
     assert (reason is not None) is broken
     assert reason is None or reason.startswith(text)
+
+
+@pytest.mark.parametrize(("text", "needed"), [("p99>1s", "1,000"), ("service.p99.9>1s", "10,000")])
+def test_a_percentile_that_is_not_shown_does_not_clear_a_run(text: str, needed: str) -> None:
+    """One rule for both; the reason is that there are too few samples, and how many it takes."""
+    figures = Figures(tally_of({1_000: 999}, 0))
+    reason = Threshold.parse(text).broken(figures)
+    assert reason is not None
+    assert f"can't be judged by 999 samples: it takes {needed}" in reason
+    assert Threshold.parse("p98>1s").broken(figures) is None
+    assert "was not measured" in str(Threshold.parse("connect.p50>1s").broken(figures))
 
 
 @pytest.mark.parametrize(
