@@ -3,7 +3,8 @@
 A tally can be added to: a worker sends the tally of its last seconds as plain types, and the master
 adds it to the run's. Seconds are kept by the clock for as long as a late worker may add to them, and
 then go into one of at most :data:`WINDOWS` parts of the run, which double in length when the run gets
-longer. Whatever is a percentile is computed from added counts, never averaged.
+longer. Whatever is a percentile is computed from added counts, never averaged. What comes later still is
+counted in the totals, in its part of the run and in the course.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class Point:
 
     messages: int
     failed: int
-    open: int
+    opens: dict[str, int]
+    """Open connections of each process."""
     spans: dict[str, float]
     lag: int
     cpu: float
@@ -69,14 +71,36 @@ class Point:
         return cls(
             messages=messages.passed,
             failed=sum(kept.failed for kept in second.entries.values()),
-            open=sum(second.open.values()),
-            spans=second.spans,
+            opens=dict(second.open),
+            spans=dict(second.spans),
             lag=second.lag,
             cpu=second.cpu,
             service=three(messages.service),
             response=three(messages.response),
             connect=three(connect),
         )
+
+    def add(self, late: Point) -> None:
+        """Add a part of the second that came when it had been reduced already.
+
+        Percentiles can't be added: those of the part with more messages are drawn, and the highest of both.
+        """
+        for kind in ("service", "response", "connect"):
+            found = [three for three in (getattr(self, kind), getattr(late, kind)) if three]
+            if found:
+                larger = found[-1] if late.messages > self.messages else found[0]
+                setattr(self, kind, (*larger[:2], max(highest for _, _, highest in found)))
+        self.messages += late.messages
+        self.failed += late.failed
+        self.opens.update(late.opens)
+        for process, span in late.spans.items():
+            self.spans[process] = self.spans.get(process, 0.0) + span
+        self.lag, self.cpu = max(self.lag, late.lag), max(self.cpu, late.cpu)
+
+    @property
+    def open(self) -> int:
+        """Connections that were open."""
+        return sum(self.opens.values())
 
     @property
     def rate(self) -> float:
@@ -184,7 +208,10 @@ class Tally:
         """Put seconds that nobody adds to any more into the course and into their part of the run."""
         for number in sorted(n for n in self.seconds if n < now - self.keep_seconds):
             second = self.seconds.pop(number)
-            self.course[number] = Point.of(second)
+            if number in self.course:
+                self.course[number].add(Point.of(second))
+            else:
+                self.course[number] = Point.of(second)
             self._into_window(number, second)
         while len(self.windows) > WINDOWS:
             windows, self.windows = self.windows, {}
@@ -198,8 +225,13 @@ class Tally:
 
     def points(self) -> list[tuple[int, Point]]:
         """The whole course so far, by second."""
-        recent = [(number, Point.of(second)) for number, second in self.seconds.items()]
-        return sorted([*self.course.items(), *recent])
+        points = {number: Point.of(second) for number, second in self.seconds.items()}
+        for number, point in self.course.items():
+            if number in points:  # a late part that is not settled yet
+                points[number].add(point)
+            else:
+                points[number] = point
+        return sorted(points.items())
 
     def between(self, first: float, last: float) -> list[Second]:
         """The seconds from ``first`` to ``last`` that are still kept."""

@@ -117,6 +117,23 @@ def test_samples_meet_at_whole_seconds_and_leave_no_time_out() -> None:
     assert taken[-1][0].seconds == taken[-1][0].cpu == 0
 
 
+def test_a_report_that_comes_late_is_added_to_what_was_there() -> None:
+    """A second that is settled keeps its messages and connections; totals, course and windows agree."""
+    tally, measures = Tally(), Measures()
+    for process, answered, latency in (("early", 50, 100), ("late", 7, 900)):
+        measures.entry("CONFIRM").whole[latency] += answered
+        measures.entry("CONFIRM").failures["ReadTimeout"] += 1
+        measures.open = answered
+        tally.take(process, measures, sample(100), 0)
+        ((number, point),) = tally.points()
+        assert (number, point.messages) == (100, tally.messages().passed)
+        tally.settle(200)
+        assert tally.points() == [(number, point)]
+    assert (point.messages, point.failed, point.open, point.rate) == (57, 2, 57, 57)
+    assert point.service == (100, 100, 900)
+    assert messages_in(tally.windows.values()).passed == tally.messages().passed == 57
+
+
 def test_a_tally_that_begins_anew_has_only_what_came_since() -> None:
     """As when a person resets the master's figures: workers' earlier counts don't come back."""
     worker, measures = Schedule(0.0, 0.01), Measures()
