@@ -135,7 +135,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=-1.0,
         metavar="SECONDS",
-        help="SO_LINGER: 0 closes with a reset and leaves no TIME_WAIT (-1: the kernel's default)",
+        help="SO_LINGER, whole seconds: 0 closes with a reset, no TIME_WAIT (-1: the kernel's default)",
     )
     add(
         "--tls-ca",
@@ -278,6 +278,8 @@ def read_settings(options: Any, host: str, plan: Plan) -> Settings:
                 verify=not getattr(options, "tls_insecure", False),
             )
         linger = _number(options, "linger", -1.0, -1.0)
+        if linger % 1:
+            raise OptionsError(f"--linger {linger:g}: the kernel counts whole seconds; 0 closes with a reset")
         return Settings(
             target=target,
             framing=plan.framing,
@@ -285,7 +287,7 @@ def read_settings(options: Any, host: str, plan: Plan) -> Settings:
             read_timeout=_number(options, "read_timeout", 5.0, 0.001),
             write_timeout=_number(options, "write_timeout", 5.0, 0.001),
             nodelay=not getattr(options, "nagle", False),
-            linger=linger if linger >= 0 else None,
+            linger=int(linger) if linger >= 0 else None,
             sources=SourcePool.parse(sources) if sources else None,
             tls=tls,
             server_name=getattr(options, "tls_server_name", "") or None,

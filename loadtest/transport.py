@@ -58,8 +58,8 @@ class Settings:
     write_timeout: float = 5.0
     nodelay: bool = True
     """``TCP_NODELAY``: send at once instead of waiting to fill a segment."""
-    linger: float | None = None
-    """``SO_LINGER`` in seconds: 0 closes with a reset (no TIME_WAIT), None leaves the kernel's default."""
+    linger: int | None = None
+    """``SO_LINGER`` in whole seconds: 0 closes with a reset (no TIME_WAIT), None leaves the default."""
     sources: SourcePool | None = None
     tls: ssl.SSLContext | None = None
     """Used for ``tls://`` targets; CA and client certificate are loaded into it."""
@@ -154,7 +154,7 @@ class Transport:
             if settings.sources is not None:
                 settings.sources.bind(sock)
         if settings.linger is not None:
-            sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, struct.pack("ii", 1, int(settings.linger)))
+            sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, struct.pack("ii", 1, settings.linger))
 
     def _connect(self, sock: Any, address: Any, deadline: float) -> None:
         while True:

@@ -287,7 +287,7 @@ def test_a_linger_of_zero_closes_with_a_reset() -> None:
             seen.append(error.errno)
 
     with Peer(watch) as peer:
-        client = client_of(peer, linger=0.0)
+        client = client_of(peer, linger=0)
         client.close()
         with gevent.Timeout(5):
             while not seen:

@@ -76,6 +76,8 @@ def test_a_condition_that_holds_fails_the_run_with_status_3(tmp_path: Path) -> N
 BAD_OPTIONS = [
     (("--rate", "fast"), "rate 'fast': write messages a second"),
     (("--hold", "5", "--rate", "5"), "--hold already says when messages are sent"),
+    (("--linger", "0.5"), "--linger 0.5: the kernel counts whole seconds"),
+    (("--linger", "-0.5"), "--linger -0.5: the kernel counts whole seconds"),
     (("--framing", "morse"), "unknown framing 'morse'"),
     (("--message-template", "{x}"), "unknown field {x}"),
     (("--fail-if", "p99>50"), "a percentile is compared with a time"),
@@ -99,7 +101,8 @@ def test_a_bad_option_is_one_line_and_status_2() -> None:
 
 
 def test_the_options_are_in_the_help() -> None:
-    """All ways to drive are found without reading code."""
+    """All ways to drive are found without reading code, by the command that the locustfile names."""
+    assert "``locust -f loadtest/locustfile.py --help-tcp``" in LOCUSTFILE.read_text()
     for command in (
         [*LOCUST, "-f", str(LOCUSTFILE), "--help-tcp"],
         [sys.executable, "-m", "loadtest", "--help"],
