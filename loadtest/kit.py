@@ -22,7 +22,6 @@ from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, Final
 
 import gevent
-from locust import User
 from locust.runners import MasterRunner, WorkerRunner
 
 from loadtest import locust_tables
@@ -308,6 +307,3 @@ def _walk(ring: list[Exchange], start: int) -> Iterator[Exchange]:
     yield from islice(ring, start, None)
     while True:
         yield from ring
-
-
-__all__ = ["Kit", "User", "kit_of", "raise_file_limit"]
