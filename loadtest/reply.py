@@ -72,7 +72,12 @@ class Reply:
             self.error = None
 
     def run(self, wire: bytes, expected: bytes | None) -> None:
-        """Send and receive."""
+        """Send and receive.
+
+        A reply that was whole and not the expected one leaves requests and replies in step, so the
+        connection is kept, with whatever the user has done on it (a login). Where nothing marks the end of
+        a reply, a different one may go on, and the connection is closed.
+        """
         tcp = self._session.tcp
         self._begin = perf_counter()
         try:
@@ -83,6 +88,8 @@ class Reply:
             self._end = tcp.reply_at
             if expected is not None:
                 self.error = judge(self.data, expected)
+                if self.error is not None and not self._session.settings.framing.bounded:
+                    self._session.close()
         except TcpError as error:
             self._session.close()
             self.error = error

@@ -246,6 +246,8 @@ class TcpSession:
 
         With ``catch_response`` the reply is a context manager, and the request is reported when its
         block ends: call ``reply.failure("why")`` in it. Connects first where there is no connection.
+        Closes it where the request can't have been answered in full; a whole reply that is not
+        ``expect`` leaves it open, unless the framing doesn't mark where a reply ends.
         Raises ValueError for a message that the framing can't carry, nothing for what the server does.
         """
         data = message.encode() if isinstance(message, str) else message

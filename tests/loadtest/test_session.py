@@ -185,6 +185,21 @@ def test_a_request_is_what_the_user_says_it_is() -> None:
         session.close()
 
 
+@pytest.mark.parametrize(("framing", "kept"), [(Line(), True), (Chunk(), False)])
+def test_a_whole_reply_that_is_wrong_keeps_the_connection_in_step(framing: Framing, kept: bool) -> None:
+    """Where a reply's end is marked, the next request is asked on the same connection; else on a new one."""
+    with Peer(peers.confirm) as peer:
+        session, event, _ = session_of(peer, framing)
+        source = session.tcp.source
+        end = "" if kept else "\n"  # the server waits for it, and this framing adds none
+        assert not session.request(f"one{end}", expect=f"Received: two{end}")
+        assert session.connected == kept
+        assert session.request(f"two{end}", expect=f"Received: two{end}")
+        assert (session.tcp.source == source) == kept
+        assert event.of("REQUEST") == ["WrongReply", "None"]
+        session.close()
+
+
 def test_a_request_that_got_no_reply_cannot_be_called_a_success() -> None:
     """``reply.success()`` forgives a wrong reply, not a missing one."""
     with Peer(peers.never) as peer:
