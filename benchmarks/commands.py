@@ -31,7 +31,8 @@ def add_commands(commands: Any) -> None:
         help="compare the servers of one report, or reports with the first",
         description="Compare the servers of one report with each other (paired by block), or several "
         "reports with the first (unpaired). Reports joined by commas are runs of one side, a sample each: "
-        "compare a1.json,a2.json,a3.json b1.json,b2.json,b3.json. Reports of Locust need that, because one "
+        "compare a1.json,a2.json,a3.json b1.json,b2.json,b3.json. Make them in turn (a1 b1 b2 a2 ...), or a "
+        "change of the machine would look like one of the server. Reports of Locust need runs, because one "
         f"run does not tell how two of them differ: 'slower' or 'faster' takes {runs_needed(1)} runs a side "
         f"for one metric and {runs_needed(2)} for two to six, 'same' takes {LEAST}. "
         "Exit status: 0 no regression, 1 a regression, 2 a file or option "
@@ -53,7 +54,7 @@ def add_commands(commands: Any) -> None:
         "--baseline", metavar="SERVER", help="in one report: what to compare with (its first)"
     )
     parser.add_argument("--strict", action="store_true", help="exit with 3 where a verdict is unclear")
-    parser.add_argument("--force", action="store_true", help="compare although conditions differ")
+    parser.add_argument("--force", action="store_true", help="compare although conditions or times differ")
     parser.set_defaults(run=_compare)
 
     parser = commands.add_parser("show", help="show one report")

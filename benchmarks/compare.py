@@ -85,8 +85,8 @@ class Result:
     """What :func:`compare` found.
 
     ``refused`` names the differences that forbid a verdict, ``missing`` the servers that were not, or not
-    wholly, compared. ``runs`` has, for each report, the number of runs it was made of; 0 where a sample is
-    a trial.
+    wholly, compared. ``runs`` has, for each report, the times of the runs it was made of, where a sample is
+    a run.
     """
 
     labels: list[str]
@@ -95,7 +95,7 @@ class Result:
     baseline: str
     comparisons: list[Comparison] = field(default_factory=list)
     means: list[Mean] = field(default_factory=list)
-    runs: list[int] = field(default_factory=list)
+    runs: list[tuple[str, ...]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
@@ -153,7 +153,7 @@ def compare(
     for label, several in zip(labels, runs, strict=True):
         pooled = len(several) > 1 or several[0].kind == "locust"
         result.reports.append(pool(several) if pooled else several[0])
-        result.runs.append(len(several) if pooled else 0)
+        result.runs.append(tuple(report.created for report in several) if pooled else ())
         for other in several[1:]:
             _name_differences(result, several[0], other, f" (among the runs of {label})")
     _look_at_reports(result, [report for several in runs for report in several])
@@ -171,7 +171,7 @@ def compare(
         return result
     if result.refused:
         result.notes.insert(0, "Compared by force although conditions differ: the ratios prove nothing.")
-    jobs = _jobs(result, pairs)
+    jobs = _jobs(result, pairs, force)
     result.comparisons = _judge(jobs, margin)
     _name_missing(result, pairs)
     if not result.paired:
@@ -257,12 +257,13 @@ def _pairs_between(result: Result) -> list[tuple[Side, Side]]:
     return pairs
 
 
-def _jobs(result: Result, pairs: Sequence[tuple[Side, Side]]) -> list[_Job]:
+def _jobs(result: Result, pairs: Sequence[tuple[Side, Side]], force: bool) -> list[_Job]:
     known: dict[int, Mapping[str, Figure]] = {
         id(report): {figure.name: figure for figure in figures(report)} for report in result.reports
     }
     jobs = []
     for one, two in pairs:
+        apart = "" if force else doubts.one_after_the_other(one, two)
         theirs = known[id(two.report)]
         for name, figure in known[id(one.report)].items():
             other = theirs.get(name)
@@ -275,7 +276,7 @@ def _jobs(result: Result, pairs: Sequence[tuple[Side, Side]]) -> list[_Job]:
             both = saturated(one.report, one.server.name) and saturated(two.report, two.server.name)
             if metric.when_saturated and not both:
                 metric = dataclasses.replace(metric, primary=False)
-            doubt = doubts.not_the_servers(one, name) or doubts.not_the_servers(two, name)
+            doubt = doubts.not_the_servers(one, name) or doubts.not_the_servers(two, name) or apart
             jobs.append(_Job(one, two, figure, other, metric, doubt))
     return jobs
 

@@ -21,12 +21,20 @@ RATE: Final = "messages_per_second"
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One server of one report, and what it is called in the result; ``runs`` where a sample is a run."""
+    """One server of one report, and what it is called in the result.
+
+    ``made`` has the times at which its runs were made, where a sample is a run.
+    """
 
     label: str
     report: Report
     server: Server
-    runs: int = 0
+    made: tuple[str, ...] = ()
+
+    @property
+    def runs(self) -> int:
+        """How many runs there are; 0 where a sample is a trial."""
+        return len(self.made)
 
 
 def not_the_servers(side: Side, name: str) -> str:
@@ -53,6 +61,22 @@ def too_few_runs(one: Side, two: Side, together: int) -> str:
     if runs == 1:
         return "one run a side: how much two runs of the same server differ is not known"
     return f"{runs} runs a side: slower or faster takes {runs_needed(together)}"
+
+
+def one_after_the_other(one: Side, two: Side) -> str:
+    """That all runs of a side were made before the other's first; empty where they were not.
+
+    A machine that was slower meanwhile then looks like a server that is, and no number of runs tells.
+    """
+    if max(one.runs, two.runs) < 2:
+        return ""
+    for first, last in ((one, two), (two, one)):
+        if max(first.made) < min(last.made):
+            return (
+                f"all runs of {first.label} were made before those of {last.label}, so that a change of the "
+                "machine would look like one of the server; make them in turn"
+            )
+    return ""
 
 
 def runs_needed(comparisons: int) -> int:

@@ -171,8 +171,8 @@ def method(result: Result) -> str:
     if not result.paired:
         of, spread = "two runs", "a run's blocks"
         if all(result.runs):
-            counts = " and ".join(str(count) for count in result.runs)
-            of = f"{counts} runs, a sample each" if max(result.runs) > 1 else "one run a side"
+            counts = " and ".join(str(len(made)) for made in result.runs)
+            of = f"{counts} runs, a sample each" if max(map(len, result.runs)) > 1 else "one run a side"
             spread = "runs"
         tested = ", 95% bootstrap interval, Mann-Whitney test" if "mann-whitney" in used else ""
         return (

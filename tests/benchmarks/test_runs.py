@@ -109,6 +109,20 @@ def test_a_closed_loop_says_nothing_of_a_server_not_known_to_be_saturated() -> N
     assert "one run a side" in the_only(compare([sides[0][:1], sides[1][:1]], ["a", "b"]))[1]
 
 
+def test_runs_are_made_in_turn() -> None:
+    """Where all runs of a side came first the machine may have changed: unclear, unless forced or in turn."""
+    sides = [runs(5, 1), runs(5, 2, 15)]
+    for place, report in enumerate([*sides[0], *sides[1]]):
+        report.created = f"2026-11-23T15:{place:02}:00Z"
+    for one, two in (sides, sides[::-1]):
+        verdict, why = the_only(compare([one, two], ["a", "b"]))
+        assert verdict is Verdict.UNCLEAR
+        assert "make them in turn" in why
+    assert the_only(compare(sides, ["a", "b"], force=True))[0] is Verdict.SLOWER
+    sides[1][0].created = sides[0][1].created
+    assert the_only(compare(sides, ["a", "b"]))[0] is Verdict.SLOWER
+
+
 def test_a_run_is_one_sample_with_its_histograms_added() -> None:
     """A pooled report has a trial a run: rates over the windows' time, histograms and errors added."""
     one, two = runs(2, 1)
