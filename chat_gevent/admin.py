@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 MOST_REQUESTS: Final = 16
 REQUEST_SECONDS: Final = 10.0
+LINGER_SECONDS: Final = 1.0
+"""Most seconds that a client is given after that to close as well."""
 PAGE: Final = 100
 MOST_PER_PAGE: Final = 1000
 
@@ -156,8 +158,9 @@ class _Request(BaseHTTPRequestHandler):
         super().finish()
         self.connection.shutdown(1)
         unread = 0
-        while unread < MOST_UNREAD and (data := self.connection.recv(65536)):
-            unread += len(data)
+        with gevent.Timeout(LINGER_SECONDS, False):  # type: ignore[arg-type]  # the request's has run out, maybe
+            while unread < MOST_UNREAD and (data := self.connection.recv(65536)):
+                unread += len(data)
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Requests are no event for the log."""

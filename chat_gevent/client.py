@@ -23,6 +23,9 @@ from typing import Any
 from chat_gevent.confirm import is_exit
 from chat_gevent.framing import LineDecoder
 
+LONGEST_TIMEOUT = 10**9
+"""Seconds that the operating system's calls take for a time-out."""
+
 READ_BYTES = 65_536
 REPLY_BYTES = 2**20
 """Longest reply that is taken for one; a server that sends more without LF does not speak this protocol."""
@@ -122,8 +125,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _fail("a message must be UTF-8 text", 2)
     if not 0 < arguments.port < 65536:
         return _fail(f"--port {arguments.port}: must be 1 to 65535", 2)
-    if not arguments.timeout > 0:
-        return _fail(f"--timeout {arguments.timeout:g}: must be above 0 s", 2)
+    if not 0 < arguments.timeout <= LONGEST_TIMEOUT:
+        return _fail(f"--timeout {arguments.timeout:g}: must be above 0 s, and {LONGEST_TIMEOUT} at most", 2)
     where = f"{arguments.host}:{arguments.port}"
     try:
         with Client.connect(arguments.host, arguments.port, arguments.timeout) as client:
@@ -136,6 +139,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _fail(f"no answer from {where} within {arguments.timeout:g} s")
     except OSError as error:
         return _fail(f"can't connect to {where}: {error.strerror or error}")
+    except UnicodeEncodeError as error:
+        return _fail(f"the reply can't be shown in {error.encoding}")
     except ValueError as error:  # not UTF-8, or no LF: what answers there is no server of this kind
         return _fail(f"{where} does not speak the confirm protocol: {error}")
     except KeyboardInterrupt:
@@ -157,6 +162,13 @@ def _is_text(message: str) -> bool:
     return True
 
 
+def _shown(reply: str) -> str:
+    """What is printed of a reply: at a terminal nothing that would command it."""
+    if reply.isprintable() or not sys.stdout.isatty():
+        return reply
+    return "".join(c if c.isprintable() or c == "\t" else ascii(c)[1:-1] for c in reply)
+
+
 def _send_all(client: Client, messages: list[str]) -> int:
     status = 0
     for message in messages:
@@ -164,7 +176,7 @@ def _send_all(client: Client, messages: list[str]) -> int:
             client.send(message)
             break
         reply = client.confirm(message)
-        print(reply, flush=True)
+        print(_shown(reply), flush=True)
         status |= reply.startswith("Error: ")
     return status
 
@@ -187,11 +199,11 @@ def _prompt(client: Client, where: str) -> int:
                 print("chat-gevent client: that was not UTF-8, and was not sent", file=sys.stderr)
                 continue
             while client.pending():  # said while we waited for the person: why it leaves, usually
-                print(client.receive(), flush=True)
+                print(_shown(client.receive()), flush=True)
             if is_exit(message):
                 client.send(message)
                 return 0
-            reply = client.confirm(message)
+            reply = _shown(client.confirm(message))
             print(f"\n\t{reply}\n" if terminal else reply, flush=True)
 
 

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import logging
 import time
-from _socket import SHUT_WR
+from _socket import MSG_PEEK, SHUT_WR
 from enum import IntEnum
 from errno import ECONNRESET, EPIPE
 from select import EPOLLIN
 from typing import TYPE_CHECKING, Any, Final
 
-from gevent import Timeout, getcurrent, sleep, spawn_raw
+from gevent import GreenletExit, getcurrent, sleep, spawn_raw
 
 from chat_gevent.confirm import ErrorCode, confirm_lines, error_reply, is_exit
 from chat_gevent.framing import (
@@ -306,8 +306,11 @@ class Connection(Stream):
             messages, too_long = error.complete, True
         self._answer_each(messages)
         if too_long and self.phase is not Phase.CLOSING and self.leaving != "handler":
-            explanation = f"a message is limited to {limit} bytes"
-            self.hang_up(ErrorCode.MESSAGE_TOO_LONG, self._error(ErrorCode.MESSAGE_TOO_LONG, explanation))
+            self._refuse_too_long()
+
+    def _refuse_too_long(self) -> None:
+        explanation = f"a message is limited to {self.lot.settings.max_message_bytes} bytes"
+        self.hang_up(ErrorCode.MESSAGE_TOO_LONG, self._error(ErrorCode.MESSAGE_TOO_LONG, explanation))
 
     def _answer_each(self, messages: list[bytes]) -> None:
         lot = self.lot
@@ -334,7 +337,9 @@ class Connection(Stream):
                 if reply is not None:
                     replies.append(reply.encode() + end)
                 self.messages += 1
-            except (Exception, Timeout):  # whatever a handler raises is its own failure, not the server's
+            except (GreenletExit, KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:
                 log.exception("handler failed for %s", self.address)
                 replies.append(
                     self._error(ErrorCode.HANDLER_FAILED, "the server could not handle the message")
@@ -353,13 +358,19 @@ class Connection(Stream):
             self.send(b"".join(replies))
 
     def _decide(self, data: bytes | bytearray) -> bytes | bytearray:
-        """Settle ``auto``: wait for an LF for as long as it may come; returns all that was read meanwhile."""
+        """Settle ``auto``: wait for an LF for as long as it may come; returns all that was read meanwhile.
+
+        More than a message may have without an LF is a line, too: one that is too long.
+        """
         self.tick = self.lot.tick
         deadline = time.monotonic() + AUTO_SECONDS
-        while b"\n" not in data and len(data) <= self.lot.settings.max_message_bytes:
+        limit = self.lot.settings.max_message_bytes
+        data = bytearray(data)
+        complete = b"\n" in data
+        while not complete and len(data) <= limit:
             more = self.read(READ_BYTES)
+            left = deadline - time.monotonic()
             if more is None:  # not before: epoll tells only of what comes from now on
-                left = deadline - time.monotonic()
                 if left <= 0:
                     break
                 # It may also end because the client is to be parked: the clock tells whether it is time.
@@ -370,13 +381,19 @@ class Connection(Stream):
                 break  # the end shows again with the next read
             data += more
             self.received += len(more)
-        self.framing = Framing.LINE if b"\n" in data else Framing.CHUNK
+            complete = b"\n" in more
+            if left <= 0:
+                break
+            sleep(0)  # others have their turn
+        self.framing = Framing.LINE if complete or len(data) > limit else Framing.CHUNK
         return data
 
     def _finish(self) -> None:
         """End of stream: what no terminator closed is a last message."""
         last, self.left_over = self.left_over, b""
-        if last:
+        if len(last) > self.lot.settings.max_message_bytes:  # by a CR, which an LF would have made its own
+            self._refuse_too_long()
+        elif last:
             self._answer_each([bytes(last)])
         if self.phase is Phase.SERVING:
             self.reason = "eof"
@@ -444,12 +461,18 @@ class Connection(Stream):
             return
         if self.leaving not in REFUSALS:
             self.leaving = ErrorCode.SHUTTING_DOWN
-        if self.phase is Phase.OPENING:
-            self.drop("shutting-down")
+        if self._opening is not None and not self._has_input():
+            self.drop("shutting-down")  # it has said nothing yet that could be answered
         elif self.greenlet is None:
             spawn_raw(self.attend)  # by the time that this runs, input may have come and be served
-        elif self.waiting:
+        elif self.waiting and self.phase is Phase.SERVING:
             self.release(EPOLLIN)
+
+    def _has_input(self) -> bool:
+        try:
+            return bool(self.socket.recv(1, MSG_PEEK))  # type: ignore[call-arg]  # not TLS before the opening
+        except OSError:
+            return False
 
     def abort(self) -> None:
         """Close at once, whatever is due, and end the greenlet that serves the connection."""

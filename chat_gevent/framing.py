@@ -10,7 +10,8 @@ A stream has no message boundaries. Three framings give it some:
     without terminators expects (``send`` a text, ``recv(1024)`` its confirmation).
 ``auto``
     undecided until the first bytes are in: an LF in them, or within :data:`AUTO_SECONDS` after
-    them, means ``line`` for the rest of the connection, anything else ``chunk``.
+    them, means ``line`` for the rest of the connection, anything else ``chunk``. More than one
+    message may have is ``line`` as well, and is refused.
 
 How it works: each ``split_*`` is a pure function of the bytes that were left over and the bytes
 that came in. It returns the complete messages and the new left-over, so a connection needs to keep

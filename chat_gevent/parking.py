@@ -228,7 +228,7 @@ class ParkingLot:
         self.empty.wait(max(0.0, deadline - time.monotonic()))
         cut_off = 0
         for rest in [each for each in self.connections if each is not None]:
-            cut_off += rest.phase is not Phase.CLOSING
+            cut_off += rest.phase is Phase.SERVING  # not who has not said anything whole
             rest.abort()
         return cut_off
 
@@ -354,6 +354,9 @@ class ParkingLot:
         opening = _ticks(settings.handshake_timeout, ticks)
         lingering = _ticks(settings.linger_timeout, ticks)
         park = _ticks(settings.park_after, ticks) if settings.park_after else 0
+        for deferred in self._deferred:  # they wait for us, not we for them
+            if deferred.phase is Phase.SERVING:
+                deferred.tick = tick
         oldest = tick - min(idle, opening, lingering, park or idle)
         for connection in self.connections:
             if connection is None or connection.tick > oldest:

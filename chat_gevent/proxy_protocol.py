@@ -139,7 +139,7 @@ def parse_v1(line: bytes) -> Address | None:
         if words[1] == "UNKNOWN":
             return None
         protocol, source, _, port, _ = words[1:]
-        if protocol in ("TCP4", "TCP6"):
+        if protocol in ("TCP4", "TCP6") and "%" not in source:  # a scope, which can be any text
             host = ipaddress.ip_address(source)
             if host.version == int(protocol[3]) and port.isdecimal() and int(port) <= 65535:
                 return (str(host), int(port))

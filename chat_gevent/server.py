@@ -15,9 +15,11 @@ import ssl
 import time
 from _socket import SHUT_WR
 from _socket import socket as RawSocket
+from select import POLLIN
 from typing import Any, Final
 
-from gevent import spawn_raw
+from gevent import sleep, spawn_raw
+from gevent.monkey import get_original
 from gevent.server import StreamServer
 
 from chat_gevent import proxy_protocol, tls
@@ -32,6 +34,9 @@ REFUSED_LINGERING: Final = 32
 """Most refused clients that are waited for to read their refusal; those beyond are told, and closed at once.
 
 Half of the files that :data:`chat_gevent.limits.RESERVED_FILES` keeps."""
+
+# As in parking.py: patched, ``select`` may have lost it.
+poll = get_original("select", "poll")
 
 log = logging.getLogger("chat_gevent")
 
@@ -162,7 +167,13 @@ class ChatServer(StreamServer):
         if not self._owns_lot or self._stopped:
             return 0
         self._stopped = True
-        cut_off = self.lot.drain(self.stop_timeout if timeout is None else timeout)
+        seconds = self.stop_timeout if timeout is None else timeout
+        deadline = time.monotonic() + seconds
+        while (
+            self._starting and time.monotonic() < deadline
+        ):  # those that spawn serves are not in the lot yet
+            sleep(0)
+        cut_off = self.lot.drain(max(0.0, deadline - time.monotonic()))
         self.lot.close()
         return cut_off
 
@@ -179,8 +190,9 @@ class ChatServer(StreamServer):
             for _ in range(self.lot.settings.backlog):
                 accepted = self.do_read()
                 if accepted is None:
-                    return
-                if self.full():  # spawn is a pool that has no room, and stopping can't wait for it
+                    if not _readable(self.socket):
+                        return
+                elif self.full():  # spawn is a pool that has no room, and stopping can't wait for it
                     code = ErrorCode.SHUTTING_DOWN
                     _refuse_at_once(accepted[0], code, EXPLANATIONS[code])
                 else:
@@ -240,6 +252,12 @@ class ChatServer(StreamServer):
         else:
             self.stop_accepting()  # which also ends the timer
             self.start_accepting()
+
+
+def _readable(listener: Any) -> bool:
+    ready = poll()
+    ready.register(listener, POLLIN)
+    return bool(ready.poll(0))
 
 
 def _refuse_at_once(client: RawSocket, code: ErrorCode, explanation: str) -> None:

@@ -7,7 +7,10 @@ epoll; room for output, which is rare, through a watcher of the hub's.
 
 from __future__ import annotations
 
+import sys
+from fcntl import ioctl
 from ssl import SSLWantReadError, SSLWantWriteError
+from termios import TIOCOUTQ
 from typing import TYPE_CHECKING
 
 from gevent import Timeout
@@ -103,15 +106,31 @@ class Stream:
             rest = rest[sent:]
 
     def wait_writable(self) -> None:
-        """Block this greenlet until the client takes more. Raises WriteTimeout."""
+        """Block this greenlet until the client takes more. Raises WriteTimeout.
+
+        The kernel says "writable" only once there is room for much (``TCP_NOTSENT_LOWAT``), so a client that
+        takes little at a time is told by what is left in the socket.
+        """
         seconds = self.lot.settings.write_timeout or None
         hub = self.lot.hub
         watcher = hub.loop.io(self.fd, 2)
         try:
-            with Timeout.start_new(seconds, WriteTimeout()):
-                hub.wait(watcher)
+            left = self._untaken()
+            while True:
+                try:
+                    with Timeout.start_new(seconds, WriteTimeout()):
+                        hub.wait(watcher)
+                    return
+                except WriteTimeout:
+                    before, left = left, self._untaken()
+                    if left >= before:
+                        raise
         finally:
             watcher.close()
+
+    def _untaken(self) -> int:
+        """Bytes sent that the client's system has not confirmed (SIOCOUTQ, tcp(7)). Raises OSError."""
+        return int.from_bytes(ioctl(self.fd, TIOCOUTQ, bytes(4)), sys.byteorder)
 
     def release(self, event: int = 0) -> None:
         """Have the hub end this connection's wait for input, if it is in one, with ``event`` as result."""

@@ -8,11 +8,13 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chat_gevent.admin import LINGER_SECONDS, MOST_REQUESTS, REQUEST_SECONDS
 from tests.operate import ServerProcess, exchange, memory, rest, until
 
 Operate = Callable[..., ServerProcess]
@@ -191,6 +193,19 @@ def test_slow_scrapers_harm_nobody(operate: Operate) -> None:
     assert "Traceback" not in server.log
     for each in clients:
         each.close()
+
+
+def test_requests_that_never_end_are_ended(operate: Operate) -> None:
+    """As many as are answered at a time, unfinished and kept open: within the time of a request the next is
+    answered all the same."""
+    server = operate("--port", "0", "--admin", ":0")
+    with ExitStack() as stack:
+        for _ in range(MOST_REQUESTS):
+            client = stack.enter_context(socket.create_connection(admin_address(server), 15))
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: ")
+        with socket.create_connection(admin_address(server), REQUEST_SECONDS + LINGER_SECONDS + 5) as late:
+            late.sendall(b"GET /healthz HTTP/1.1\r\n\r\n")
+            assert late.recv(1024).startswith(b"HTTP/1.1 200 ")
 
 
 def test_an_admin_address_in_use_is_one_line_and_exit_1(operate: Operate) -> None:

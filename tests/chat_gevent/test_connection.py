@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket as std
+import time
 from array import array
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -104,6 +105,28 @@ def test_auto_waits_for_the_first_lf(serve: Serve, park_after: float | None) -> 
         assert peer.silent(0.15)
         peer.send(b"finished\n")
         peer.expect(b"Received: unfinished\n")
+
+
+@pytest.mark.parametrize("start", [b"y" * 150, b"y" * 150 + b"\nshort\n", b"y" * 40_000])
+def test_auto_refuses_more_than_a_message_may_have(
+    serve: Serve, park_after: float | None, start: bytes
+) -> None:
+    """Such a start, with its LF or without, is one message that is too long, not many chunks."""
+    server = serve(park_after=park_after, max_message_bytes=100)
+    with Peer(server.address) as peer:
+        peer.send(start)
+        assert peer.rest() == b"Error: message-too-long: a message is limited to 100 bytes\n"
+
+
+def test_auto_lets_others_have_their_turn(serve: Serve, park_after: float | None, unix: std.socket) -> None:
+    """While much is gathered that has no LF, others are served, and after 100 ms it is decided."""
+    server = serve(listener=unix, park_after=park_after, max_message_bytes=2**30)
+    with Peer(server.address, send_buffer=2**20) as endless, Peer(server.address) as other:
+        pouring = gevent.spawn(endless.send, b"x" * 2**26)
+        wait_until(lambda: any(each and each.received for each in server.lot.connections))
+        other.ask(b"hello")
+        wait_until(lambda: endless.receive(65536).startswith(b"Received: x"))
+        pouring.kill()
 
 
 def test_auto_decides_once(serve: Serve, park_after: float | None) -> None:
@@ -365,6 +388,24 @@ def test_a_reader_that_takes_nothing_is_closed(serve: Serve, park_after: float |
     assert server.lot.closed == {"write-timeout": 1}
 
 
+def test_a_reader_that_takes_little_at_a_time_stays(serve: Serve, park_after: float | None) -> None:
+    """``write_timeout`` is for who takes nothing; it is not the time in which much must be taken."""
+    server = serve(framing=LINE, park_after=park_after, write_timeout=0.2)
+    count = 300_000
+    with Peer(server.address, receive_buffer=4096) as peer:
+        sender = gevent.spawn(peer.send, b"0123456789\n" * count)
+        total = 0
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            total += len(peer.receive(4096))
+            gevent.sleep(0.02)
+        assert total < 400_000  # in six time-outs: less than makes the kernel say that there is room
+        while total < count * 21:
+            total += len(peer.receive(2**20))
+        sender.join(10)
+    assert "write-timeout" not in server.lot.closed
+
+
 def test_urgent_data_is_no_message_and_hides_none(serve: Serve, park_after: float | None) -> None:
     """An out-of-band byte splits reads of the kernel; the bytes around it are still a message."""
     server = serve(framing=LINE, park_after=park_after)
@@ -427,6 +468,25 @@ def test_a_crowd_that_floods_makes_nobody_wait(
         assert order.index("me") - before <= 2 * DEFERRED_AT_ONCE * a_read
         assert len(order) < len(crowd) * piled_up // len(b"flood\n")  # they had more to say, and still have
         wait_until(lambda: len(order) > len(crowd) * 5 * a_read)
+
+
+def test_waiting_in_line_is_not_idleness(serve: Serve, unix: std.socket) -> None:
+    """Clients that have sent messages and wait for their turn are not told that they say nothing."""
+
+    def slow(message: str, client: Any) -> str | None:
+        end = time.perf_counter() + 0.002
+        while time.perf_counter() < end:  # the loop is busy, and comes back for the sweep
+            pass
+        return None
+
+    server = serve(slow, listener=unix, framing=LINE, idle_timeout=0.2)
+    line = b"x" * 1999 + b"\n"
+    with ExitStack() as stack:
+        crowd = [stack.enter_context(Peer(server.address, send_buffer=2**20)) for _ in range(40)]
+        for each in crowd:
+            each.send(line * 20)
+        wait_until(lambda: sum(each.messages for each in filter(None, server.lot.connections)) == 800)
+        assert server.lot.errors == {}
 
 
 def test_a_passed_descriptor_hides_no_message(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -221,6 +222,43 @@ def test_one_who_talks_on_is_not_waited_for(operate: Operate) -> None:
         except (ConnectionResetError, BrokenPipeError):
             pass
         assert server.process.wait(20) == 0
+
+
+@pytest.mark.parametrize("how", ["proxy", "tls"])
+def test_who_has_just_begun_is_served_and_told(operate: Operate, tmp_path: Path, how: str) -> None:
+    """A PROXY header or a TLS handshake may still be due when the signal comes: what was sent is answered."""
+    if how == "proxy":
+        options: tuple[str, ...] = ("--port", "0", "--proxy-from", "127.0.0.1")
+    else:
+        certificate(tmp_path, "server")
+        options = ("--listen", "tls://127.0.0.1:0", "--tls-certificate", str(tmp_path / "server.pem"))
+        options += ("--tls-key", str(tmp_path / "server.key"))
+    server = operate(*options)
+    server.process.send_signal(signal.SIGSTOP)
+    replies: list[bytes] = []
+
+    def client() -> None:
+        with server.connect() as plain:
+            if how == "proxy":
+                plain.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.1 5000 5001\r\nhello\n")
+                replies.append(rest(plain))
+                return
+            context = ssl.create_default_context(cafile=str(tmp_path / "server.pem"))
+            with context.wrap_socket(plain, server_hostname="localhost") as secure:
+                secure.sendall(b"hello\n")
+                replies.append(rest(secure))
+
+    threads = [threading.Thread(target=client) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    queue = f":{server.port:04X} 00000000:0000 0A 00000000:00000005"
+    until(lambda: queue in Path("/proc/net/tcp").read_text(), what="five clients in the queue")
+    server.process.send_signal(signal.SIGTERM)
+    server.process.send_signal(signal.SIGCONT)
+    for thread in threads:
+        thread.join(20)
+    assert replies == [b"Received: hello\n" + TOLD] * 5
+    assert server.process.wait(20) == 0
 
 
 def test_a_library_server_drains_with_stop(serve: Callable[..., object]) -> None:

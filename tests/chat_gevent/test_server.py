@@ -252,6 +252,25 @@ def test_a_dismissal_and_input_at_the_same_time(serve: Serve) -> None:
         other.close()
 
 
+@pytest.mark.parametrize("spawn", [10, gevent.spawn], ids=["pool", "spawn"])
+@pytest.mark.parametrize("others", [0, 1])
+def test_stop_serves_those_whose_greenlet_has_not_run(serve: Serve, spawn: Any, others: int) -> None:
+    """A client that stop() accepts itself is answered and told, as with parked clients."""
+    server = serve(framing=LINE, spawn=spawn)
+    peers = [Peer(server.address) for _ in range(others)]
+    for peer in peers:
+        peer.ask(b"hello")
+    with std.create_connection(server.address, 10) as late:  # it blocks the loop: nobody accepts it
+        late.sendall(b"hello\n")
+        assert server.stop(5) == 0
+        late.setblocking(False)
+        told = b"Error: shutting-down: the server is going away\n"
+        assert late.recv(1024) == b"Received: hello\n" + told
+    for peer in peers:
+        assert peer.rest() == told
+        peer.close()
+
+
 # -- the door --------------------------------------------------------------------------------------
 
 

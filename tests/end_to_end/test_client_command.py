@@ -250,6 +250,12 @@ def test_prompt_and_reply(terminal: Terminal) -> None:
     assert terminal.status() == 0
 
 
+def test_replies_do_not_command_the_terminal(terminal: Terminal) -> None:
+    """What a terminal would obey is shown in letters, and other text as it is."""
+    terminal.type("\x16\x1b[31mrot ü\n")  # Ctrl-V: the next key as it is
+    terminal.wait_for("\tReceived: \\x1b[31mrot ü\r\n")
+
+
 def test_ctrl_d_leaves(terminal: Terminal) -> None:
     """The end of input is no error."""
     terminal.type("\x04")
