@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import runner
+from benchmarks.compare import compare
 from benchmarks.report import Report
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.servers import Server, find
@@ -61,7 +62,9 @@ def test_run_keeps_everything(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("slices", [1, 2])
 def test_a_server_that_fails_costs_only_itself(tmp_path: Path, slices: int) -> None:
-    """One server cannot start: the report says why, is not complete, and has all trials of the other."""
+    """One server cannot start: the report says why, is not complete, and has all trials of the other.
+
+    Comparing it gives status 3 and the server's name."""
     broken = replace(
         find("threads"), name="broken", command=lambda: [sys.executable, "-c", "raise SystemExit('no luck')"]
     )
@@ -73,6 +76,9 @@ def test_a_server_that_fails_costs_only_itself(tmp_path: Path, slices: int) -> N
     failures = [fired for fired in report.warnings if fired.check == "trial-failed"]
     assert len(failures) == 2
     assert "no luck" in failures[0].message
+    result = compare([report], ["r"])
+    assert result.status == 3
+    assert result.missing[0].startswith("broken failed in 2 of 2 blocks (broken is not ready: ")
 
 
 def children(pid: int) -> list[int]:
