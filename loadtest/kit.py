@@ -2,8 +2,9 @@
 
 In every process a greenlet collects at each whole second what the users counted. In a single process the
 :class:`Tally` it goes to is the run's. A worker sends its tally with Locust's own reports
-(``report_to_master``) and starts a new one; the master adds them (``worker_report``), so a final
-report that a worker sends as it quits is counted like any other.
+(``report_to_master``) and starts a new one; the master adds them (``worker_report``). Locust's master
+waits half a second for the last of them when it quits, however long its workers take to stop; so ours has
+them stop, report and say so before.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, Final
 
 import gevent
-from locust.runners import MasterRunner, WorkerRunner
+from locust.runners import STATE_RUNNING, STATE_SPAWNING, MasterRunner, WorkerRunner
 
 from loadtest import locust_tables
 from loadtest.alarm import Alarm
@@ -62,6 +63,10 @@ def raise_file_limit() -> None:
 LAST_REPLIES_SECONDS: Final = 0.1
 """For how long a stop waits for the replies to what was due before it; what has none then is aborted."""
 _USERS_MESSAGE: Final = "loadtest_users"
+_STOP_MESSAGE: Final = "loadtest_stop"
+_STOPPED_MESSAGE: Final = "loadtest_stopped"
+LAST_REPORTS_SECONDS: Final = 5.0
+"""For how long a master waits for its workers' last reports, beside ``--stop-timeout``."""
 _USERS_EACH: Final = 1_000_000
 """Users that a worker may number before the next worker's numbers begin."""
 _GOLDEN: Final = 0.6180339887498949
@@ -80,6 +85,7 @@ class Kit:
         self._rings: dict[tuple[Framing, int], list[Exchange]] = {}
         self._schedules: set[Schedule] = set()
         self._users = 0
+        self._stopped_workers: set[str] = set()
         self._alarm: Alarm | None = None
         self.stopping_at = math.inf
         """When (``time.perf_counter``) the test was told to stop: what is due later was never intended."""
@@ -196,10 +202,13 @@ class Kit:
         events = environment.events
         if isinstance(runner, MasterRunner):
             events.worker_report.add_listener(self._on_worker_report)
+            runner.register_message(_STOPPED_MESSAGE, self._on_worker_stopped)
+            runner.stop = self._stop_master  # type: ignore[method-assign]
         elif isinstance(runner, WorkerRunner):
             events.report_to_master.add_listener(self._on_report_to_master)
             runner.register_message(_USERS_MESSAGE, self._on_users)
-        if not isinstance(runner, MasterRunner):  # which has no users
+            runner.register_message(_STOP_MESSAGE, self._on_stop_message, concurrent=True)
+        if not isinstance(runner, MasterRunner):
             inspect.stack()  # Locust's stop calls it; the first call blocks for 17 to 57 ms, later ones 0.2
             runner.stop = self._stop
         if not isinstance(runner, WorkerRunner):
@@ -227,6 +236,31 @@ class Kit:
                     gevent.sleep(0.001)
         runner = self.environment.runner
         type(runner).stop(runner)
+
+    def _stop_master(self, send_stop_to_client: bool = True) -> None:
+        """Before workers are told to quit, have them stop and report; Locust only waits a moment."""
+        runner = self.environment.runner
+        if not send_stop_to_client and runner.state in (STATE_SPAWNING, STATE_RUNNING):
+            self.tally.stopping_at = time()
+            self._stopped_workers.clear()
+            runner.send_message(_STOP_MESSAGE)
+            until = perf_counter() + self.environment.stop_timeout + LAST_REPORTS_SECONDS
+            while self._workers_at_work(runner) and perf_counter() < until:
+                gevent.sleep(0.01)
+        type(runner).stop(runner, send_stop_to_client)
+
+    def _workers_at_work(self, runner: MasterRunner) -> bool:
+        busy = runner.clients.spawning + runner.clients.running
+        return any(worker.id not in self._stopped_workers for worker in busy)
+
+    def _on_worker_stopped(self, msg: Any, **_: Any) -> None:
+        self._stopped_workers.add(msg.node_id)
+
+    def _on_stop_message(self, **_: Any) -> None:
+        runner = self.environment.runner
+        runner.stop()
+        runner._send_stats()
+        runner.send_message(_STOPPED_MESSAGE)
 
     def _on_test_start(self, **_: Any) -> None:
         self.stopping_at = math.inf

@@ -217,6 +217,25 @@ def test_who_falls_due_while_locust_stops_is_not_sent(tmp_path: Path) -> None:
             assert done.total("intended") - response.get_total_count() <= 1
 
 
+def test_the_last_reports_of_workers_that_are_slow_to_stop_are_waited_for(tmp_path: Path) -> None:
+    """Locust's master waits half a second, these take longer, and each message that came is in the report."""
+    came = 0
+
+    def confirm(connection: Any, _: Any) -> None:
+        nonlocal came
+        for line in peers.lines(connection):
+            came += 1
+            connection.sendall(b"Received: " + line)
+
+    with Peer(confirm) as peer:
+        options = ("--processes", "2", "-u", "20", "-r", "20", "-t", "4s", "--rate", "200")
+        done = run(tmp_path, peer.host, *options, locustfile=slow_to_stop(tmp_path, "ConfirmUser"))
+    assert (done.status, done.total("failed")) == (0, 0), done.output
+    assert done.total("messages") + done.total("aborted") == came > 0
+    assert done.total("aborted") <= 1
+    assert backlog(done) <= 1, done.output
+
+
 def test_paced_users_of_a_server_that_never_answers_are_aborted(tmp_path: Path) -> None:
     """Each has one message in flight when the run ends, and what fell due behind it is backlog."""
     with Peer(peers.never) as peer:
