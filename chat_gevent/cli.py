@@ -7,9 +7,11 @@ only when it is the one that was asked for.
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from chat_gevent import __version__
@@ -28,6 +30,13 @@ class Parser(argparse.ArgumentParser):
         """Exit with status 2."""
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
+    def unknown(self, words: Sequence[str]) -> NoReturn:
+        """Exit with status 2, naming the options that may have been meant."""
+        options = [option for action in self._actions for option in action.option_strings]
+        close = difflib.get_close_matches(words[0].partition("=")[0], options, 1)
+        meant = f"; did you mean {close[0]}?" if close else ""
+        self.error(f"unrecognized arguments: {' '.join(words)}{meant}")
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
@@ -43,7 +52,10 @@ def main(argv: list[str] | None = None) -> int:
             module = importlib.import_module(module_name)
             module.add_arguments(command)
             command.set_defaults(run=module.run)
-    arguments = parser.parse_args(argv)
+            command.set_defaults(command=command)
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        getattr(arguments, "command", parser).unknown(unknown)
     try:
         return int(arguments.run(arguments))
     except KeyboardInterrupt:

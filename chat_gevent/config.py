@@ -173,9 +173,9 @@ class ServiceSettings(Settings):
         Settings.__post_init__(self)  # super() does not know a dataclass that was remade for its slots
         for name in ("tls_key", "tls_client_ca"):
             if getattr(self, name) and not self.tls_certificate:
-                raise SettingError(name, getattr(self, name), "needs tls_certificate beside it")
+                raise SettingError(name, getattr(self, name), "needs --tls-certificate beside it")
         if any(each.startswith("tls:") for each in self.listen) and not self.tls_certificate:
-            raise SettingError("listen", self.listen, "tls:// needs tls_certificate beside it")
+            raise SettingError("listen", self.listen, "tls:// needs --tls-certificate beside it")
 
     @property
     def addresses(self) -> tuple[str, ...]:

@@ -25,6 +25,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from chat_gevent import __version__
+from chat_gevent.confirm import ErrorCode
+from chat_gevent.connection import REFUSALS
 from chat_gevent.limits import open_files
 from chat_gevent.metrics import LAG_BUCKETS
 
@@ -45,7 +47,9 @@ class ServiceCollector(Collector):
         yield _gauge("connections", "Clients connected now.", lot.live)
         yield _gauge("connections_limit", "Most clients at once.", service.max_connections)
         yield _counter("accepted", "Connections accepted, refused ones included.", lot.accepted)
-        yield _counters("refused", "Connections refused at the door.", "reason", lot.refused)
+        # Known labels are there from the start: a first event must be an increase, not a new series.
+        refused: dict[str, int] = {**dict.fromkeys(REFUSALS, 0), **lot.refused}
+        yield _counters("refused", "Connections refused at the door.", "reason", refused)
         yield _counters("closed", "Connections closed.", "reason", lot.closed)
         messages = lot.past_messages + sum(each.messages for each in live)
         yield _counter(
@@ -55,7 +59,8 @@ class ServiceCollector(Collector):
         yield _counter("received_bytes", "Bytes received from clients, decrypted.", received)
         sent = lot.past_sent + sum(each.sent for each in live)
         yield _counter("sent_bytes", "Bytes sent to clients, before encryption.", sent)
-        yield _counters("errors", "Error replies sent.", "code", lot.errors)
+        errors: dict[str, int] = {**dict.fromkeys(ErrorCode, 0), **lot.errors}
+        yield _counters("errors", "Error replies sent.", "code", errors)
         greenlets = GaugeMetricFamily(
             "chat_gevent_greenlets", "Greenlets that serve clients.", labels=["state"]
         )

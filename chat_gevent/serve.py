@@ -177,7 +177,7 @@ class Service:
     def _scheme_of(self, name: str, inherited: socket.socket) -> str:
         if name.startswith("tls"):
             if self.certificates is None:
-                raise StartError(f"the socket {name!r} that was handed over needs tls_certificate", 2)
+                raise StartError(f"the socket {name!r} that was handed over needs --tls-certificate", 2)
             return "tls"
         return Listener(inherited, "tcp").plain_scheme
 
@@ -298,7 +298,9 @@ class Service:
 
 def _say_ready(urls: str) -> None:
     try:
-        print(f"ready {urls}", flush=True)
+        # One write, with its LF: the log's thread may write to the same terminal.
+        sys.stdout.write(f"ready {urls}\n")
+        sys.stdout.flush()
     except OSError as error:  # whoever started it has closed the pipe, and need not want to know
         log.warning("nobody takes the ready line: %s", error.strerror)
         sys.stdout = None

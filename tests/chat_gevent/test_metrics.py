@@ -30,6 +30,9 @@ def scrape(server: ServerProcess) -> dict[str, float]:
 def test_the_counters_count_what_clients_did(operate: Operate) -> None:
     """Connections, messages, bytes, errors, refusals and closes, of live clients and of those that left."""
     server = operate("--port", "0", "--admin", ":0", "--framing", "line", "--max-connections", "3")
+    before = scrape(server)
+    for name in ("refused_total{reason=server-full}", "errors_total{code=handler-failed}"):
+        assert before[f"chat_gevent_{name}"] == 0, "or the first event would be no increase"
     with server.connect() as stays, server.connect() as bad:
         exchange(stays, b"one")
         exchange(stays, b"two")

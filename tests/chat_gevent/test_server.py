@@ -256,7 +256,7 @@ def test_a_dismissal_and_input_at_the_same_time(serve: Serve) -> None:
 @pytest.mark.parametrize("others", [0, 1])
 def test_stop_serves_those_whose_greenlet_has_not_run(serve: Serve, spawn: Any, others: int) -> None:
     """A client that stop() accepts itself is answered and told, as with parked clients."""
-    server = serve(framing=LINE, spawn=spawn)
+    server = serve(framing=LINE, spawn=spawn, linger_timeout=0.1)
     peers = [Peer(server.address) for _ in range(others)]
     for peer in peers:
         peer.ask(b"hello")
