@@ -98,7 +98,7 @@ def test_print_config_is_a_configuration_file(
         (["--listen", "tls://127.0.0.1:0"], "--listen = tls://127.0.0.1:0: tls:// needs --tls-certificate"),
         (
             ["--prot", "0"],
-            "unrecognized arguments: --prot 0; did you mean --port? (see chat-gevent serve --help)",
+            "arguments: --prot 0; did you mean --port? (see chat-gevent serve --help)",
         ),
         (["--tls-key", "k.pem"], "--tls-key = k.pem: needs --tls-certificate"),
         (["--proxy-from", "10.0.0.1/8"], "--proxy-from = 10.0.0.1/8: must be networks such as"),
