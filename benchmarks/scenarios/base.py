@@ -20,8 +20,8 @@ from benchmarks.servers import Server
 from benchmarks.servers.process import ServerProcess
 
 CPU_PER_MESSAGE = Metric(unit="µs", better="lower", title="server CPU per confirmation", primary=True)
-USER_PER_MESSAGE = Metric(unit="µs", better="lower", title="of it user")
-SYSTEM_PER_MESSAGE = Metric(unit="µs", better="lower", title="of it system")
+USER_PER_MESSAGE = Metric(unit="µs", better="lower", title="server CPU per confirmation, user")
+SYSTEM_PER_MESSAGE = Metric(unit="µs", better="lower", title="server CPU per confirmation, system")
 MESSAGES_PER_SECOND = Metric(
     unit="1/s", better="higher", title="confirmations a second", primary=True, when_saturated=True
 )

@@ -21,7 +21,7 @@ from benchmarks.report import (
 
 CPU = Metric(unit="µs", better="lower", title="server CPU per confirmation", primary=True)
 RATE = Metric(unit="1/s", better="higher", title="confirmations a second", primary=True, when_saturated=True)
-USER = Metric(unit="µs", better="lower", title="of it user")
+USER = Metric(unit="µs", better="lower", title="server CPU per confirmation, user")
 
 
 def encoded(values: list[int]) -> str:
