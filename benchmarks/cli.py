@@ -219,12 +219,12 @@ def _run(arguments: argparse.Namespace) -> int:
 def _summary(report: Report, output: Path) -> None:
     from rich.console import Console
 
-    from benchmarks.progress import summary
+    from benchmarks.progress import can_compare, summary
 
     console = Console(highlight=False)
     summary(report, console)
     console.print(f"report: {output}", soft_wrap=True)
-    if len(report.servers) > 1:
+    if can_compare(report):
         console.print(f"compare the servers: python -m benchmarks compare {output}", soft_wrap=True)
 
 

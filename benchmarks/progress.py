@@ -16,10 +16,12 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
+from rich.text import Text
 
+from benchmarks.compare import Result
 from benchmarks.report import Metric, Report, Trial
 from benchmarks.servers import Server
-from benchmarks.text import number
+from benchmarks.text import number, warnings
 
 HEADING_COLUMNS: Final = 12
 """A heading is folded to this width, so that a table of two metrics fits into a terminal of 80 columns."""
@@ -27,8 +29,7 @@ HEADING_COLUMNS: Final = 12
 
 def shown(value: float, metric: Metric) -> str:
     """A value with three significant digits and its unit."""
-    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return f"{text} {metric.unit}".rstrip()
+    return f"{number(value)} {metric.unit}".rstrip()
 
 
 def first_metric(report: Report) -> str | None:
@@ -36,8 +37,20 @@ def first_metric(report: Report) -> str | None:
     return next((name for name, metric in report.metrics.items() if metric.primary), None)
 
 
-def _ratio(value: float) -> str:
-    return f"{value:.2f}" if value < 10 else number(value)
+def measured(report: Report) -> str:
+    """``medians of 2 blocks``: of those that have a trial, which of an interrupted run are not all."""
+    blocks = len({trial.block for trial in report.trials})
+    return f"medians of {blocks} block{'' if blocks == 1 else 's'}" if blocks else "nothing was measured"
+
+
+def can_compare(report: Report) -> bool:
+    """Whether two servers or more have a trial."""
+    return len({trial.server for trial in report.trials}) > 1
+
+
+def _line(text: Text, console: Console) -> None:
+    """Text that a terminal folds between words, and that is one line for all else that reads it."""
+    console.print(text, soft_wrap=not console.is_terminal)
 
 
 class Progress:
@@ -55,7 +68,7 @@ class Progress:
 
     def note(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(text, soft_wrap=True)
+        _line(Text(text), self.console)
 
     def step(self, text: str, server: Server, block: int) -> None:
         """What is being done now."""
@@ -85,7 +98,7 @@ def summary(report: Report, console: Console) -> None:
     """Medians over the trials, the ratio to the first server paired by block, and the warnings, once each."""
     primary = first_metric(report)
     table = Table(
-        title=f"{report.scenario}: medians of {report.parameters['blocks']} blocks",
+        title=f"{report.scenario}: {measured(report)}",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -112,16 +125,14 @@ def summary(report: Report, console: Console) -> None:
             table.add_row(server.name, *["-"] * (len(metrics) + 2))
             continue
         cells = []
-        for name, metric in metrics.items():
+        for name in metrics:
             values = [trial.values[name] for trial in trials if name in trial.values]
-            cells.append(
-                shown(statistics.median(values), metric).removesuffix(metric.unit) if values else "-"
-            )
+            cells.append(number(statistics.median(values)) if values else "-")
         ratios = [
             t.values[primary] / first for t in trials if primary in t.values and (first := base.get(t.block))
         ]
         cells.append(
-            f"{_ratio(statistics.median(ratios))} ({_ratio(min(ratios))}–{_ratio(max(ratios))})"
+            f"{number(statistics.median(ratios))} ({number(min(ratios))}–{number(max(ratios))})"
             if ratios
             else "-"
         )
@@ -132,12 +143,7 @@ def summary(report: Report, console: Console) -> None:
         ]
         table.add_row(server.name, *cells, " ".join(busy))
     console.print(table)
-    for check in dict.fromkeys(fired.check for fired in report.warnings):
-        fired = [warning for warning in report.warnings if warning.check == check]
-        who = ", ".join(dict.fromkeys(warning.server for warning in fired if warning.server))
-        times = f" (and {len(fired) - 1} more like it)" if len(fired) > 1 else ""
-        console.print(
-            f"[yellow]{check}[/]: {who + ': ' if who else ''}{fired[0].message}{times}", soft_wrap=True
-        )
+    for line in warnings(Result(labels=[report.id], reports=[report], margin=0, baseline="")):
+        _line(Text(f"warning: {line}", style="yellow"), console)
     if not report.complete:
         console.print("[bold red]incomplete[/]: not all of it was measured")
