@@ -23,7 +23,15 @@ from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, Final
 
 import gevent
-from locust.runners import STATE_RUNNING, STATE_SPAWNING, MasterRunner, WorkerRunner
+from gevent.lock import RLock
+from locust.runners import (
+    STATE_INIT,
+    STATE_RUNNING,
+    STATE_SPAWNING,
+    STATE_STOPPED,
+    MasterRunner,
+    WorkerRunner,
+)
 
 from loadtest import locust_tables
 from loadtest.alarm import Alarm
@@ -85,6 +93,7 @@ class Kit:
         self._rings: dict[tuple[Framing, int], list[Exchange]] = {}
         self._schedules: set[Schedule] = set()
         self._users = 0
+        self._one_stop = RLock()
         self._stopped_workers: set[str] = set()
         self._alarm: Alarm | None = None
         self.stopping_at = math.inf
@@ -208,6 +217,7 @@ class Kit:
             events.report_to_master.add_listener(self._on_report_to_master)
             runner.register_message(_USERS_MESSAGE, self._on_users)
             runner.register_message(_STOP_MESSAGE, self._on_stop_message, concurrent=True)
+            events.quitting.add_listener(self._on_worker_quitting)
         if not isinstance(runner, MasterRunner):
             inspect.stack()  # Locust's stop calls it; the first call blocks for 17 to 57 ms, later ones 0.2
             runner.stop = self._stop
@@ -227,27 +237,28 @@ class Kit:
         Locust takes its time from being told to stop until the last user is dead. Who fell due meanwhile
         would send and be killed at once: a request in flight, and a backlog, of Locust's own making.
         """
-        if self.stopping_at == math.inf:
-            self.stopping_at, self.tally.stopping_at = perf_counter(), time()
-            if self._alarm is not None:
-                self._alarm.last_call(self.stopping_at)
-                until = self.stopping_at + LAST_REPLIES_SECONDS
-                while self._alarm.left_asleep < len(self._schedules) and perf_counter() < until:
-                    gevent.sleep(0.001)
         runner = self.environment.runner
-        type(runner).stop(runner)
+        with self._one_stop:  # a second one, which an interrupt may ask for, returns when all is done
+            if self.stopping_at == math.inf:
+                self.stopping_at, self.tally.stopping_at = perf_counter(), time()
+                if self._alarm is not None:
+                    self._alarm.last_call(self.stopping_at)
+                    until = self.stopping_at + LAST_REPLIES_SECONDS
+                    while self._alarm.left_asleep < len(self._schedules) and perf_counter() < until:
+                        gevent.sleep(0.001)
+            type(runner).stop(runner)
 
     def _stop_master(self, send_stop_to_client: bool = True) -> None:
         """Before workers are told to quit, have them stop and report; Locust only waits a moment."""
         runner = self.environment.runner
-        if not send_stop_to_client and runner.state in (STATE_SPAWNING, STATE_RUNNING):
-            self.tally.stopping_at = time()
+        was_at_work = runner.state in (STATE_SPAWNING, STATE_RUNNING)
+        type(runner).stop(runner, send_stop_to_client)  # first, or it would give a worker's users to others
+        if was_at_work and not send_stop_to_client:
             self._stopped_workers.clear()
             runner.send_message(_STOP_MESSAGE)
             until = perf_counter() + self.environment.stop_timeout + LAST_REPORTS_SECONDS
             while self._workers_at_work(runner) and perf_counter() < until:
                 gevent.sleep(0.01)
-        type(runner).stop(runner, send_stop_to_client)
 
     def _workers_at_work(self, runner: MasterRunner) -> bool:
         busy = runner.clients.spawning + runner.clients.running
@@ -261,6 +272,13 @@ class Kit:
         runner.stop()
         runner._send_stats()
         runner.send_message(_STOPPED_MESSAGE)
+
+    def _on_worker_quitting(self, **_: Any) -> None:
+        """A worker that is interrupted itself (Ctrl-C goes to all ``--processes``) would leave unreported."""
+        runner = self.environment.runner
+        if runner.state not in (STATE_INIT, STATE_STOPPED):
+            runner.stop()
+            runner._send_stats()
 
     def _on_test_start(self, **_: Any) -> None:
         self.stopping_at = math.inf

@@ -47,8 +47,15 @@ class Run:
         return found
 
 
-def start(host: str, *options: str, locustfile: Path = LOCUSTFILE, prefix: tuple[str, ...] = ()) -> Any:
-    """Start Locust without a page; ``communicate`` gives what it printed."""
+def start(
+    host: str,
+    *options: str,
+    locustfile: Path = LOCUSTFILE,
+    prefix: tuple[str, ...] = (),
+    own_group: bool = False,
+) -> Any:
+    """Start Locust without a page; ``communicate`` gives what it printed. In ``own_group`` it is interrupted
+    with all its processes by ``os.killpg``, as at a terminal."""
     command = [
         *prefix,
         *LOCUST,
@@ -61,7 +68,13 @@ def start(host: str, *options: str, locustfile: Path = LOCUSTFILE, prefix: tuple
         *options,
     ]
     return gevent_subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=dict(os.environ)
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        env=dict(os.environ),
+        start_new_session=own_group,
     )
 
 

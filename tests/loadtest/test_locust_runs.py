@@ -279,6 +279,31 @@ def test_an_interrupted_run_keeps_what_it_measured(tmp_path: Path) -> None:
     assert "TCP requests in milliseconds" in output
 
 
+def test_workers_that_are_interrupted_with_their_master_report_all_they_sent(tmp_path: Path) -> None:
+    """Ctrl-C at a terminal reaches every process: no message that the server got is missing."""
+    path = tmp_path / "report.json"
+    came, enough = 0, gevent.event.Event()
+
+    def confirm(connection: Any, _: Any) -> None:
+        nonlocal came
+        for line in peers.lines(connection):
+            came += 1
+            connection.sendall(b"Received: " + line)
+            if came == 300:
+                enough.set()
+
+    with Peer(confirm) as peer:
+        options = ("--processes", "2", "-u", "20", "-r", "20", "-t", "60s", "--rate", "200")
+        process = start(peer.host, *options, "--report", str(path), own_group=True)
+        assert enough.wait(30)
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+    done = Run(process.returncode, output, path)
+    assert (done.status, done.report.complete) == (0, False), output
+    assert done.total("messages") + done.total("aborted") == came
+    assert "20 opened, 0 open at the end" in output
+
+
 def test_the_thread_per_client_server_is_driven_without_framing(tmp_path: Path) -> None:
     """What one ``recv(1024)`` returns is a message: no terminators, and ``/exit`` ends the connection."""
     with server_process("threads") as host:
