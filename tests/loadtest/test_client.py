@@ -38,6 +38,13 @@ def client_of(peer: Peer, **how: Any) -> TcpClient:
     return client
 
 
+def wait_until_heard(client: TcpClient) -> None:
+    """Until bytes are there that nobody has asked for: read already, or seen by the watcher."""
+    with gevent.Timeout(5):
+        while client._watching and not client.extra:
+            gevent.sleep(0.001)
+
+
 def test_a_request_gets_its_reply_and_its_times() -> None:
     """Connect, first byte and reply are timed apart."""
     with Peer(peers.pieces) as peer:
@@ -158,7 +165,7 @@ def test_bytes_that_nobody_asked_for_are_noticed(handler: peers.Handler) -> None
         client = client_of(peer)
         if handler is peers.twice:
             client.request(b"hello")
-        gevent.sleep(0.06)
+        wait_until_heard(client)
         with pytest.raises(UnexpectedData):
             client.request(b"hello")
         client.close()
@@ -168,7 +175,7 @@ def test_an_idle_connection_costs_no_loop_when_the_server_has_spoken() -> None:
     """The level-triggered watcher is stopped until somebody wants what is there."""
     with Peer(peers.push) as peer:
         client = client_of(peer)
-        gevent.sleep(0.06)
+        wait_until_heard(client)
         fired = 0
         wake = client._wake
 
@@ -178,7 +185,8 @@ def test_an_idle_connection_costs_no_loop_when_the_server_has_spoken() -> None:
             wake()
 
         client._watcher.callback = counted
-        gevent.sleep(0.02)
+        for _ in range(3):
+            gevent.sleep(0.001)  # a turn of the loop, in which a watcher that goes on would fire
         assert fired == 0
         client.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import gevent
+import gevent.event
 import pytest
 
 from loadtest.address import Target
@@ -104,10 +105,17 @@ def test_a_failed_connect_is_counted_and_not_raised() -> None:
 
 def test_a_request_in_flight_is_aborted_and_fires_nothing() -> None:
     """A user that is stopped while it waits has neither passed nor failed."""
-    with Peer(peers.never) as peer:
+    arrived = gevent.event.Event()
+
+    def hear(connection: Any, _: Any) -> None:
+        assert connection.recv(1024)
+        arrived.set()
+        peers.never(connection, _)
+
+    with Peer(hear) as peer:
         session, event, measures = session_of(peer, read_timeout=30.0)
         user = gevent.spawn(session.confirm, HELLO)
-        gevent.sleep(0.03)
+        assert arrived.wait(5)
         user.kill()
         assert event.of("CONFIRM") == []
         kept = measures.collect()["CONFIRM"]

@@ -6,7 +6,7 @@ import ssl
 from pathlib import Path
 from typing import Any
 
-import gevent
+import gevent.event
 import pytest
 from gevent import ssl as gevent_ssl
 
@@ -98,9 +98,19 @@ def test_a_client_certificate_opens_a_server_that_asks_for_one(folder: Path) -> 
         client.close()
 
 
+SPOKEN = gevent.event.Event()
+
+
+def speak(connection: Any, _: Any) -> None:
+    """Speaks without having been asked, and says when it has."""
+    connection.sendall(b"hello there\n")
+    SPOKEN.set()
+    peers.never(connection, _)
+
+
 @pytest.mark.parametrize(
     ("handler", "error"),
-    [(peers.never, ReadTimeout), (peers.leave, ConnectionClosed), (peers.push, UnexpectedData)],
+    [(peers.never, ReadTimeout), (peers.leave, ConnectionClosed), (speak, UnexpectedData)],
 )
 def test_failures_have_the_classes_that_they_have_without_tls(
     folder: Path, handler: peers.Handler, error: type[Exception]
@@ -113,8 +123,11 @@ def test_failures_have_the_classes_that_they_have_without_tls(
             client.settings.target, tls=client.settings.tls, server_name="localhost", read_timeout=0.3
         )
         client.connect()
-        if handler is peers.push:
-            gevent.sleep(0.08)
+        if handler is speak:
+            assert SPOKEN.wait(5)
+            with gevent.Timeout(5):
+                while client._watching:  # until this side's loop has seen it
+                    gevent.sleep(0.001)
         with pytest.raises(error):
             client.request(b"hello")
         client.close()
