@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -71,8 +73,6 @@ def _value(name: str, default: float) -> Callable[[str], float]:
 
 
 def _cores(text: str) -> tuple[int, ...]:
-    import os
-
     allowed = os.sched_getaffinity(0)
     try:
         chosen = tuple(int(part) for part in text.split(",")) if text != "all" else tuple(sorted(allowed))
@@ -172,6 +172,18 @@ def _check_files(parameters: dict[str, Any]) -> None:
         )
 
 
+def _check_output(output: Path) -> None:
+    """Raise UsageError unless a report can be saved there."""
+    import tempfile
+
+    try:
+        if output.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        tempfile.TemporaryFile(dir=output.parent).close()
+    except OSError as error:
+        raise UsageError(f"{output}: {error.strerror}") from None
+
+
 def _run(arguments: argparse.Namespace) -> int:
     from benchmarks import runner
     from benchmarks.generator import GeneratorFailed
@@ -187,6 +199,7 @@ def _run(arguments: argparse.Namespace) -> int:
     try:
         servers, left_out = _servers(scenario, arguments.servers, parameters)
         _check_files(parameters)
+        _check_output(output)
         with Progress(scenario.name, len(servers) * parameters["blocks"]) as progress:
             for line in left_out:
                 progress.note(line)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,15 +106,31 @@ def test_usage_errors(arguments: list[str], complaint: str, capsys: pytest.Captu
     assert "Traceback" not in err
 
 
-def test_unwritable_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A report that cannot be written is noticed before anything is measured: one line, status 1."""
-    output = tmp_path / "missing" / "r.json"
-    arguments = ["--servers", "asyncio_protocol", *BRIEF, "--output", str(output)]
-    assert status_of("run", "confirm", *arguments) == 1
-    err = capsys.readouterr().err.strip()
-    assert err.startswith("benchmarks: ")
-    assert "No such file or directory" in err
-    assert "\n" not in err
+@pytest.mark.parametrize(
+    ("output", "why"), [("missing/r.json", "No such file or directory"), ("", "Is a directory")]
+)
+def test_unwritable_output(output: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A report that cannot be written is noticed before anything is measured: its path, why, status 2."""
+    arguments = ["--servers", "asyncio_protocol", *BRIEF, "--output", str(tmp_path / output)]
+    assert status_of("run", "confirm", *arguments) == 2
+    assert capsys.readouterr().err == f"benchmarks: {tmp_path / output}: {why}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["list"], ["compare", "a.json", "b.json"], ["demo"]], ids=lambda a: a[0]
+)
+def test_without_the_extra(arguments: list[str]) -> None:
+    """In an interpreter without any package: which extra to install, in one line, status 2."""
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "benchmarks", *arguments],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.endswith(" is not installed: pip install 'chat-gevent[bench]'\n")
+    assert done.stderr.count("\n") == 1
 
 
 def test_help_of_a_scenario_has_its_parameters(capsys: pytest.CaptureFixture[str]) -> None:
