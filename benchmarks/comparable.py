@@ -15,10 +15,15 @@ _NO_CONDITIONS: Final = frozenset({"blocks", "seed", "order_seed", "servers"})
 
 
 def differences(one: Report, two: Report) -> tuple[list[str], list[str]]:
-    """How two reports differ: what forbids comparing them, and what a reader should know all the same."""
+    """How two reports differ: what forbids comparing them, and what a reader should know all the same.
+
+    Reports of unlike kinds or scenarios share so little else that only these two are named.
+    """
     forbid = _named(
         {"kind": one.kind, "scenario": one.scenario}, {"kind": two.kind, "scenario": two.scenario}
     )
+    if forbid:
+        return forbid, []
     inside = [{k: v for k, v in r.environment.items() if k in _CONDITIONS} for r in (one, two)]
     outside = [
         {k: v for k, v in r.environment.items() if k not in (*_CONDITIONS, *_NO_CONDITIONS)}
@@ -52,9 +57,11 @@ def said(value: object) -> str:
 
 
 def _named(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[str]:
-    first, second = dict(flatten(one)), dict(flatten(two))
-    return [
-        f"{name} differs ({said(first.get(name))} and {said(second.get(name))})"
-        for name in sorted(first.keys() | second.keys())
-        if first.get(name) != second.get(name)
-    ]
+    sides = [dict(flatten(one)), dict(flatten(two))]
+    found = []
+    for name in sorted(sides[0].keys() | sides[1].keys()):
+        first, second = ([side[name]] if name in side else [] for side in sides)
+        if first != second:
+            values = " and ".join(said(*value) if value else "absent" for value in (first, second))
+            found.append(f"{name} differs ({values})")
+    return found

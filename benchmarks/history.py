@@ -6,6 +6,8 @@ change, a new line starts. It shows a trend and judges nothing: two reports are 
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,12 +46,15 @@ class History:
 
 
 def collect(directory: Path) -> History:
-    """Read every ``*.json`` below ``directory``; raises ``ReportError`` where there is no report at all."""
+    """Read every ``*.json`` below ``directory``, but for directories such as ``.venv``.
+
+    Raises ``ReportError`` where there is no report at all.
+    """
     if not directory.is_dir():
         raise ReportError(f"{directory}: not a directory")
     found = History(str(directory))
     reports: list[tuple[str, Report]] = []
-    for path in sorted(directory.rglob("*.json")):
+    for path in sorted(_files(directory)):
         try:
             reports.append((str(path.relative_to(directory).with_suffix("")), Report.load(path)))
         except ReportError as error:
@@ -68,6 +73,12 @@ def collect(directory: Path) -> History:
         else:
             found.sets.append([(name, report)])
     return found
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    for parent, below, names in os.walk(directory):
+        below[:] = [name for name in below if not name.startswith(".")]
+        yield from (Path(parent, name) for name in names if name.endswith(".json"))
 
 
 def _entry(name: str, report: Report) -> Entry:

@@ -216,7 +216,10 @@ class Report:
         except ValueError as error:
             raise ReportError(f"{path}: a figure is not a finite number ({error})") from None
         Report.from_json(json.loads(text), str(path))
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        except OSError as error:  # which would name a file that nobody asked for
+            raise OSError(error.errno, error.strerror, str(path)) from None
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 os.fchmod(file.fileno(), 0o644)
@@ -244,8 +247,8 @@ class Report:
             document = json.loads(text, parse_constant=_finite, parse_float=_finite)
         except json.JSONDecodeError as error:
             text = text.rstrip()
-            cut = error.pos > 0 and (error.pos >= len(text) or not text.endswith("}"))
-            what = "the file is cut short" if cut else "not JSON"
+            cut = text.lstrip().startswith("{") and (error.pos >= len(text) or not text.endswith("}"))
+            what = "the file is cut short" if cut else "it is not JSON"
             raise ReportError(f"{where}: not a report: {what} ({error.msg}, line {error.lineno})") from None
         except _NotFiniteError as error:
             raise ReportError(f"{where}: not a report: {error} is not a finite number") from None

@@ -169,7 +169,7 @@ PINNING = {"environment": {**make({"s": 1}, blocks=1).environment, "pinning": {"
         (KERNEL, "kernel differs (Linux 6.1 and Linux 5.10)"),
         (PINNING, "server differs (0 and 1)"),
         ({"parameters": {"connections": 400, "size": 32}}, "parameter connections differs (200 and 400)"),
-        ({"parameters": {"connections": 200}}, "parameter size differs (32 and none)"),
+        ({"parameters": {"connections": 200}}, "parameter size differs (32 and absent)"),
         ({"scenario": "paced"}, "scenario differs (confirm and paced)"),
         ({"kind": "locust"}, "kind differs (benchmark and locust)"),
     ],
@@ -188,6 +188,25 @@ def test_other_conditions_are_refused(saved: MadeFile, changes: dict[str, Any], 
     assert status == (0 if "kind" in changes else 1)
     assert named in " ".join(out.split())
     assert "prove nothing" in " ".join(out.split())
+
+
+def test_reports_of_unlike_kinds_are_told_apart_by_little() -> None:
+    """Kind and scenario are named, not all else in which a run of Locust differs too."""
+    locust = make(
+        {"s": 10}, seed=2, kind="locust", scenario="locust", parameters={"users": 5}, environment={}
+    )
+    result = compare([make({"s": 10}), locust], ["a", "b"])
+    assert result.refused == [
+        "kind differs (benchmark and locust)", "scenario differs (confirm and locust)"
+    ]  # fmt: skip
+    assert result.differences == []
+
+
+def test_what_is_absent_is_not_none() -> None:
+    """A fact that one report has as null and the other lacks differs, and the line says how."""
+    two = make({"s": 10}, seed=2)
+    two.environment["governor"] = None
+    assert compare([make({"s": 10}), two], ["a", "b"]).differences == ["governor differs (absent and none)"]
 
 
 def test_other_versions_are_compared_and_named(saved: MadeFile) -> None:

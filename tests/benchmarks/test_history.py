@@ -32,6 +32,17 @@ def test_lines_are_in_the_order_made(tmp_path: Path) -> None:
     assert [round(value) for _, value in servers["s"]] == [10, 11, 12]
 
 
+def test_directories_with_a_dot_are_left_alone(tmp_path: Path) -> None:
+    """What is in ``.venv`` is neither read nor complained of; other directories are searched."""
+    for name in (".venv/lib", "old"):
+        (tmp_path / name).mkdir(parents=True)
+        _save(tmp_path / name, 1, 10)
+    (tmp_path / ".venv" / "other.json").write_text("{}")
+    found = history.collect(tmp_path)
+    assert [entry.name for entry in found.entries] == ["old/8"]
+    assert not found.refused
+
+
 def test_another_kernel_starts_another_line(tmp_path: Path) -> None:
     """Figures from differing conditions are never joined."""
     _save(tmp_path, 1, 10)

@@ -80,7 +80,8 @@ def _text(change: Callable[[dict[str, Any]], Any]) -> str:
 
 BROKEN: dict[str, tuple[str | bytes, str]] = {
     "empty": ("", "the file is empty"),
-    "not JSON": ("hello", "not JSON"),
+    "not JSON": ("hello", "it is not JSON"),
+    "a configuration file": ('[project]\nname = "x"\n', "it is not JSON"),
     "a binary file": (b"\xff\xfe\x00", "not UTF-8"),
     "another program's JSON": ('{"version": 1}', 'does not say "schema"'),
     "a list": ("[]", 'does not say "schema"'),
