@@ -24,6 +24,11 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.status import Status
 
+from benchmarks import text
+from benchmarks.commands import labels
+from benchmarks.compare import compare
+from benchmarks.report import Report
+
 REPORTS: Final = Path("demo-reports")
 
 
@@ -149,7 +154,13 @@ def _run(command: list[str], live: str = "", statuses: tuple[int, ...] = (0,)) -
         raise StepFailed(f"{shlex.join(command)} ended with status {code}")
 
 
-def _steps(reports: Path, size: Size) -> None:
+def _verdict(paths: list[str]) -> str:
+    """What ``compare`` says first of these reports."""
+    return text.headline(compare([Report.load(path) for path in paths], labels(paths)))
+
+
+def _steps(reports: Path, size: Size) -> list[str]:
+    """Take all steps; returns the verdict of each comparison."""
     python = sys.executable
     reports.mkdir(exist_ok=True)
     servers = {
@@ -186,6 +197,7 @@ def _steps(reports: Path, size: Size) -> None:
     _run([python, "-m", "benchmarks", "compare", report, "--html", page], statuses=(0, 1, 3))
     console.print(Rule())
     console.print("Reports:", *(str(path) for path in sorted(reports.iterdir())), sep="\n  ")
+    return [f"The two Locust runs: {_verdict(both)}", f"Side by side: {_verdict([report])}"]
 
 
 def _measure(size: Size) -> list[str]:
@@ -198,14 +210,17 @@ def run(reports: Path = REPORTS, size: Size = FULL) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     started = time.monotonic()
     try:
-        _steps(reports, size)
+        verdicts = _steps(reports, size)
     except StepFailed as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("demo: stopped; so is all that it started", file=sys.stderr)
         return 130
-    console.print(f"done in {time.monotonic() - started:.0f} s")
+    console.print(f"done in {time.monotonic() - started:.0f} s\n")
+    # Once more, because tables and warnings have moved them off the screen.
+    for verdict in verdicts:
+        console.print(verdict, style="bold", markup=False)
     return 0
 
 

@@ -25,7 +25,10 @@ def demo(tmp_path: Path, cwd: Path = ROOT) -> subprocess.Popen[str]:
 
 
 def test_all_steps(tmp_path: Path) -> None:
-    """Both servers are loaded by Locust and measured side by side; reports and page are there."""
+    """Both servers are loaded by Locust and measured side by side; reports and page are there.
+
+    The last words are the verdicts of both comparisons.
+    """
     with demo(tmp_path) as process:
         out, err = process.communicate(timeout=120)
     assert process.returncode == 0, out + err
@@ -37,6 +40,12 @@ def test_all_steps(tmp_path: Path) -> None:
         assert sum(trial.messages for trial in report.trials) > 0
     assert (tmp_path / "confirm.html").read_text().startswith("<!doctype html>")
     assert "chat_gevent against threads" in out
+    said = " ".join(out.split())
+    _, _, locust = said.rpartition("The two Locust runs: ")
+    locust, _, side_by_side = locust.partition(" Side by side: ")
+    for verdict in (locust, side_by_side):
+        assert said.count(verdict) == 2
+        assert "chat_gevent" in verdict
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
