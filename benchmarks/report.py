@@ -302,9 +302,10 @@ def _finite(text: str) -> float:
     return value
 
 
-def utc_now() -> str:
-    """The time as ISO 8601 in UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+def utc_now(at: float | None = None) -> str:
+    """The time, or the Unix time ``at``, as ISO 8601 in UTC, to the second."""
+    moment = datetime.now(UTC) if at is None else datetime.fromtimestamp(at, UTC)
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def json_schema() -> dict[str, Any]:

@@ -41,6 +41,8 @@ class Target:
     @classmethod
     def parse(cls, text: str) -> Target:
         """Read a host as people write it. Raises ValueError with a sentence for a person."""
+        if not text:
+            raise ValueError("a host is missing: give --host tcp://HOST:PORT, or set it in the user class")
         if text.startswith("unix:"):
             path = text.removeprefix("unix:").removeprefix("//")
             if not path.startswith("/"):

@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 from time import time
-from typing import Any
+from typing import Any, Final
 
 from loadtest.address import SourcePool, ports_per_address
 from loadtest.figures import Figures, summary
@@ -26,6 +26,9 @@ EXIT_FAILED_CONDITION = 3
 """Exit status of a run that a ``--fail-if`` condition failed."""
 
 logger = logging.getLogger("loadtest")
+
+UNKNOWN_HOST: Final = "unknown"
+"""What a report says of where the users connected to, before anybody has said it."""
 
 
 class Finish:
@@ -120,7 +123,7 @@ class Finish:
         """Where the users connect to."""
         environment = self.kit.environment
         hosts = [str(user.host) for user in environment.user_classes if user.host]
-        return str(environment.host or (hosts[0] if hosts else "") or "unknown")
+        return str(environment.host or (hosts[0] if hosts else "") or UNKNOWN_HOST)
 
     def report(self) -> Any:
         """The report of the test so far."""
@@ -135,6 +138,7 @@ class Finish:
             notes=self.notes,
             spawned_at=self.spawned_at,
             complete=bool(self.stopped_at) and not self.cut_short,
+            ended_at=self.stopped_at or time(),
         )
 
     def summary(self) -> str:

@@ -215,7 +215,14 @@ def verdicts(
                 )
             )
         limit = ports_each * max(1, health.sources)
-        if "ConnectFailed(EADDRNOTAVAIL)" in groups or health.ports > NEARLY * limit:
+        if "ConnectFailed(EADDRNOTAVAIL)" in groups and not health.ports:
+            found.append(
+                (
+                    "generator-address",
+                    f"{name} could connect from none of its --source-addresses: are they this machine's?",
+                )
+            )
+        elif "ConnectFailed(EADDRNOTAVAIL)" in groups or health.ports > NEARLY * limit:
             found.append(
                 (
                     "generator-ports",

@@ -98,6 +98,8 @@ class Kit:
         self._alarm: Alarm | None = None
         self.stopping_at = math.inf
         """When (``time.perf_counter``) the test was told to stop: what is due later was never intended."""
+        self.over = False
+        """Whether the test has been stopped, and what was counted is the run's for good."""
         self.users_at_most = 0
         """Most users of the whole test at a time, for what is told at its end."""
         self.finish: Finish | None = None
@@ -204,6 +206,9 @@ class Kit:
             plan = read_plan(self.options)
             if environment.host:
                 read_settings(self.options, environment.host, plan)
+            elif self.options.headless and not isinstance(environment.runner, WorkerRunner):
+                for user_class in environment.user_classes:
+                    read_settings(self.options, user_class.host or "", plan)
         except OptionsError as error:
             sys.stderr.write(f"locust: error: {error}\n")
             sys.exit(2)
@@ -281,6 +286,7 @@ class Kit:
             runner._send_stats()
 
     def _on_test_start(self, **_: Any) -> None:
+        self.over = False
         self.stopping_at = math.inf
         if self._alarm is not None:
             self._alarm.last_call(math.inf)
@@ -311,6 +317,9 @@ class Kit:
 
     def _on_stopped(self, **_: Any) -> None:
         gc.unfreeze()
+        if not isinstance(self.environment.runner, MasterRunner):  # its workers' last reports are yet to come
+            self.collect()
+            self.over = True
 
     def _on_users(self, msg: Any, **_: Any) -> None:
         self.options.tcp_total_users = msg.data
@@ -330,7 +339,9 @@ class Kit:
                 self.finish.end_when_done()
 
     def collect(self) -> None:
-        """Move what was counted since the last time into the tally."""
+        """Move what was counted since the last time into the tally; between tests nothing is."""
+        if self.over:
+            return
         runner = self.environment.runner
         if runner is not None:
             self.users_at_most = max(self.users_at_most, runner.target_user_count)

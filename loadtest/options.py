@@ -176,7 +176,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="Steps stop where p99 crosses this (default: 100ms)",
     )
-    add("--knee-errors", default="1%", metavar="SHARE", help="... or where errors cross this (default: 1%%)")
+    add(
+        "--knee-errors",
+        default="1%",
+        metavar="SHARE",
+        help="Steps stop where errors cross this share (default: 0.01 of them, 1 in 100)",
+    )
     add = _adder(parser, "report", in_form=False)
     add(
         "--help-tcp",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import environment
-from benchmarks.report import Fired, HistogramKind, Metric, Report, SeriesKind, Server, Trial
+from benchmarks.report import Fired, HistogramKind, Metric, Report, SeriesKind, Server, Trial, utc_now
 from loadtest import figures
 from loadtest.measures import Kept, encode, total
 from loadtest.options import Plan, own_options
@@ -51,8 +51,10 @@ def make_report(
     notes: Sequence[str] = (),
     spawned_at: float = 0.0,
     complete: bool = True,
+    ended_at: float | None = None,
 ) -> Report:
-    """The report of what ``tally`` holds; ``spawned_at`` is when (Unix time) all ``users`` were there."""
+    """The report of what ``tally`` holds; ``spawned_at`` is when (Unix time) all ``users`` were there, and
+    ``ended_at`` when the run ended: now, unless given."""
     fired = [Fired(check=check, message=text) for check, text in figures.warnings(tally)]
     trials = _trials(tally, plan, host, spawned_at)
     if trials and plan.rate:
@@ -86,6 +88,7 @@ def make_report(
         kind="locust",
         id=str(uuid.uuid4()),
         scenario="locust",
+        created=utc_now(ended_at),
         complete=complete,
         parameters=_parameters(options, plan),
         environment=environment.describe({"generator": sorted(os.sched_getaffinity(0))}),

@@ -77,7 +77,8 @@ class Threshold:
         """Why the run failed by this condition, or None."""
         value = figures[self.figure]
         if value is None:
-            return f"{self.text}: {self.figure} {figures.missing(self.figure)}"
+            name = "errors" if self.figure == "error_share" else self.figure
+            return f"{self.text}: {name} {figures.missing(self.figure)}"
         holds = {
             ">": value > self.limit,
             "<": value < self.limit,

@@ -14,7 +14,7 @@ from flask import Blueprint, Response, jsonify, request
 from locust.util.timespan import parse_timespan
 
 from loadtest import figures
-from loadtest.finish import Finish
+from loadtest.finish import UNKNOWN_HOST, Finish
 from loadtest.measures import NO_MESSAGES
 from loadtest.options import OptionsError, read_plan, read_settings
 from loadtest.page import report_page
@@ -129,7 +129,8 @@ def attach(finish: Finish, web_ui: Any) -> None:
         options = type(finish.kit.options)(**wanted)
         try:
             plan = read_plan(options)
-            read_settings(options, request.form.get("host") or finish.host, plan)
+            known = "" if finish.host == UNKNOWN_HOST else finish.host
+            read_settings(options, request.form.get("host") or known, plan)
             if not finish.foreign_shape:
                 environment.shape_class = make_shape(finish, options)
             if request.form.get("run_time"):

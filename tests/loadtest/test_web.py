@@ -191,3 +191,44 @@ def test_a_reset_of_the_figures_leaves_no_backlog_that_was_not_there() -> None:
                 break
             assert time.monotonic() < end, (intended, answered)
             time.sleep(0.2)
+
+
+@pytest.mark.parametrize("processes", [(), ("--processes", "2")], ids=["one-process", "workers"])
+def test_a_report_is_the_same_whenever_it_is_downloaded(processes: tuple[str, ...]) -> None:
+    """What comes after a stop is no part of the run: no trials without messages, no idle generator."""
+    with server() as host, locust(host, *processes) as page:
+        end = time.monotonic() + 40
+        while processes and ask(page, "worker-count")["worker_count"] < 2:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        form = f"user_count=10&spawn_rate=10&rate=400&host={host}".encode()
+        urlopen(f"{page}/swarm", data=form, timeout=10).close()
+        while on_schedule(page)[0] < 1000:
+            assert time.monotonic() < end, rows(page)
+            time.sleep(0.2)
+        urlopen(f"{page}/stop", data=b"", timeout=10).close()
+
+        def report() -> dict[str, Any]:
+            with urlopen(f"{page}/tcp/report.json", timeout=10) as answer:
+                found: dict[str, Any] = json.load(answer)
+            del found["id"], found["environment"]
+            return found
+
+        if processes:
+            time.sleep(4)  # workers report every three seconds
+        first = report()
+        time.sleep(3.3)  # in which three more samples would be taken
+        assert report() == first
+        assert all(trial["messages"] for trial in first["trials"])
+
+
+def test_the_form_asks_for_a_host() -> None:
+    """Neither the form nor the command line has one: it is told, and nothing is started."""
+    from urllib.parse import urlencode
+
+    with locust("") as page:
+        data = urlencode({"user_count": "1", "spawn_rate": "1", "host": ""}).encode()
+        with urlopen(f"{page}/swarm", data=data, timeout=10) as answer:
+            said = json.load(answer)
+    assert said["success"] is False
+    assert "a host is missing" in said["message"]
