@@ -55,6 +55,7 @@ def comparison_page(result: Result) -> str:
         after=[
             *(f"{text.mean_line(mean)}." for mean in result.means),
             *([f"How: {text.method(result)}."] if result.comparisons else []),
+            *([f"{_capital(line)}."] if (line := text.legend(result)) else []),
         ],
         plots=[*_ratio_plots(result), *subject_plots(subjects)] if result.comparisons else [],
         warnings=text.warnings(result),

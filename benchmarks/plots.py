@@ -277,9 +277,10 @@ def over_time(name: str, kind: SeriesKind, subjects: Sequence[Subject]) -> Plot 
         _thousands(axes.yaxis)
         _legend(axes, len(found))
 
-    caption = f"{kind.title} in {kind.unit} over time"
+    title = kind.title.removesuffix(" over time")  # said once, and apart from the title of the metric's bars
+    caption = f"{title} in {kind.unit} over time"
     return Plot(
-        kind.title[:1].upper() + kind.title[1:], caption, _draw(2.5 + _legend_height(len(found)), draw)
+        f"{title[:1].upper()}{title[1:]} over time", caption, _draw(2.5 + _legend_height(len(found)), draw)
     )
 
 
@@ -310,8 +311,9 @@ def blocks(measured: Measured, subjects: Sequence[Subject], values: Mapping[str,
     def draw(axes: Any) -> None:
         for index, subject, line in found:
             shade, style = colour(index)
-            axes.plot(*zip(*sorted(line.items()), strict=True), color=shade, linestyle=style, marker="o",
-                      markersize=3, linewidth=1.1, label=_short(subject.label))  # fmt: skip
+            numbers = [block + 1 for block in sorted(line)]  # as the terminal counts them
+            axes.plot(numbers, [line[block] for block in sorted(line)], color=shade, linestyle=style,
+                      marker="o", markersize=3, linewidth=1.1, label=_short(subject.label))  # fmt: skip
         every = [value for _, _, line in found for value in line.values()]
         if max(every) > 4 * min(every):
             axes.set_yscale("log")

@@ -183,9 +183,16 @@ def method(result: Result) -> str:
     names = " and ".join(text for key, text in tests.items() if key in used) or "no test"
     blocks = max((c.estimate.n for c in result.comparisons), default=0)
     return (
-        f"paired: ratios in {blocks} blocks of one run, Hodges-Lehmann estimate, 95% interval, {names}, "
+        f"paired: ratios in {blocks} block{'' if blocks == 1 else 's'} of one run, "
+        f"Hodges-Lehmann estimate, 95% interval, {names}, "
         f"Holm's correction; margin {percent(result.margin)}, or the noise floor where that is wider"
     )
+
+
+def legend(result: Result) -> str:
+    """What a dash for a verdict means; empty where every metric has one."""
+    some = any(comparison.verdict is None for comparison in result.comparisons)
+    return "verdict –: measured beside the others, takes no part in verdicts" if some else ""
 
 
 def verdict_text(comparison: Comparison) -> str:
@@ -243,7 +250,7 @@ def markdown(result: Result) -> str:
         lines.append("")
     lines += [f"- {mean_line(mean)}" for mean in result.means]
     if result.comparisons:
-        lines.append(f"- {method(result)}")
+        lines += [f"- {line}" for line in (method(result), legend(result)) if line]
     lines += [f"- {_escape(note)}" for note in (*reasons(result), *result.notes, *result.differences)]
     lines += [f"- {_escape(text)}" for text in warnings(result)]
     return "\n".join(lines).rstrip() + "\n"
@@ -286,7 +293,8 @@ def print_result(result: Result, console: Console) -> None:
         console.print(Text(mean_line(mean)))
     console.print()
     if result.comparisons:
-        console.print(Text(method(result), style="dim"))
+        for line in filter(None, (method(result), legend(result))):
+            console.print(Text(line, style="dim"))
     for line in reasons(result):
         console.print(Text(line, style="yellow"))
     for note in (*result.notes, *result.differences):

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from benchmarks import history
+from benchmarks import history, plots
 from benchmarks.compare import compare
-from benchmarks.html import comparison_page, history_page, report_page
-from benchmarks.report import Server
-from tests.benchmarks.made_reports import make
+from benchmarks.figures import figures
+from benchmarks.html import comparison_page, history_page, report_page, subject_plots
+from benchmarks.plots import Subject
+from benchmarks.report import SeriesKind, Server
+from benchmarks.text import markdown
+from tests.benchmarks.made_reports import RATE, make
 from tests.conftest import require_tool
 
 if TYPE_CHECKING:
@@ -229,6 +232,29 @@ def test_a_page_holds_every_part() -> None:
     figure = text[text.index("<h3>Server CPU per confirmation</h3>") :]
     figure = figure[: figure.index("</figure>")]
     assert len(re.findall(r"<use ", figure)) >= 20  # ten blocks, two servers
+
+
+def test_drawings_are_told_apart() -> None:
+    """A series over time shares its metric's title but not its drawing's, and blocks count from 1."""
+    kind = SeriesKind(title=RATE.title, unit="1/s")
+    report = make({"a": 10, "b": 12}, blocks=3, rich=True, series={"rate": kind})
+    titles = [plot.title for plot in subject_plots([Subject(s.name, report, s.name) for s in report.servers])]
+    assert {"Confirmations a second", "Confirmations a second over time"} <= set(titles)
+    assert len(set(titles)) == len(titles)
+    leading = figures(report)[0]
+    plot = plots.blocks(leading, [Subject("a", report, "a")], {"a": leading})
+    assert plot is not None
+    numbers = re.findall(r"<text[^>]*>(\d)</text>", plot.svg)
+    assert numbers[:3] == ["1", "2", "3"]
+
+
+def test_a_dash_is_explained() -> None:
+    """Where a metric has no verdict, page, Markdown and terminal say what that means; else nothing does."""
+    result = compare([make({"a": 10, "b": 12})], ["r"])
+    assert "takes no part in verdicts" in comparison_page(result)
+    assert "takes no part in verdicts" in markdown(result)
+    result.comparisons = [c for c in result.comparisons if c.verdict is not None]
+    assert "takes no part in verdicts" not in comparison_page(result)
 
 
 def test_differences_between_reports_are_marked() -> None:
