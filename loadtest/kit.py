@@ -206,7 +206,9 @@ class Kit:
             plan = read_plan(self.options)
             if environment.host:
                 read_settings(self.options, environment.host, plan)
-            elif self.options.headless and not isinstance(environment.runner, WorkerRunner):
+            elif getattr(self.options, "headless", False) and not isinstance(
+                environment.runner, WorkerRunner
+            ):
                 for user_class in environment.user_classes:
                     read_settings(self.options, user_class.host or "", plan)
         except OptionsError as error:
