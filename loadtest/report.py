@@ -1,8 +1,8 @@
 """The report of a Locust run, in the schema of ``benchmarks.report``.
 
-A Locust run measures one server once. To let ``python -m benchmarks compare`` weigh the spread, the run is
-cut into successive windows of equal length, and each is a trial; the report says so in a warning, because
-windows of one run tell nothing of how runs differ. Every answered request is in the histogram of its
+A Locust run measures one server once. It is cut into successive windows of equal length, and each is a
+trial, which shows its course; the report says so in a warning, because windows of one run tell nothing of
+how runs differ, and ``python -m benchmarks compare`` takes the whole run as one sample. Every answered request is in the histogram of its
 window. Rates are given only for whole windows after the last user was spawned, and are what was
 answered divided by the time that was measured.
 """
