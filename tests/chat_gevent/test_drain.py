@@ -226,7 +226,8 @@ def test_one_who_talks_on_is_not_waited_for(operate: Operate) -> None:
 
 @pytest.mark.parametrize("how", ["proxy", "tls"])
 def test_who_has_just_begun_is_served_and_told(operate: Operate, tmp_path: Path, how: str) -> None:
-    """A PROXY header or a TLS handshake may still be due when the signal comes: what was sent is answered."""
+    """A PROXY header or a TLS handshake may still be due when the signal comes: what had been sent is answered,
+    and all are told; nobody sees a reset or an end without a word."""
     if how == "proxy":
         options: tuple[str, ...] = ("--port", "0", "--proxy-from", "127.0.0.1")
     else:
@@ -257,7 +258,12 @@ def test_who_has_just_begun_is_served_and_told(operate: Operate, tmp_path: Path,
     server.process.send_signal(signal.SIGCONT)
     for thread in threads:
         thread.join(20)
-    assert replies == [b"Received: hello\n" + TOLD] * 5
+    assert len(replies) == 5
+    for reply in replies:
+        if how == "tls":  # whose message comes after the handshake, and perhaps after the server has gone
+            assert reply in (TOLD, b"Received: hello\n" + TOLD)
+        else:
+            assert reply == b"Received: hello\n" + TOLD
     assert server.process.wait(20) == 0
 
 
