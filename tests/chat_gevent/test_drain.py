@@ -226,8 +226,8 @@ def test_one_who_talks_on_is_not_waited_for(operate: Operate) -> None:
 
 @pytest.mark.parametrize("how", ["proxy", "tls"])
 def test_who_has_just_begun_is_served_and_told(operate: Operate, tmp_path: Path, how: str) -> None:
-    """A PROXY header or a TLS handshake may still be due when the signal comes: what had been sent is answered,
-    and all are told; nobody sees a reset or an end without a word."""
+    """A PROXY header or a TLS handshake may still be due when the signal comes: what had been sent is
+    answered, and all are told; nobody sees a reset or an end without a word."""
     if how == "proxy":
         options: tuple[str, ...] = ("--port", "0", "--proxy-from", "127.0.0.1")
     else:
