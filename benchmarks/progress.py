@@ -53,6 +53,11 @@ def _line(text: Text, console: Console) -> None:
     console.print(text, soft_wrap=not console.is_terminal)
 
 
+def _end(value: float) -> str:
+    """One end of a range, short, so that the table fits."""
+    return f"{value:.2f}" if value < 10 else number(value)
+
+
 class Progress:
     """Shows steps and trials on standard error."""
 
@@ -132,7 +137,7 @@ def summary(report: Report, console: Console) -> None:
             t.values[primary] / first for t in trials if primary in t.values and (first := base.get(t.block))
         ]
         cells.append(
-            f"{number(statistics.median(ratios))} ({number(min(ratios))}–{number(max(ratios))})"
+            f"{number(statistics.median(ratios))} ({_end(min(ratios))}–{_end(max(ratios))})"
             if ratios
             else "-"
         )

@@ -128,11 +128,7 @@ def _one_candidate(judged: Sequence[Comparison], result: Result) -> str:
     parts = []
     for verdict, group in ((Verdict.SLOWER, worse), (Verdict.FASTER, better)):
         if group:
-            also = (
-                f", and so {'is' if len(group) == 2 else 'are'} {_titles(group[1:])}"
-                if len(group) > 1
-                else ""
-            )
+            also = f", and also by {_titles(group[1:])}" if len(group) > 1 else ""
             figure = f"{group[0].metric.title} is {change(group[0])}{also}"
             parts.append(f"{_phrase(verdict, group[0])} than {base}: {figure}")
     if parts:
