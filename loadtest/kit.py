@@ -209,8 +209,11 @@ class Kit:
             elif getattr(self.options, "headless", False) and not isinstance(
                 environment.runner, WorkerRunner
             ):
+                from loadtest.tcp_user import TcpUser  # which needs this module
+
                 for user_class in environment.user_classes:
-                    read_settings(self.options, user_class.host or "", plan)
+                    if issubclass(user_class, TcpUser):  # others' hosts are none of ours
+                        read_settings(self.options, user_class.host or "", plan)
         except OptionsError as error:
             sys.stderr.write(f"locust: error: {error}\n")
             sys.exit(2)
