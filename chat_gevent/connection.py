@@ -339,7 +339,7 @@ class Connection(Stream):
                 self.messages += 1
             except (GreenletExit, KeyboardInterrupt, SystemExit):
                 raise
-            except BaseException:
+            except BaseException:  # whatever else a handler raises is its own failure, not the server's
                 log.exception("handler failed for %s", self.address)
                 replies.append(
                     self._error(ErrorCode.HANDLER_FAILED, "the server could not handle the message")

@@ -169,9 +169,8 @@ class ChatServer(StreamServer):
         self._stopped = True
         seconds = self.stop_timeout if timeout is None else timeout
         deadline = time.monotonic() + seconds
-        while (
-            self._starting and time.monotonic() < deadline
-        ):  # those that spawn serves are not in the lot yet
+        # Clients that spawn serves are in the lot once their greenlet has run.
+        while self._starting and time.monotonic() < deadline:
             sleep(0)
         cut_off = self.lot.drain(max(0.0, deadline - time.monotonic()))
         self.lot.close()
