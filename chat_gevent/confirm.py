@@ -1,19 +1,20 @@
-"""Messages to replies: the confirmation, the errors, and the protocol of custom handlers. Pure.
+"""The built-in answer: each message is confirmed, ``Received: <message>``. Pure.
 
-A message is answered with ``Received: <message>`` or refused with ``Error: <code>: <explanation>``,
-so a client can always tell the two apart by the first word. ``/exit`` (any case, white space around
-it ignored) is no message: it ends the connection and gets no reply.
+A message that can't be taken is refused with ``Error: <code>: <explanation>``, so a client can tell the two apart
+by the first word. :class:`ErrorCode` has the codes.
 
-:func:`confirm_lines` is the hot path. It confirms a whole read at once when nothing in it needs a
-look at each message; everything else goes through :func:`confirm` or a custom handler, a message at
-a time. Both give the same bytes, and a property test holds them to it.
+:func:`whole` is the hot path of the server. It confirms a whole read at once when nothing in it needs a look
+at each message; everything else goes through :mod:`chat_gevent.conversation` and :func:`confirm`, a message at a
+time. Both give the same bytes, and a test holds them to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Any, Final
+
+from chat_gevent.framing import Kept
 
 CONFIRMED: Final = "Received: "
 _CONFIRMED: Final = CONFIRMED.encode()
@@ -30,54 +31,52 @@ class ErrorCode(StrEnum):
     IDLE_TIMEOUT = "idle-timeout"
     HANDLER_FAILED = "handler-failed"
     SHUTTING_DOWN = "shutting-down"
+    SERVER_BUSY = "server-busy"
+    REFUSED = "refused"
 
 
-class Client(Protocol):
-    """What a custom handler is told about the client whose message it answers."""
-
-    @property
-    def address(self) -> Any:
-        """The peer's address as ``getpeername`` or a PROXY header gives it; None once it is gone."""
-
-    state: Any
-    """The handler's own, for this connection; None at first."""
-
-    def close(self) -> None:
-        """End the connection after the reply to this message."""
-
-
-Handler = Callable[[str, Client], str | None]
+Handler = Callable[[str, Any], str | None]
 """``(message, client) -> reply text``, or None for no reply. It may block as any gevent code may.
 
-Under ``line`` framing the text gets an LF; one that has line feeds of its own is several lines to the client.
+``client`` is a :class:`chat_gevent.service.Client`. Under ``line`` framing the text gets an LF; one that has line feeds
+of its own is several lines to the client.
 
 A ``gevent.Timeout`` that it starts must be closed before it returns (``with Timeout(...)`` does that): its
 greenlet serves another client next.
 """
 
 
-def confirm(message: str, client: Client) -> str:
+def confirm(message: str, client: Any) -> str:
     """Confirm ``message``: the handler that a server has unless it is given another."""
     return CONFIRMED + message
 
 
-def error_reply(code: ErrorCode, explanation: str) -> bytes:
-    """``Error: <code>: <explanation>`` without a terminator."""
-    return f"Error: {code}: {explanation}".encode()
+def error_text(code: str, explanation: str) -> str:
+    """``Error: <code>: <explanation>``."""
+    return f"Error: {code}: {explanation}"
 
 
-def is_exit(message: str) -> bool:
-    """Whether ``message`` asks to end the connection."""
-    return message.strip().lower() == "/exit"
+def whole(kept: Kept, data: Kept, limit: int) -> tuple[bytes, bytes, int] | None:
+    """Confirm all lines of a read at once: the short way.
 
+    :param kept: the beginning of a line from earlier reads.
+    :param data: what was read.
+    :param limit: longest message in bytes.
 
-def confirm_lines(data: bytes | bytearray) -> bytes | None:
-    """Confirm a read that is whole lines, all at once; None where each line needs a look of its own.
-
-    ``data`` ends with LF. Returned is the confirmation of each line in order, each with its LF; one CR
-    before it is dropped. What reads ``/exit`` and bytes that are not UTF-8 need a look. LF is never
-    part of a longer UTF-8 character, so the lines are UTF-8 if the whole is.
+    Returned are the replies in order, each with its LF, what is to be kept, and the number of messages. None
+    where that can't be done at once: where no line is complete, one may be too long, reads ``/exit``, or is not UTF-8.
+    (LF is never part of a longer UTF-8 character, so the lines are UTF-8 if the whole is.)
     """
+    cut = data.rfind(b"\n") + 1
+    size = len(data)
+    if not cut or len(kept) + size > limit:
+        return None
+    rest = b""
+    if cut != size:
+        rest = bytes(data[cut:])
+        data = data[:cut]
+    if kept:
+        data = bytes(kept) + data
     if b"/" in data and b"/exit" in data.lower():
         return None
     if b"\r" in data:
@@ -88,5 +87,5 @@ def confirm_lines(data: bytes | bytearray) -> bytes | None:
         except UnicodeDecodeError:
             return None
     if data.find(b"\n") == len(data) - 1:
-        return _CONFIRMED + data
-    return _CONFIRMED + data[:-1].replace(b"\n", _NEXT_CONFIRMED) + b"\n"
+        return _CONFIRMED + data, rest, 1
+    return _CONFIRMED + data[:-1].replace(b"\n", _NEXT_CONFIRMED) + b"\n", rest, data.count(b"\n")

@@ -14,16 +14,12 @@ import ipaddress
 import logging
 import socket
 import struct
-import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from chat_gevent.connection import Closed
-from chat_gevent.logs import address_text
-
-if TYPE_CHECKING:
-    from chat_gevent.connection import Connection
-    from chat_gevent.tls import Opening
+from chat_gevent.addresses import address_text
+from chat_gevent.errors import HeaderError
+from chat_gevent.lifecycle import Lifecycle, Opening
 
 V1_BYTES: Final = 107
 """Longest version 1 header, with its CR and LF, by the specification."""
@@ -36,10 +32,6 @@ rest is room for TLVs such as a client certificate's name."""
 Address = tuple[Any, ...]
 
 log = logging.getLogger("chat_gevent")
-
-
-class HeaderError(ValueError):
-    """What came is no PROXY header."""
 
 
 class Proxies:
@@ -66,27 +58,27 @@ class Proxies:
 def opening(then: Opening | None) -> Opening:
     """Read the header as the opening of a connection, and do ``then``, the TLS handshake, after it."""
 
-    def read(connection: Connection) -> bytes:
+    def read(connection: Lifecycle) -> bytes:
         peer = address_text(connection.address)
         try:
             client = read_header(connection)
         except HeaderError as error:
             log.warning("connection from the proxy %s refused: %s", peer, error)
-            connection.hang_up("proxy-header")
+            connection.finish("proxy-header")
             return b""
         if client is not None:
-            connection.lot.attribute(connection, client)
+            connection.core.registry.attribute(connection, client)
         return then(connection) if then is not None else b""
 
     return read
 
 
-def read_header(connection: Connection) -> Address | None:
+def read_header(connection: Lifecycle) -> Address | None:
     """Take the header from a connection; returns the client's address, None where there is none to tell.
 
     Raises HeaderError, OSError; Closed: it did not come within ``handshake_timeout``.
     """
-    deadline = time.monotonic() + (connection.lot.settings.handshake_timeout or 2**31)
+    deadline = connection.opening_deadline()
     head = b""
     while len(head) < len(V2_SIGNATURE):  # which is shorter than any header of version 1
         head += _receive(connection, len(V2_SIGNATURE) - len(head), deadline)
@@ -106,14 +98,14 @@ def read_header(connection: Connection) -> Address | None:
     return parse_v1(head)
 
 
-def _receive_all(connection: Connection, size: int, deadline: float) -> bytes:
+def _receive_all(connection: Lifecycle, size: int, deadline: float) -> bytes:
     data = b""
     while len(data) < size:
         data += _receive(connection, size - len(data), deadline)
     return data
 
 
-def _receive(connection: Connection, most: int, deadline: float, *, line: bool = False) -> bytes:
+def _receive(connection: Lifecycle, most: int, deadline: float, *, line: bool = False) -> bytes:
     """At least one byte of input, at most ``most``; with ``line`` none that follows an LF."""
     raw: Any = connection.socket
     while True:
@@ -123,9 +115,7 @@ def _receive(connection: Connection, most: int, deadline: float, *, line: bool =
                 most = there.find(b"\n") + 1 or len(there) or 1
             data: bytes = raw.recv(most)
         except BlockingIOError:
-            if not connection.wait_readable(max(0.001, deadline - time.monotonic())):
-                connection.drop("handshake-timeout")
-                raise Closed from None
+            connection.wait_opening(deadline)
             continue
         if not data:
             raise HeaderError("it ended before its PROXY header did")

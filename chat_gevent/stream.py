@@ -1,144 +1,169 @@
-"""A non-blocking socket that a leased greenlet can wait on.
+"""A non-blocking socket that a greenlet can wait on. It knows no engine, no TLS and no protocol.
 
-:class:`Stream` reads, sends all, and waits for either. While nothing has to wait it makes one system
-call and nothing else. Input is waited for through the lot, which has the socket registered with its
-epoll; room for output, which is rare, through a watcher of the hub's.
+:class:`Stream` reads, sends what is due, and waits for either. While nothing has to wait it makes one system call
+and nothing else. Somebody else watches for input: he switches into :attr:`Stream.waiter` when there is some. Room for
+output, which is waited for rarely, has a watcher of the hub's.
+
+What is due to the client lies in :attr:`Stream.outbox`, replies and pushes in the order in which they were made.
+:meth:`Stream.flush` sends it without blocking, from wherever it is called; :meth:`Stream.send_due` blocks its greenlet
+until all of it is gone.
 """
 
 from __future__ import annotations
 
-import sys
-from fcntl import ioctl
-from ssl import SSLWantReadError, SSLWantWriteError
-from termios import TIOCOUTQ
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from gevent import Timeout
+from greenlet import greenlet
 
-if TYPE_CHECKING:
-    from _socket import socket as RawSocket
+from chat_gevent.errors import WriteTimeout
+from chat_gevent.system import System
 
-    from greenlet import greenlet
-
-    from chat_gevent.parking import ParkingLot
-    from chat_gevent.tls import TlsSocket
+JOINED_ITEMS = 2048
+"""Most items of an outbox that are joined for one send."""
 
 
-class WriteTimeout(Exception):
-    """The client took nothing of its replies for ``write_timeout``."""
+class NeedsOutput(Exception):
+    """A socket can't be read before it has room for output: raised by sockets that encrypt."""
+
+
+class Shared(Protocol):
+    """What a stream shares with others."""
+
+    system: System
+    write_timeout: float
+    """Seconds after which a client that takes nothing is given up; 0: never."""
+    queued: int
+    """Bytes of pushes that wait in outboxes."""
+
+    def settle(self, stream: Any, left: int) -> None:
+        """Of what is due to ``stream`` so many bytes are left."""
 
 
 class Stream:
     """A client's socket, and the greenlet that is leased to it while it has something to say.
 
-    :param socket: non-blocking; the stream owns it.
-    :param lot: where the socket is registered for input.
+    :param socket: non-blocking; the stream owns it. Its ``recv`` and ``send`` raise BlockingIOError where they
+        would block.
+    :param core: what it shares with others.
     """
 
-    __slots__ = ("greenlet", "lot", "missed", "sent", "socket", "tls", "waiting")
+    __slots__ = ("core", "greenlet", "missed", "outbox", "sent", "socket", "waiter")
 
-    def __init__(self, socket: RawSocket, lot: ParkingLot) -> None:
-        self.socket: RawSocket | TlsSocket = socket
-        self.lot = lot
+    def __init__(self, socket: Any, core: Any) -> None:
+        self.socket = socket
+        self.core = core
         self.greenlet: greenlet | None = None  # the one that is leased to this client
-        self.waiting = False  # ... and waits for input
-        self.missed = 0  # what epoll said while it was busy with something else
-        self.tls = False  # the socket decrypts, and may hold input that epoll knows nothing of
+        self.waiter: greenlet | None = None  # the same, while it waits for input
+        self.missed = 0  # events that came while it was busy with something else
         self.sent = 0  # bytes
+        self.outbox: list[str | bytes] | None = None
 
     @property
     def fd(self) -> int:
         """The descriptor; -1 once the connection is closed."""
-        return self.socket.fileno()
+        fd: int = self.socket.fileno()
+        return fd
 
     def read(self, size: int) -> bytes | None:
-        """One read: None where nothing is there, ``b""`` at the end of the stream. Raises OSError."""
+        """One read: None where nothing is there, ``b""`` at the end of the stream. Raises OSError, WriteTimeout."""
         while True:
             try:
-                return self.socket.recv(size)
-            except (BlockingIOError, SSLWantReadError):
+                data: bytes = self.socket.recv(size)
+                return data
+            except BlockingIOError:
                 return None
-            except SSLWantWriteError:
+            except NeedsOutput:
                 self.wait_writable()
 
     def wait_readable(self, seconds: float | None = None) -> int:
-        """Block this greenlet until there may be input; returns what epoll said of it.
+        """Block this greenlet until there may be input; returns the event that said so.
 
-        That is 0 after ``seconds``, and when the connection is to be parked or closed.
+        That is 0 after ``seconds``, and when the wait was ended for another reason.
         """
         if self.missed:
             event, self.missed = self.missed, 0
             return event
         timer = None if seconds is None else Timeout.start_new(seconds)
-        self.waiting = True
+        self.waiter = self.greenlet
         try:
-            return int(self.lot.hub.switch())
+            return int(self.core.system.hub.switch())
         except Timeout as timeout:
             if timeout is not timer:
                 raise
             return 0
         finally:
-            self.waiting = False
+            self.waiter = None
             if timer is not None:
                 timer.close()
 
-    def send(self, data: bytes) -> None:
-        """Send all of ``data``, blocking this greenlet while the client is slow to take it.
+    def end_wait(self, event: int = 0) -> None:
+        """Have the hub end this stream's wait for input, if it is in one, with ``event`` as result."""
+        if self.waiter is not None:
+            self.core.system.hub.loop.run_callback(self._switch_to_waiter, event)
+
+    def _switch_to_waiter(self, event: int) -> None:
+        # Input or a time-out may have ended the wait first, and the greenlet be another client's by now.
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None:
+            waiter.switch(event)
+
+    def flush(self) -> bool:
+        """Send what is due, as far as the kernel takes it; returns whether all is gone. Never blocks.
+
+        Raises OSError: the client is gone.
+        """
+        outbox = self.outbox
+        while outbox:
+            if len(outbox) == 1 and isinstance(outbox[0], bytes):
+                data = outbox[0]
+                outbox.clear()
+            else:
+                data = self.join(outbox[:JOINED_ITEMS])
+                del outbox[:JOINED_ITEMS]
+            try:
+                sent = self.socket.send(data)
+            except BlockingIOError:
+                sent = 0
+            self.sent += sent
+            if sent < len(data):
+                outbox.insert(0, data[sent:] if sent else data)
+                break
+        if self.core.queued:
+            self.core.settle(self, sum(map(len, outbox)) if outbox else 0)
+        return not outbox
+
+    def join(self, due: list[str | bytes]) -> bytes:
+        """What is due, in order, as bytes to send."""
+        raise NotImplementedError
+
+    def send_due(self) -> None:
+        """Send all that is due, blocking this greenlet while the client is slow to take it.
 
         Raises OSError: the client is gone; WriteTimeout: it took nothing for ``write_timeout``.
         """
-        try:
-            sent = self.socket.send(data)
-        except (BlockingIOError, SSLWantWriteError):
-            sent = 0
-        self.sent += sent
-        if sent < len(data):
-            self._send_rest(memoryview(data)[sent:])
-
-    def _send_rest(self, rest: memoryview) -> None:
-        while rest:
+        while not self.flush():
             self.wait_writable()
-            try:
-                sent = self.socket.send(rest)
-            except (BlockingIOError, SSLWantWriteError):
-                continue
-            self.sent += sent
-            rest = rest[sent:]
 
     def wait_writable(self) -> None:
-        """Block this greenlet until the client takes more. Raises WriteTimeout.
+        """Block this greenlet until the client takes more. Raises OSError, WriteTimeout.
 
         The kernel says "writable" only once there is room for much (``TCP_NOTSENT_LOWAT``), so a client that
         takes little at a time is told by what is left in the socket.
         """
-        seconds = self.lot.settings.write_timeout or None
-        hub = self.lot.hub
-        watcher = hub.loop.io(self.fd, 2)
+        seconds = self.core.write_timeout or None
+        system = self.core.system
+        watcher = system.hub.loop.io(self.fd, 2)
         try:
-            left = self._untaken()
+            left = system.untaken(self.fd)
             while True:
                 try:
                     with Timeout.start_new(seconds, WriteTimeout()):
-                        hub.wait(watcher)
+                        system.hub.wait(watcher)
                     return
                 except WriteTimeout:
-                    before, left = left, self._untaken()
+                    before, left = left, system.untaken(self.fd)
                     if left >= before:
                         raise
         finally:
             watcher.close()
-
-    def _untaken(self) -> int:
-        """Bytes sent that the client's system has not confirmed (SIOCOUTQ, tcp(7)). Raises OSError."""
-        return int.from_bytes(ioctl(self.fd, TIOCOUTQ, bytes(4)), sys.byteorder)
-
-    def release(self, event: int = 0) -> None:
-        """Have the hub end this connection's wait for input, if it is in one, with ``event`` as result."""
-        if self.waiting:
-            self.lot.hub.loop.run_callback(self._end_wait, event)
-
-    def _end_wait(self, event: int) -> None:
-        # Input or a time-out may have ended the wait first, and the greenlet be another client's by now.
-        if self.waiting and self.greenlet is not None:
-            self.waiting = False
-            self.greenlet.switch(event)

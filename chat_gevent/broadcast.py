@@ -1,0 +1,130 @@
+"""One message to many clients, and groups of clients to send it to.
+
+A broadcast is framed once, and all outboxes share its bytes. To few clients it is put into their outboxes at once, and
+leaves with the turn. To many it is done in slices between turns, so that the loop stays responsive; the order of
+what one client gets is still that of the calls, because whoever sends to a client first lets it catch up with
+the broadcasts that are under way (:meth:`Broadcasts.catch_up`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from time import perf_counter
+from typing import Any, Final
+
+from chat_gevent.engine import SLICE_PUSHES, SLICE_SECONDS, Engine
+from chat_gevent.framing import Framing
+from chat_gevent.service import NO_GROUPS, Client
+
+AT_ONCE: Final = 256
+"""Most clients that are sent to without slicing: putting a message into an outbox takes less than a microsecond."""
+
+
+class Group:
+    """A set of clients with a name. A client that leaves drops out by itself."""
+
+    __slots__ = ("_clients", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._clients: dict[Client[Any], None] = {}
+
+    def add(self, client: Client[Any]) -> None:
+        """Take ``client`` in, unless it is gone."""
+        if not client.closed:
+            self._clients[client] = None
+            client._groups = {*client._groups, self}
+
+    def discard(self, client: Client[Any]) -> None:
+        """Let ``client`` go, if it is in."""
+        if self._clients.pop(client, self) is None:
+            client._groups = client._groups - {self} or NO_GROUPS
+
+    def __contains__(self, client: object) -> bool:
+        return client in self._clients
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def __iter__(self) -> Iterator[Client[Any]]:
+        """Each client once, as the group is now: it may change meanwhile."""
+        return iter(tuple(self._clients))
+
+    def __repr__(self) -> str:
+        return f"<Group {self.name!r} of {len(self)}>"
+
+
+class _Broadcast:
+    """A message, and the connections that are still to get it."""
+
+    __slots__ = ("_framed", "_framing", "_message", "remaining")
+
+    def __init__(self, message: bytes, remaining: dict[Any, None]) -> None:
+        self._message = message
+        self._framing: Framing | None = None
+        self._framed = b""
+        self.remaining = remaining
+
+    def push(self, connection: Any) -> None:
+        """Put the message into an outbox. Nearly always all clients have one framing, and share the bytes."""
+        if connection.framing is not self._framing:
+            self._framing = connection.framing
+            self._framed = self._framing.encode(self._message)
+        connection.push_framed(self._framed)
+
+
+class Broadcasts:
+    """The broadcasts of one server that are under way; false where there are none."""
+
+    __slots__ = ("_running", "_timer", "seconds", "started")
+
+    def __init__(self, engine: Engine) -> None:
+        self._running: list[_Broadcast] = []
+        self._timer = engine.hub.loop.timer(0)
+        self.started = 0
+        """How many there have been."""
+        self.seconds = 0.0
+        """Time spent on putting messages into outboxes and sending them in slices."""
+
+    def __bool__(self) -> bool:
+        return bool(self._running)
+
+    def start(self, message: bytes, connections: Iterable[Any]) -> int:
+        """Send a message to each of ``connections``; returns how many these are."""
+        self.started += 1
+        targets = dict.fromkeys(connections)
+        broadcast = _Broadcast(message, targets)
+        if len(targets) <= AT_ONCE:
+            for connection in targets:
+                if self._running:
+                    self.catch_up(connection)
+                broadcast.push(connection)
+            return len(targets)
+        self._running.append(broadcast)
+        if len(self._running) == 1:
+            self._timer.start(self._slice)
+        return len(targets)
+
+    def catch_up(self, connection: Any) -> None:
+        """Give ``connection`` what it has not got yet of the broadcasts under way."""
+        for each in self._running:
+            if each.remaining.pop(connection, self) is None:
+                each.push(connection)
+
+    def _slice(self) -> None:
+        """Go on for a slice of time. In the hub."""
+        began = perf_counter()
+        end = began + SLICE_SECONDS
+        while self._running and perf_counter() < end:
+            oldest = self._running[0]
+            for _ in range(min(SLICE_PUSHES, len(oldest.remaining))):
+                connection, _ = oldest.remaining.popitem()
+                oldest.push(connection)
+                self.catch_up(connection)
+                connection.flush_in_hub()
+            while self._running and not self._running[0].remaining:
+                del self._running[0]
+        self.seconds += perf_counter() - began
+        if self._running:
+            self._timer.stop()
+            self._timer.start(self._slice)

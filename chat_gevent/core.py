@@ -1,0 +1,195 @@
+"""What the listeners and connections of one server share: settings, service, engine and books.
+
+Several :class:`~chat_gevent.server.ChatServer` objects with one core are several listeners of one server.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from typing import Any, Final
+
+from gevent import spawn_raw
+from gevent.event import Event
+
+from chat_gevent.answering import READ_BYTES
+from chat_gevent.broadcast import Broadcasts
+from chat_gevent.confirm import ErrorCode, confirm
+from chat_gevent.connection import Connection
+from chat_gevent.conversation import Rules
+from chat_gevent.engine import Engine
+from chat_gevent.framing import AUTO, LINE, Framing
+from chat_gevent.lifecycle import Lifecycle
+from chat_gevent.registry import Registry
+from chat_gevent.service import Answers, Client, HandlerService, as_service, overrides
+from chat_gevent.settings import Settings
+from chat_gevent.state import State
+from chat_gevent.system import System
+
+SHORTEST_TICK: Final = 0.025
+"""Seconds: each tick looks at every connection."""
+
+DRAIN_PACE: Final = 0.01
+"""Most seconds between telling two clients to leave, so that a few clients are no reason to wait."""
+
+DRAIN_SHARE: Final = 0.8
+"""Part of the time to drain in which clients are told to leave; the rest is theirs to read and close."""
+
+log = logging.getLogger("chat_gevent")
+
+
+class Core:
+    """Everything that is there once, however many listeners and connections there are.
+
+    :param settings: limits and time-outs; fixed for its life.
+    :param answers: a handler or a service; :func:`chat_gevent.confirm.confirm` unless given.
+    :param system: the machine; a simulation gives its own.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        answers: Answers | type | None = None,
+        system: System | None = None,
+    ) -> None:
+        self.settings = settings = settings or Settings()
+        self.service = service = as_service(answers)
+        self.system = system or System()
+        confirms = isinstance(service, HandlerService) and service.message is confirm
+        self.framing: Framing = settings.framing or service.framing or (AUTO if confirms else LINE)
+        self.rules = Rules(settings.max_message_bytes, service.text, service.exit_word)
+        self.limit = settings.max_message_bytes
+        self.message = service.message
+        self.greets = overrides(service, "connected") or overrides(service, "disconnected")
+        self.confirms = confirms and not settings.message_rate
+        """Whether a read can be confirmed whole, by the short way."""
+        self.parks = settings.park_after is not None
+        self.write_timeout = settings.write_timeout
+        self.idle_any = (settings.idle or ("input" if isinstance(service, HandlerService) else "any")) == "any"
+        self.buffer = bytearray(READ_BYTES)  # of all reads in the hub: nothing is kept in it
+        self.draining = Event()
+        self.queued = 0  # bytes of pushes in all outboxes
+        self.registry = Registry(settings.max_connections_per_address)
+        self._numbers = itertools.count(1)
+
+        limits = (settings.idle_timeout, settings.handshake_timeout, settings.linger_timeout)
+        shortest = min([1.0, *filter(None, limits)])
+        seconds = shortest if shortest == 1.0 else max(SHORTEST_TICK, shortest / 4)
+        # Rounded up and one more: a tick that had begun must not shorten a limit.
+        self.idle_ticks, self.opening_ticks, self.linger_ticks = (_ticks(each, seconds) for each in limits)
+        self.write_ticks = _ticks(settings.write_timeout, seconds)
+        self.engine = Engine(
+            self.system,
+            tick_seconds=seconds,
+            youngest=min(self.idle_ticks, self.opening_ticks, self.linger_ticks),
+            spare_greenlets=settings.spare_greenlets,
+            wakes=self.confirms,
+            resident=not self.parks,
+            shares=not confirms,
+        )
+        self.broadcasts = Broadcasts(self.engine)
+
+    def next_id(self) -> int:
+        """A number for a client."""
+        return next(self._numbers)
+
+    # -- connections come and go ---------------------------------------------------------------------
+
+    def admit(self, connection: Connection, address: Any = None) -> None:
+        """Register a new connection; it is served from its first byte on.
+
+        Raises OSError: the kernel has no epoll watches left (``fs.epoll.max_user_watches``).
+        """
+        self.engine.register(connection)
+        self.registry.add(connection, address)
+
+    def begin(self, connection: Connection) -> None:
+        """Serve an admitted connection before it has said anything, if there is something to tell it."""
+        if connection.opening is None and (connection.leaving or self.greets):
+            self.engine.call(connection)
+
+    def gone(self, connection: Lifecycle, fd: int) -> None:
+        """A connection is about to close its descriptor ``fd``."""
+        self.engine.unregister(connection, fd)
+        self.registry.remove(connection)
+        client = connection.client
+        if client is not None:
+            self.queued -= client._queued
+            client._queued = 0
+            for group in tuple(client._groups):
+                group.discard(client)
+
+    def tell_disconnected(self, client: Client[Any], reason: str) -> None:
+        """Have the service told that a client is gone, in a greenlet of its own: the hook may block."""
+        spawn_raw(self._disconnected, client, reason)
+
+    def _disconnected(self, client: Client[Any], reason: str) -> None:
+        try:
+            self.service.disconnected(client, reason)
+        except BaseException:  # whatever a hook raises is its own failure, not the server's
+            log.exception("disconnected failed for client %d", client.id)
+
+    # -- pushes --------------------------------------------------------------------------------------
+
+    def has_room(self, connection: Lifecycle, size: int) -> bool:
+        """Whether a push of ``size`` bytes fits into a client's outbox; if not, the client or the push goes."""
+        settings = self.settings
+        client = connection.known_client()
+        if (
+            client._queued + size <= settings.outbox_bytes
+            and self.queued + size <= settings.outbox_total_bytes
+        ):
+            client._queued += size
+            self.queued += size
+            self.registry.pushes += 1
+            return True
+        if settings.slow_consumer == "close":
+            connection.give_up("slow")
+        else:
+            self.registry.dropped += 1
+        return False
+
+    def settle(self, connection: Lifecycle, left: int) -> None:
+        """Of the pushes to a client ``left`` bytes are not taken yet."""
+        client = connection.client
+        if client is not None and client._queued:
+            left = min(left, client._queued)
+            self.queued -= client._queued - left
+            client._queued = left
+
+    # -- the end -------------------------------------------------------------------------------------
+
+    def drain(self, seconds: float) -> int:
+        """Have every client leave within ``seconds``; returns how many were cut off, with replies still due.
+
+        All that was read is answered, then the client is told ``shutting-down``. Many clients are
+        told one after the other, so that they don't all come back at once.
+        """
+        system = self.system
+        deadline = system.monotonic() + seconds
+        self.draining.set()
+        leaving = self.engine.all()
+        pace = min(DRAIN_PACE, DRAIN_SHARE * seconds / max(1, len(leaving)))
+        for done, connection in enumerate(leaving):
+            connection.ask_to_leave(ErrorCode.SHUTTING_DOWN)
+            ahead = deadline - seconds + (done + 1) * pace - system.monotonic()
+            if ahead > 0.01:
+                system.sleep(ahead)
+        self.registry.empty.wait(max(0.0, deadline - system.monotonic()))
+        return self.cut_off()
+
+    def cut_off(self) -> int:
+        """Close all that are left at once; returns how many of them had replies due."""
+        cut_off = 0
+        for rest in self.engine.all():
+            cut_off += rest.state not in (State.OPENING, State.CLOSING)  # which have said nothing whole, or all
+            rest.abort()
+        return cut_off
+
+    def close(self) -> None:
+        """Give back descriptors, timers and greenlets; all connections must be gone."""
+        self.engine.close()
+
+
+def _ticks(seconds: float, tick_seconds: float) -> int:
+    return int(-(-seconds // tick_seconds)) + 1 if seconds else 2**62

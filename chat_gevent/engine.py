@@ -1,0 +1,347 @@
+"""The engine: it wakes connections that have input, and leases a greenlet to those that need one.
+
+It knows no protocol. A connection is registered once, edge-triggered, with one epoll descriptor of the engine's own. The
+hub watches only that descriptor, so a client that waits costs no watcher and no greenlet.
+
+How it works:
+
+* When the descriptor is readable, the hub takes a **turn**: it collects the ready connections (at most
+  :data:`TURN_CONNECTIONS`) and wakes each. What can be done without blocking is done there and then.
+* The others are served by a **worker**, a greenlet from the free list, which is leased to one connection after the other.
+  A worker that blocks (a handler that sleeps, a client that is slow to read) keeps its connection, and the hub
+  sees that the turn is unfinished and puts the next worker on it. So handlers are written as for any gevent
+  server, greenlets = clients that are busy right now, and a switch is paid for a turn, not for a message.
+* A connection whose greenlet waits for input is noted during the turn, and the hub switches into it at the end.
+* Connections that send more than their share are **queued**: their events are switched off until it is their turn.
+* Pushes are sent at the end of the turn in which they were made, and in slices of :data:`SLICE_SECONDS` where they are
+  many, so that the loop stays responsive.
+* One coarse timer sweeps all connections for every limit in time, so that no message starts a timer.
+
+Edge-triggered means that whoever serves a connection reads until nothing is left, or has it queued. A read that returns
+less than it asked for has left nothing, unless the event said more than "input" (end of stream, urgent data, any of
+a UNIX socket): then it reads to the end.
+
+Source of the idea's figures, and of what else was tried: README.md in this folder.
+"""
+
+from __future__ import annotations
+
+from _socket import AF_UNIX
+from collections import deque
+from collections.abc import Iterable, Iterator
+from operator import length_hint
+from select import EPOLLET, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, EPOLLRDNORM
+from time import perf_counter
+from typing import Any, Final
+
+from greenlet import GreenletExit, getcurrent, greenlet
+
+from chat_gevent.system import System
+
+INTEREST: Final = EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET
+"""RDHUP and PRI tell apart the events after which a short read does not mean "nothing left"."""
+
+UNIX_INTEREST: Final = INTEREST | EPOLLRDNORM
+"""Of a UNIX socket every event is such: its reads also stop short where a descriptor was passed (unix(7))."""
+
+TURN_CONNECTIONS: Final = 512
+"""Most connections served in one turn, before the hub looks at timers, listeners and others again."""
+
+QUEUED_AT_ONCE: Final = 8
+"""Most queued connections that have their turn at a time: one that has little to say waits for no more of them."""
+
+SLICE_SECONDS: Final = 0.003
+"""How long pushes are sent before the hub looks at others again."""
+
+SLICE_PUSHES: Final = 16
+"""How many connections are pushed to between two looks at the clock."""
+
+
+class Engine:
+    """Wakes and serves what is registered with it.
+
+    A connection has ``fd``, ``socket``, ``state``, ``tick``, ``waiter``, ``encrypted``, and the methods ``wake(event)``,
+    ``serve(event, resident)``, ``flush_in_hub()``, ``overdue(age)`` and ``cut(reason)``, as in :mod:`chat_gevent.connection`.
+
+    :param system: the machine.
+    :param tick_seconds: how often all connections are swept.
+    :param youngest: ``overdue`` is called for connections without activity for at least so many ticks.
+    :param spare_greenlets: free workers kept for the next burst.
+    :param wakes: whether connections are woken in the hub first; else each one is served by a greenlet.
+    :param resident: whether a connection keeps its greenlet.
+    :param shares: whether workers are used up by what a handler leaves in them.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        *,
+        tick_seconds: float,
+        youngest: int,
+        spare_greenlets: int,
+        wakes: bool,
+        resident: bool = False,
+        shares: bool = False,
+    ) -> None:
+        self.system = system
+        self.hub = hub = system.hub
+        self.now = hub.loop.now
+        self.connections: list[Any] = []  # by descriptor; None where there is none
+        self.tick = 0
+        self.tick_seconds = tick_seconds
+        self._youngest = youngest
+        self._spare_greenlets = spare_greenlets
+        self._wakes = wakes and not resident
+        self._resident = resident
+        self._shares = shares
+        self._epoll = system.epoll()
+        self._turn: Iterator[tuple[Any, int]] = iter(())
+        self._free: list[greenlet] = []
+        self._workers = 0
+        self._resume: list[tuple[greenlet, int]] = []
+        self._queue: deque[Any] = deque()
+        self._called: list[Any] = []
+        self._pushed: dict[Any, None] = {}  # a set with an order
+        self._without_room: dict[Any, tuple[int, int]] = {}  # tick and bytes, when it last took something
+        self._queue_timer = hub.loop.timer(0)
+        self._push_timer = hub.loop.timer(0)
+        self._ready = hub.loop.io(self._epoll.fileno(), 1)
+        self._sweeper = hub.loop.timer(tick_seconds, tick_seconds, ref=False)
+        self._watches = False  # from the first connection on: an engine that never had one can just be forgotten
+
+    # -- connections come and go ---------------------------------------------------------------
+
+    def register(self, connection: Any) -> None:
+        """Wake ``connection`` from its first byte on. Raises OSError: the kernel has no epoll watches left."""
+        fd = connection.fd
+        self._epoll.register(fd, _interest(connection))
+        if not self._watches:
+            self._watches = True
+            self._ready.start(self._take_turn)
+            self._sweeper.start(self._sweep)
+        connections = self.connections
+        while fd >= len(connections):
+            connections.append(None)
+        connections[fd] = connection
+
+    def unregister(self, connection: Any, fd: int) -> None:
+        """Forget ``connection``, whose descriptor ``fd`` is about to be closed."""
+        self.connections[fd] = None
+        self._without_room.pop(connection, None)
+        self._pushed.pop(connection, None)
+
+    def all(self) -> list[Any]:
+        """All connections there are."""
+        return [each for each in self.connections if each is not None]
+
+    # -- what connections ask for --------------------------------------------------------------
+
+    def queue(self, connection: Any) -> None:
+        """Have a connection wait that has sent more than its share; it has an event once it is its turn.
+
+        A few of these have their turn at a time, however many there are. Until then what comes in
+        makes no event, or each of them would be served again with the next packet.
+        """
+        self._queue.append(connection)
+        self._epoll.modify(connection.fd, EPOLLET | (connection in self._without_room and EPOLLOUT))
+        if len(self._queue) == 1:  # else it runs already
+            self._queue_timer.start(self._resume_queued)
+
+    def call(self, connection: Any) -> None:
+        """Serve ``connection`` soon, although it had no event."""
+        self._called.append(connection)
+        if len(self._called) == 1:
+            self.hub.loop.run_callback(self._serve_called)
+
+    def resume(self, waiter: greenlet, event: int) -> None:
+        """Have the hub switch into a greenlet that waits for input, at the end of this turn.
+
+        Only for what is served in a turn; :meth:`chat_gevent.stream.Stream.end_wait` is for all others.
+        """
+        self._resume.append((waiter, event))
+
+    def flush_soon(self, connection: Any) -> None:
+        """Send what is due to ``connection`` at the end of this turn."""
+        if connection in self._without_room:
+            return
+        if not self._pushed:
+            self._push_timer.start(self._flush)
+        self._pushed[connection] = None
+
+    def wait_for_room(self, connection: Any) -> None:
+        """Flush ``connection`` again once its client has taken something of what is due."""
+        if connection not in self._without_room:
+            self._without_room[connection] = self.tick, self.system.untaken(connection.fd)
+            self._epoll.modify(connection.fd, self._mask(connection) | EPOLLOUT)
+
+    def room_found(self, connection: Any) -> None:
+        """Nothing is due to ``connection`` any more."""
+        if self._without_room.pop(connection, None) is not None:
+            self._epoll.modify(connection.fd, self._mask(connection))
+
+    def _mask(self, connection: Any) -> int:
+        return EPOLLET if connection in self._queue else _interest(connection)
+
+    # -- turns ---------------------------------------------------------------------------------
+
+    def _take_turn(self) -> None:
+        """Serve the connections that are ready. Runs in the hub, so it must not block."""
+        connections, wakes = self.connections, self._wakes
+        due = []
+        for fd, event in self._epoll.poll(0, TURN_CONNECTIONS):
+            connection = connections[fd]
+            if connection is None:  # closed since the turn began
+                continue
+            try:
+                if event & EPOLLOUT:
+                    connection.flush_in_hub()
+                    event &= ~EPOLLOUT
+                    if not event:
+                        continue
+                if not wakes or connection.wake(event):
+                    due.append((connection, event))
+            except BaseException as error:  # noqa: BLE001 - the rest of the turn would lose its events
+                connection.cut("killed")
+                self.hub.handle_error(self, type(error), error, error.__traceback__)
+        if due:
+            self._lease(due)
+        if self._pushed:
+            self._flush()
+
+    def _lease(self, due: Iterable[tuple[Any, int]]) -> None:
+        """Have workers serve what is due, and resume the greenlets whose input has come. In the hub."""
+        self._turn = turn = iter(due)
+        while length_hint(turn):  # again, where a worker has blocked before the end
+            (self._free.pop() if self._free else self._new_worker()).switch()
+        while self._resume:
+            resume, self._resume = self._resume, []
+            for waiter, event in resume:
+                waiter.switch(event)
+
+    def _new_worker(self) -> greenlet:
+        self._workers += 1
+        return greenlet(self._work, self.hub)
+
+    def _work(self) -> None:
+        """What a worker does: serve whatever is left of the turn, wait on the free list, and again."""
+        me = getcurrent()
+        free, wait = self._free, self.hub.switch
+        resident, shares = self._resident, self._shares
+        try:
+            while True:
+                for connection, event in self._turn:
+                    connection.serve(event, resident)
+                    if shares:
+                        # What the handler left in this greenlet must not be leased to the next client:
+                        # gevent.local keeps its values by greenlet, and context variables live in it.
+                        if me.__dict__:
+                            return
+                        me.gr_context = None
+                free.append(me)
+                if wait() is False:
+                    return
+        except GreenletExit:
+            pass
+        except BaseException as error:  # noqa: BLE001 - nothing may escape into the hub; it decides
+            self.hub.handle_error(self, type(error), error, error.__traceback__)
+        finally:
+            self._workers -= 1
+
+    def _serve_called(self) -> None:
+        called, self._called = self._called, []
+        self._lease([(each, 0) for each in called])
+
+    def _resume_queued(self) -> None:
+        """Give the next of the queued connections their turn. Runs in the hub once a loop, between turns."""
+        due = []
+        for _ in range(min(QUEUED_AT_ONCE, len(self._queue))):
+            connection = self._queue.popleft()
+            if connection.fd >= 0:
+                self._epoll.modify(
+                    connection.fd, _interest(connection) | (connection in self._without_room and EPOLLOUT)
+                )
+                if connection.encrypted:  # epoll does not know of what is decrypted
+                    due.append((connection, EPOLLIN))
+        if due:
+            self._lease(due)
+        if self._queue:
+            self._queue_timer.start(self._resume_queued)
+
+    def _flush(self) -> None:
+        """Send what was pushed, for a slice of time. In the hub."""
+        pushed = self._pushed
+        end = perf_counter() + SLICE_SECONDS
+        while pushed:
+            for connection in list(pushed)[:SLICE_PUSHES] if len(pushed) > SLICE_PUSHES else list(pushed):
+                pushed.pop(connection, None)
+                connection.flush_in_hub()
+            if perf_counter() > end:
+                break
+        if pushed:
+            self._push_timer.stop()
+            self._push_timer.start(self._flush)
+
+    # -- workers -------------------------------------------------------------------------------
+
+    def _end_workers(self, count: int) -> None:
+        """End ``count`` free workers. Runs in the hub, which is where an ended worker returns to."""
+        for _ in range(min(count, len(self._free))):
+            self._free.pop(0).switch(False)
+
+    @property
+    def greenlets_free(self) -> int:
+        """Workers that wait for a connection to serve."""
+        return len(self._free)
+
+    @property
+    def greenlets_leased(self) -> int:
+        """Workers that serve a connection: busy in a handler or a send, or resident."""
+        return self._workers - len(self._free)
+
+    # -- time ----------------------------------------------------------------------------------
+
+    def _sweep(self) -> None:
+        """Look after every limit in time. Runs in the hub, so it must not block.
+
+        A tick that the loop has missed is not made up for: the time in which the process stood still is not
+        held against its clients.
+        """
+        self.tick += 1
+        tick = self.tick
+        oldest = tick - self._youngest
+        for connection in self.connections:
+            if connection is not None and connection.tick <= oldest:
+                connection.overdue(tick - connection.tick)
+        for connection, (since, untaken) in list(self._without_room.items()):
+            self._check_room(connection, since, untaken)
+        spare = len(self._free) - self._spare_greenlets
+        # In bulk, and only when nearly all are free: greenlets that end one by one among living ones
+        # leave holes in the address space, and each hole counts against vm.max_map_count.
+        if spare > 0 and self.greenlets_leased <= self._spare_greenlets:
+            self._end_workers(spare)
+
+    def _check_room(self, connection: Any, since: int, untaken: int) -> None:
+        try:
+            left = self.system.untaken(connection.fd)
+        except OSError:
+            left = untaken
+        if left < untaken:
+            self._without_room[connection] = self.tick, left
+        else:
+            connection.takes_nothing(self.tick - since)
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Give back the engine's own descriptor, timers and greenlets; all connections must be gone."""
+        self._ready.stop()
+        self._ready.close()
+        for timer in (self._sweeper, self._queue_timer, self._push_timer):
+            timer.stop()
+            timer.close()
+        self._epoll.close()
+        self.hub.loop.run_callback(self._end_workers, len(self._free))
+
+
+def _interest(connection: Any) -> int:
+    return UNIX_INTEREST if connection.socket.family == AF_UNIX else INTEREST

@@ -1,0 +1,34 @@
+"""What the engine and its connections ask of the machine, in one small object.
+
+By default these are the real calls. A simulation hands an object of its own to :class:`chat_gevent.core.Core`, and
+with it a poller, a clock and sockets that it controls.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from fcntl import ioctl
+from termios import TIOCOUTQ
+from typing import Any
+
+import gevent
+from gevent import get_hub
+from gevent.monkey import get_original
+
+
+class System:
+    """The real machine."""
+
+    __slots__ = ("epoll", "hub", "monotonic", "sleep")
+
+    def __init__(self) -> None:
+        self.hub: Any = get_hub()
+        # monkey.patch_all(), which a handler's module may have called, takes this name out of ``select``.
+        self.epoll: Any = get_original("select", "epoll")
+        self.monotonic = time.monotonic
+        self.sleep = gevent.sleep
+
+    def untaken(self, fd: int) -> int:
+        """Bytes sent that the peer's system has not confirmed (SIOCOUTQ, tcp(7)). Raises OSError."""
+        return int.from_bytes(ioctl(fd, TIOCOUTQ, bytes(4)), sys.byteorder)
