@@ -2,6 +2,6 @@
 
 import sys
 
-from chat_gevent.cli import main
+from chat_gevent.command.main import main
 
 sys.exit(main())

@@ -18,8 +18,8 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
+from chat_gevent.addresses import address_text
 from chat_gevent.connection import Closed
-from chat_gevent.logs import address_text
 
 if TYPE_CHECKING:
     from chat_gevent.connection import Connection

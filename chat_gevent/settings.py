@@ -2,7 +2,7 @@
 
 Each field says its unit, its range and what it is for; ``field(metadata=...)`` carries that as data,
 so that the command line, the environment and the configuration file are made from the same place
-and can't drift apart (:mod:`chat_gevent.config`).
+and can't drift apart.
 
 A value may be given as its text too, as people write it: ``"5m"`` for 300 seconds, ``"64KiB"`` for
 65,536 bytes, ``"never"``, ``"line"``.

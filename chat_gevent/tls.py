@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from gevent.monkey import get_original
 
+from chat_gevent.addresses import address_text
 from chat_gevent.connection import Closed
-from chat_gevent.logs import address_text
 
 if TYPE_CHECKING:
     from chat_gevent.connection import Connection

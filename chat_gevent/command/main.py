@@ -17,9 +17,9 @@ from typing import Final, NoReturn
 from chat_gevent import __version__
 
 COMMANDS: Final = {
-    "serve": ("chat_gevent.serve", "serve the confirm protocol, or a handler of your own"),
+    "serve": ("chat_gevent.command.serve", "serve the confirm protocol, or a handler of your own"),
     "client": ("chat_gevent.client", "send messages and print the replies, or prompt for them"),
-    "limits": ("chat_gevent.capacity", "how many clients this machine can carry, and how to raise it"),
+    "limits": ("chat_gevent.command.limits", "how many clients this machine can carry, and how to raise it"),
 }
 
 

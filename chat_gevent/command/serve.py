@@ -27,18 +27,19 @@ from typing import TYPE_CHECKING, Final
 import gevent
 from gevent.event import Event
 
-from chat_gevent import config, logs, systemd, tls
+from chat_gevent import tls
+from chat_gevent.command import config, logs, systemd
+from chat_gevent.command.metrics import LoopLag, TimedHandler
 from chat_gevent.confirm import Handler, confirm
 from chat_gevent.limits import default_max_connections, raise_file_limit
 from chat_gevent.listeners import Listener, ListenError, listen, take_no_more
-from chat_gevent.metrics import LoopLag, TimedHandler
 from chat_gevent.parking import ParkingLot
 from chat_gevent.proxy_protocol import Proxies
 from chat_gevent.server import ChatServer
 
 if TYPE_CHECKING:
-    from chat_gevent.admin import Admin
-    from chat_gevent.config import ServiceSettings
+    from chat_gevent.command.admin import Admin
+    from chat_gevent.command.config import ServiceSettings
     from chat_gevent.connection import Connection
 
 EXIT_CUT_OFF: Final = 3
@@ -308,7 +309,7 @@ def _say_ready(urls: str) -> None:
 
 def _admin(service: Service) -> Admin:
     try:
-        from chat_gevent.admin import Admin
+        from chat_gevent.command.admin import Admin
     except ImportError as error:
         raise StartError(f"admin needs {error.name}: pip install 'chat-gevent[admin]'") from None
     return Admin(service)

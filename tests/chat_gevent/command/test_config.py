@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from chat_gevent.cli import main
-from chat_gevent.config import FIELDS, ConfigError, ServiceSettings, load
+from chat_gevent.command.config import FIELDS, ConfigError, ServiceSettings, load
+from chat_gevent.command.main import main
 from chat_gevent.framing import Framing
 
 

@@ -26,16 +26,16 @@ from urllib.parse import parse_qs, urlsplit
 import gevent
 from gevent.server import StreamServer
 
-from chat_gevent import prometheus
+from chat_gevent.addresses import address_text
+from chat_gevent.command import exposition
 from chat_gevent.connection import Connection, Phase
 from chat_gevent.listeners import listen, split_host_port
-from chat_gevent.logs import address_text
 
 if TYPE_CHECKING:
     import socket
 
+    from chat_gevent.command.serve import Service
     from chat_gevent.parking import ParkingLot
-    from chat_gevent.serve import Service
 
 MOST_REQUESTS: Final = 16
 REQUEST_SECONDS: Final = 10.0
@@ -61,7 +61,7 @@ class Admin:
             unwanted.socket.close()
         self.listener = listeners[0]
         self._service = service
-        self._metrics = prometheus.registry(service)
+        self._metrics = exposition.registry(service)
         self._server = StreamServer(self.listener.socket, self._handle, spawn=MOST_REQUESTS)
 
     @property
@@ -94,7 +94,7 @@ class Admin:
             return HTTPStatus.BAD_REQUEST, "text/plain", f"{error}\n".encode()
         lot = self._service.lot
         if url.path == "/metrics":
-            return HTTPStatus.OK, *prometheus.expose(self._metrics, accept)
+            return HTTPStatus.OK, *exposition.expose(self._metrics, accept)
         if url.path == "/healthz":
             return HTTPStatus.OK, "text/plain", b"ok\n"
         if url.path == "/readyz":

@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
 
+from chat_gevent.addresses import address_text
+
 if TYPE_CHECKING:
     from chat_gevent.connection import Connection
     from chat_gevent.parking import ParkingLot
@@ -76,13 +78,6 @@ def _printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
-
-
-def address_text(address: Any) -> str:
-    """A peer's address as people write it: ``192.0.2.1:43``, ``[2001:db8::1]:43``, ``unix``, ``unknown``."""
-    if isinstance(address, tuple):
-        return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
-    return "unknown" if address is None else "unix"
 
 
 def access(connection: Connection, lot: ParkingLot) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from chat_gevent.admin import LINGER_SECONDS, MOST_REQUESTS, REQUEST_SECONDS
+from chat_gevent.command.admin import LINGER_SECONDS, MOST_REQUESTS, REQUEST_SECONDS
 from tests.operate import ServerProcess, exchange, memory, rest, until
 
 Operate = Callable[..., ServerProcess]

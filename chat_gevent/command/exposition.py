@@ -25,13 +25,13 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from chat_gevent import __version__
+from chat_gevent.command.metrics import LAG_BUCKETS
 from chat_gevent.confirm import ErrorCode
 from chat_gevent.connection import REFUSALS
 from chat_gevent.limits import open_files
-from chat_gevent.metrics import LAG_BUCKETS
 
 if TYPE_CHECKING:
-    from chat_gevent.serve import Service
+    from chat_gevent.command.serve import Service
 
 
 class ServiceCollector(Collector):
