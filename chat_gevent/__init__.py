@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from chat_gevent.client import Client as Client
+    from chat_gevent.client import ChatClient as ChatClient
     from chat_gevent.client import ConnectionLost as ConnectionLost
     from chat_gevent.confirm import Client as Peer
     from chat_gevent.confirm import ErrorCode as ErrorCode
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC: Final = {
+    "ChatClient": ("chat_gevent.client", "ChatClient"),
     "ChatServer": ("chat_gevent.server", "ChatServer"),
-    "Client": ("chat_gevent.client", "Client"),
     "ConnectionLost": ("chat_gevent.client", "ConnectionLost"),
     "ErrorCode": ("chat_gevent.confirm", "ErrorCode"),
     "Framing": ("chat_gevent.framing", "Framing"),
@@ -38,8 +38,8 @@ _PUBLIC: Final = {
 }
 
 __all__ = [
+    "ChatClient",
     "ChatServer",
-    "Client",
     "ConnectionLost",
     "ErrorCode",
     "Framing",

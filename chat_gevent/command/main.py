@@ -18,7 +18,7 @@ from chat_gevent import __version__
 
 COMMANDS: Final = {
     "serve": ("chat_gevent.command.serve", "serve the confirm protocol, or a handler of your own"),
-    "client": ("chat_gevent.client", "send messages and print the replies, or prompt for them"),
+    "client": ("chat_gevent.command.prompt", "send messages and print the replies, or prompt for them"),
     "limits": ("chat_gevent.command.limits", "how many clients this machine can carry, and how to raise it"),
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pty
 import select
@@ -16,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from chat_gevent.client import Client
 from tests.conftest import command
 from tests.operate import ServerProcess, until
 
@@ -152,32 +150,6 @@ def test_an_output_that_nobody_reads_is_not_the_servers_fault(server: ServerProc
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
-
-
-def test_a_reply_that_is_late_is_not_taken_for_the_next_ones() -> None:
-    """A time-out closes the connection; the next message fails rather than get its forerunner's reply."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = Client(socket.create_connection(listener.getsockname(), 0.1))
-        with pytest.raises(TimeoutError):
-            client.confirm("first")
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            client.confirm("second")
-
-
-def test_a_client_among_thousands_of_files(server: ServerProcess) -> None:
-    """Its descriptor may be above 1,023, which ``select`` can't take."""
-    with Client.connect(server.host, server.port) as client:
-        low, client.socket = (
-            client.socket,
-            socket.socket(fileno=fcntl.fcntl(client.socket, fcntl.F_DUPFD, 2000)),
-        )
-        low.close()
-        client.socket.settimeout(10)
-        assert not client.pending()
-        assert client.confirm("hello") == "Received: hello"
-        client.send("again")
-        until(client.pending)
-        assert client.receive() == "Received: again"
 
 
 def test_no_server_is_one_line_and_status_1() -> None:
