@@ -34,7 +34,7 @@ from chat_gevent.listeners import listen, split_host_port
 if TYPE_CHECKING:
     import socket
 
-    from chat_gevent.command.serve import Service
+    from chat_gevent.command.process import ServerProcess
     from chat_gevent.parking import ParkingLot
 
 MOST_REQUESTS: Final = 16
@@ -53,7 +53,7 @@ log = logging.getLogger("chat_gevent")
 class Admin:
     """The side door of one service. Raises ListenError."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: ServerProcess) -> None:
         host, port = split_host_port(service.settings.admin)
         host = f"[{host}]" if ":" in host else host or "127.0.0.1"
         listeners = listen(f"tcp://{host}:{port}", service.settings)

@@ -31,13 +31,13 @@ from chat_gevent.connection import REFUSALS
 from chat_gevent.limits import open_files
 
 if TYPE_CHECKING:
-    from chat_gevent.command.serve import Service
+    from chat_gevent.command.process import ServerProcess
 
 
 class ServiceCollector(Collector):
     """Reads a running service."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: ServerProcess) -> None:
         self._service = service
 
     def collect(self) -> Iterator[Metric]:
@@ -125,7 +125,7 @@ def _counters(name: str, help: str, label: str, values: Mapping[str, int]) -> Me
     return family
 
 
-def registry(service: Service) -> CollectorRegistry:
+def registry(service: ServerProcess) -> CollectorRegistry:
     """A registry that holds the service's metrics and no others."""
     made = CollectorRegistry(auto_describe=False)
     made.register(ServiceCollector(service))
