@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import logging
-from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, Final
@@ -26,16 +25,14 @@ from urllib.parse import parse_qs, urlsplit
 import gevent
 from gevent.server import StreamServer
 
-from chat_gevent.addresses import address_text
 from chat_gevent.command import exposition
-from chat_gevent.connection import Connection, Phase
 from chat_gevent.listeners import listen, split_host_port
 
 if TYPE_CHECKING:
     import socket
 
-    from chat_gevent.command.process import ServerProcess
-    from chat_gevent.parking import ParkingLot
+    from chat_gevent.command.config import ServeSettings
+    from chat_gevent.command.snapshot import Watched
 
 MOST_REQUESTS: Final = 16
 REQUEST_SECONDS: Final = 10.0
@@ -53,15 +50,15 @@ log = logging.getLogger("chat_gevent")
 class Admin:
     """The side door of one service. Raises ListenError."""
 
-    def __init__(self, service: ServerProcess) -> None:
-        host, port = split_host_port(service.settings.admin)
+    def __init__(self, watched: Watched, settings: ServeSettings) -> None:
+        host, port = split_host_port(settings.admin)
         host = f"[{host}]" if ":" in host else host or "127.0.0.1"
-        listeners = listen(f"tcp://{host}:{port}", service.settings)
+        listeners = listen(f"tcp://{host}:{port}", settings)
         for unwanted in listeners[1:]:  # a name with several addresses
             unwanted.socket.close()
         self.listener = listeners[0]
-        self._service = service
-        self._metrics = exposition.registry(service)
+        self._watched = watched
+        self._metrics = exposition.registry(watched)
         self._server = StreamServer(self.listener.socket, self._handle, spawn=MOST_REQUESTS)
 
     @property
@@ -92,13 +89,12 @@ class Admin:
             url = urlsplit(target)
         except ValueError as error:
             return HTTPStatus.BAD_REQUEST, "text/plain", f"{error}\n".encode()
-        lot = self._service.lot
         if url.path == "/metrics":
             return HTTPStatus.OK, *exposition.expose(self._metrics, accept)
         if url.path == "/healthz":
             return HTTPStatus.OK, "text/plain", b"ok\n"
         if url.path == "/readyz":
-            if self._service.stopping:
+            if self._watched.draining:
                 return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", b"draining\n"
             return HTTPStatus.OK, "text/plain", b"ready\n"
         if url.path == "/clients":
@@ -110,7 +106,11 @@ class Admin:
             if not 1 <= limit <= MOST_PER_PAGE or after < -1:
                 problem = f"limit must be 1 to {MOST_PER_PAGE}, after a number\n"
                 return HTTPStatus.BAD_REQUEST, "text/plain", problem.encode()
-            return HTTPStatus.OK, "application/json", json.dumps(clients(lot, after, limit)).encode() + b"\n"
+            return (
+                HTTPStatus.OK,
+                "application/json",
+                json.dumps(self._watched.clients(after, limit)).encode() + b"\n",
+            )
         known = b"/metrics /healthz /readyz /clients\n"
         return (HTTPStatus.OK if url.path == "/" else HTTPStatus.NOT_FOUND), "text/plain", known
 
@@ -165,44 +165,3 @@ class _Request(BaseHTTPRequestHandler):
     def log_message(self, format: str, *arguments: Any) -> None:
         """Requests are no event for the log."""
         log.debug("admin %s: " + format, self.client_address, *arguments)
-
-
-def clients(lot: ParkingLot, after: int, limit: int) -> dict[str, Any]:
-    """A page of the connected clients whose id is above ``after``; ``next`` is null on the last page."""
-    page: list[Connection] = []
-    following = None
-    for fd in range(after + 1, len(lot.connections)):
-        connection = lot.connections[fd]
-        if connection is None:
-            continue
-        if len(page) == limit:
-            following = page[-1].fd
-            break
-        page.append(connection)
-    return {"total": lot.live, "next": following, "clients": [_describe(each) for each in page]}
-
-
-def _describe(connection: Connection) -> dict[str, Any]:
-    lot = connection.lot
-    since = datetime.now(UTC) - timedelta(seconds=(lot.tick - connection.since) * lot.tick_seconds)
-    return {
-        "id": connection.fd,
-        "address": address_text(connection.address),
-        "since": since.isoformat(timespec="seconds"),
-        "idle_seconds": round((lot.tick - connection.tick) * lot.tick_seconds, 1),
-        "messages": connection.messages,
-        "received": connection.received,
-        "sent": connection.sent,
-        "framing": connection.framing.value,
-        "tls": connection.tls,
-        "state": _state(connection),
-    }
-
-
-def _state(connection: Connection) -> str:
-    """``opening``, ``closing``, ``parked``, ``waiting`` (with a greenlet of its own), or ``busy``."""
-    if connection.phase is not Phase.SERVING:
-        return connection.phase.name.lower()
-    if connection.greenlet is None:
-        return "parked"
-    return "waiting" if connection.waiting else "busy"

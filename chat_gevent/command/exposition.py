@@ -1,7 +1,4 @@
-"""The server's counters in Prometheus's form; made anew for each scrape, from what the server keeps anyway.
-
-A scrape walks all open connections, and no client is served meanwhile: so it is done when asked for only.
-"""
+"""The server's figures in Prometheus's form; made anew for each scrape, from a snapshot."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ import platform
 import resource
 import time
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 import gevent
 from prometheus_client import CollectorRegistry
@@ -25,72 +21,59 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from chat_gevent import __version__
-from chat_gevent.command.metrics import LAG_BUCKETS
-from chat_gevent.confirm import ErrorCode
-from chat_gevent.connection import REFUSALS
+from chat_gevent.command.snapshot import Snapshot, Watched
 from chat_gevent.limits import open_files
 
-if TYPE_CHECKING:
-    from chat_gevent.command.process import ServerProcess
 
+class ServerCollector(Collector):
+    """Reads a process that serves."""
 
-class ServiceCollector(Collector):
-    """Reads a running service."""
-
-    def __init__(self, service: ServerProcess) -> None:
-        self._service = service
+    def __init__(self, watched: Watched) -> None:
+        self._watched = watched
 
     def collect(self) -> Iterator[Metric]:
         """Yield each metric with its value of now."""
-        service, lot = self._service, self._service.lot
-        live = [each for each in lot.connections if each is not None]
-        yield _gauge("connections", "Clients connected now.", lot.live)
-        yield _gauge("connections_limit", "Most clients at once.", service.max_connections)
-        yield _counter("accepted", "Connections accepted, refused ones included.", lot.accepted)
-        # Known labels are there from the start: a first event must be an increase, not a new series.
-        refused: dict[str, int] = {**dict.fromkeys(REFUSALS, 0), **lot.refused}
-        yield _counters("refused", "Connections refused at the door.", "reason", refused)
-        yield _counters("closed", "Connections closed.", "reason", lot.closed)
-        messages = lot.past_messages + sum(each.messages for each in live)
+        now = self._watched.snapshot()
+        yield _gauge("connections", "Clients connected now.", now.connections)
+        yield _gauge("connections_limit", "Most clients at once.", now.connections_limit)
+        yield _counter("accepted", "Connections accepted, refused ones included.", now.accepted)
+        yield _counters("refused", "Connections refused when they came.", "reason", now.refused)
+        yield _counters("closed", "Connections closed.", "reason", now.closed)
         yield _counter(
-            "messages", "Messages answered; those refused with an error are not counted.", messages
+            "messages", "Messages answered; those refused with an error are not counted.", now.messages
         )
-        received = lot.past_received + sum(each.received for each in live)
-        yield _counter("received_bytes", "Bytes received from clients, decrypted.", received)
-        sent = lot.past_sent + sum(each.sent for each in live)
-        yield _counter("sent_bytes", "Bytes sent to clients, before encryption.", sent)
-        errors: dict[str, int] = {**dict.fromkeys(ErrorCode, 0), **lot.errors}
-        yield _counters("errors", "Error replies sent.", "code", errors)
+        yield _counter("received_bytes", "Bytes received from clients, decrypted.", now.received_bytes)
+        yield _counter("sent_bytes", "Bytes sent to clients, before encryption.", now.sent_bytes)
+        yield _counters("errors", "Error replies sent.", "code", now.errors)
         greenlets = GaugeMetricFamily(
             "chat_gevent_greenlets", "Greenlets that serve clients.", labels=["state"]
         )
-        greenlets.add_metric(["leased"], lot.greenlets_leased)
-        greenlets.add_metric(["free"], lot.greenlets_free)
+        greenlets.add_metric(["leased"], now.workers_busy)
+        greenlets.add_metric(["free"], now.workers_free)
         yield greenlets
-        yield self._loop_lag()
-        if service.timed_handler is not None:
-            yield _counter("handler_calls", "Calls of the handler.", service.timed_handler.calls)
-            yield _counter(
-                "handler_seconds", "Time in the handler, waiting included.", service.timed_handler.seconds
-            )
-            yield _gauge("handler_running", "Calls of the handler under way.", service.timed_handler.running)
-        yield _gauge("draining", "1 while the server dismisses its clients.", lot.draining.is_set())
-        yield _gauge("log_lines_dropped", "Log lines nobody took in time.", service.log_lines_dropped())
+        yield _loop_lag(now)
+        if now.handler is not None:
+            yield _counter("handler_calls", "Calls of the handler.", now.handler.calls)
+            yield _counter("handler_seconds", "Time in the handler, waiting included.", now.handler.seconds)
+            yield _gauge("handler_running", "Calls of the handler under way.", now.handler.running)
+        yield _gauge("draining", "1 while the server asks its clients to leave.", now.draining)
+        yield _gauge("log_lines_dropped", "Log lines nobody took in time.", now.log_lines_dropped)
         info = {"version": __version__, "python": platform.python_version(), "gevent": gevent.__version__}
         yield InfoMetricFamily("chat_gevent_build", "Versions.", info)
         yield from _process()
 
-    def _loop_lag(self) -> Metric:
-        lag, below = self._service.lag, 0
-        buckets: list[tuple[str, float]] = []
-        for bound, count in zip((*LAG_BUCKETS, float("inf")), lag.counts, strict=True):
-            below += count
-            buckets.append(("+Inf" if bound == float("inf") else str(bound), below))
-        family = HistogramMetricFamily(
-            "chat_gevent_loop_lag_seconds", "How late the event loop wakes a greenlet, sampled."
-        )
-        family.add_metric([], buckets, lag.seconds)
-        return family
+
+def _loop_lag(now: Snapshot) -> Metric:
+    below = 0
+    buckets: list[tuple[str, float]] = []
+    for bound, count in zip((*now.lag_bounds, float("inf")), now.lag_counts, strict=True):
+        below += count
+        buckets.append(("+Inf" if bound == float("inf") else str(bound), below))
+    family = HistogramMetricFamily(
+        "chat_gevent_loop_lag_seconds", "How late the event loop wakes a greenlet, sampled."
+    )
+    family.add_metric([], buckets, now.lag_seconds)
+    return family
 
 
 def _process() -> Iterator[Metric]:
@@ -125,10 +108,10 @@ def _counters(name: str, help: str, label: str, values: Mapping[str, int]) -> Me
     return family
 
 
-def registry(service: ServerProcess) -> CollectorRegistry:
-    """A registry that holds the service's metrics and no others."""
+def registry(watched: Watched) -> CollectorRegistry:
+    """A registry that holds the metrics of that process and no others."""
     made = CollectorRegistry(auto_describe=False)
-    made.register(ServiceCollector(service))
+    made.register(ServerCollector(watched))
     return made
 
 

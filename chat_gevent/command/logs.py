@@ -15,13 +15,7 @@ import logging
 from _queue import SimpleQueue
 from datetime import UTC, datetime
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any, Final
-
-from chat_gevent.addresses import address_text
-
-if TYPE_CHECKING:
-    from chat_gevent.connection import Connection
-    from chat_gevent.parking import ParkingLot
+from typing import Any, Final
 
 QUEUED_LINES: Final = 10_000
 """Most lines that wait to be written; at 200 bytes a line that is 2 MB."""
@@ -80,16 +74,8 @@ def _printable(text: str) -> str:
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
-def access(connection: Connection, lot: ParkingLot) -> None:
-    """Log a client that leaves: who, for how long (to a tick), how much, why."""
-    data = {
-        "client": address_text(connection.address),
-        "seconds": round((lot.tick - connection.since) * lot.tick_seconds, 2),
-        "messages": connection.messages,
-        "received": connection.received,
-        "sent": connection.sent,
-        "reason": str(connection.reason),
-    }
+def access(data: dict[str, Any]) -> None:
+    """Log a client that leaves, with what ``data`` says of it."""
     access_log.info("closed", extra={"data": data})
 
 

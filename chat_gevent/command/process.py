@@ -21,13 +21,13 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import gevent
 from gevent.event import Event
 
 from chat_gevent import tls
-from chat_gevent.command import logs, systemd
+from chat_gevent.command import logs, observe, systemd
 from chat_gevent.command.metrics import LoopLag, TimedHandler
 from chat_gevent.confirm import Handler, confirm
 from chat_gevent.limits import default_max_connections
@@ -38,7 +38,8 @@ from chat_gevent.server import ChatServer
 
 if TYPE_CHECKING:
     from chat_gevent.command.admin import Admin
-    from chat_gevent.command.config import ServiceSettings
+    from chat_gevent.command.config import ServeSettings
+    from chat_gevent.command.snapshot import Snapshot, Watched
     from chat_gevent.connection import Connection
 
 EXIT_CUT_OFF: Final = 3
@@ -80,9 +81,9 @@ def load_handler(name: str) -> Handler:
 class ServerProcess:
     """All that one ``serve`` process consists of. Raises StartError, ListenError, CertificateError."""
 
-    def __init__(self, settings: ServiceSettings, repeats: logs.RepeatFilter) -> None:
+    def __init__(self, settings: ServeSettings, repeats: logs.RepeatFilter) -> None:
         self.settings = settings
-        self.stopping = False
+        self.draining = False
         self._repeats = repeats
         self._signals = Event()
         handler = load_handler(settings.handler) if settings.handler else confirm
@@ -101,7 +102,7 @@ class ServerProcess:
             self.lot = ParkingLot(settings, self.timed_handler or confirm)
             self._make_servers()
             if settings.admin:
-                self.admin = _admin(self)
+                self.admin = _admin(self, settings)
         except BaseException:
             self._close_listeners()
             raise
@@ -181,15 +182,29 @@ class ServerProcess:
         housekeeping.kill()
         return status
 
-    def log_lines_dropped(self) -> int:
-        """Log lines that nobody took in time."""
-        return logs.dropped()
+    # -- what the admin pages ask ------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """All figures of now."""
+        return observe.snapshot(
+            self.lot,
+            connections_limit=self.max_connections,
+            lag=self.lag,
+            handler=self.timed_handler,
+            log_lines_dropped=logs.dropped(),
+        )
+
+    def clients(self, after: int, limit: int) -> dict[str, Any]:
+        """A page of clients, ready for JSON."""
+        return observe.clients(self.lot, after, limit)
+
+    # -- signals -----------------------------------------------------------------------------------
 
     def _stop(self) -> None:
         self._signals.set()
 
     def _reload(self) -> None:
-        if self.stopping:
+        if self.draining:
             return
         systemd.notify("RELOADING=1", systemd.monotonic_usec())
         if self.certificates is None:
@@ -216,12 +231,12 @@ class ServerProcess:
                 due = watchdog
 
     def _log_access(self, connection: Connection) -> None:
-        logs.access(connection, self.lot)
+        logs.access(observe.departure(connection))
 
     # -- to end ------------------------------------------------------------------------------------
 
     def _drain(self) -> int:
-        self.stopping = True
+        self.draining = True
         seconds = self.settings.drain_timeout
         log.info("draining %d clients for at most %g s", self.lot.live, seconds)
         systemd.notify("STOPPING=1", f"STATUS=draining {self.lot.live} clients")
@@ -262,9 +277,9 @@ def _say_ready(urls: str) -> None:
         sys.stdout = None
 
 
-def _admin(service: ServerProcess) -> Admin:
+def _admin(watched: Watched, settings: ServeSettings) -> Admin:
     try:
         from chat_gevent.command.admin import Admin
     except ImportError as error:
         raise StartError(f"admin needs {error.name}: pip install 'chat-gevent[admin]'") from None
-    return Admin(service)
+    return Admin(watched, settings)

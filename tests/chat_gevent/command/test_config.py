@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chat_gevent.command.config import FIELDS, ConfigError, ServiceSettings, load
+from chat_gevent.command.config import FIELDS, ConfigError, ServeSettings, load
 from chat_gevent.command.main import main
 from chat_gevent.framing import Framing
 
@@ -78,10 +78,10 @@ def test_print_config_is_a_configuration_file(
     file.write_text(out)
     monkeypatch.delenv("CHAT_GEVENT_LISTEN")
     again = load({}, {}, str(file)).settings
-    assert again == ServiceSettings(
+    assert again == ServeSettings(
         listen=("tcp://127.0.0.1:0", "unix:///run/x"), park_after=None, admin=":9100", access_log=True
     )
-    assert set(tomllib.loads(out)) == {each.name for each in fields(ServiceSettings)}
+    assert set(tomllib.loads(out)) == {each.name for each in fields(ServeSettings)}
     lines = dict(line.split(" = ", 1) for line in out.splitlines())
     assert lines["park_after"].endswith("# command line --park-after")
     assert lines["listen"].endswith("# environment CHAT_GEVENT_LISTEN")
