@@ -6,9 +6,10 @@ What is public is named here, and imported only when it is used: ``chat_gevent.f
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
-
+TYPE_CHECKING = False  # true for a type checker; ``typing`` itself would take time in every start
 if TYPE_CHECKING:
+    from typing import Any
+
     from chat_gevent.client import ChatClient as ChatClient
     from chat_gevent.client import ConnectionLost as ConnectionLost
     from chat_gevent.confirm import Client as Peer
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_PUBLIC: Final = {
+_PUBLIC = {
     "ChatClient": ("chat_gevent.client", "ChatClient"),
     "ChatServer": ("chat_gevent.server", "ChatServer"),
     "ConnectionLost": ("chat_gevent.client", "ConnectionLost"),

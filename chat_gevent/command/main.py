@@ -1,65 +1,46 @@
-"""The ``chat-gevent`` command: ``serve``, ``client``, ``limits``.
+"""The entry of ``chat-gevent`` and of ``python -m chat_gevent``.
 
-Each command is a module with ``add_arguments(parser)`` and ``run(arguments) -> exit status``, imported
-only when it is the one that was asked for.
+It imports nothing that takes time before it has settled two things: an interrupt ends the program at once and
+without a traceback, and each standard stream is open. What the commands are is in
+:mod:`chat_gevent.command.parser`.
 """
 
 from __future__ import annotations
 
-import argparse
-import difflib
-import importlib
+import os
 import signal
 import sys
-from collections.abc import Sequence
-from typing import Final, NoReturn
 
-from chat_gevent import __version__
-
-COMMANDS: Final = {
-    "serve": ("chat_gevent.command.serve", "serve the confirm protocol, or a handler of your own"),
-    "client": ("chat_gevent.command.prompt", "send messages and print the replies, or prompt for them"),
-    "limits": ("chat_gevent.command.limits", "how many clients this machine can carry, and how to raise it"),
-}
-
-
-class Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong."""
-
-    def error(self, message: str) -> NoReturn:
-        """Exit with status 2."""
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
-
-    def unknown(self, words: Sequence[str]) -> NoReturn:
-        """Exit with status 2, naming the options that may have been meant."""
-        options = [option for action in self._actions for option in action.option_strings]
-        close = difflib.get_close_matches(words[0].partition("=")[0], options, 1)
-        meant = f"; did you mean {close[0]}?" if close else ""
-        self.error(f"unrecognized arguments: {' '.join(words)}{meant}")
+EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
-    argv = sys.argv[1:] if argv is None else argv
-    parser = Parser(prog="chat-gevent", description="A server that confirms messages, and its client.")
-    parser.add_argument("--version", action="version", version=f"chat-gevent {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
-    for name, (module_name, help) in COMMANDS.items():
-        command = commands.add_parser(
-            name, help=help, description=f"{help[0].upper()}{help[1:]}.", allow_abbrev=False
-        )
-        if name in argv[:1]:
-            module = importlib.import_module(module_name)
-            module.add_arguments(command)
-            command.set_defaults(run=module.run)
-            command.set_defaults(command=command)
-    arguments, unknown = parser.parse_known_args(argv)
-    if unknown:
-        getattr(arguments, "command", parser).unknown(unknown)
+    """Run the command; returns its exit status.
+
+    130 after an interrupt, 141 where the reader of a pipe has left, 1 where the output can't be written.
+    """
+    interrupts = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if interrupts:  # else it is ignored, as for what a script starts in the background
+        signal.signal(signal.SIGINT, lambda *_: os._exit(EXIT_INTERRUPTED))
+    from chat_gevent.command import standard
+
+    standard.open_closed()
     try:
-        return int(arguments.run(arguments))
+        from chat_gevent.command import parser
+
+        run = parser.parse(sys.argv[1:] if argv is None else argv)
+        if interrupts:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        status = run()
     except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    except BrokenPipeError:  # whoever read the output has had enough
-        sys.stderr.close()
-        return 128 + signal.SIGPIPE
+        status = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        status = standard.reader_left()
+    except standard.StreamError as error:
+        status = standard.complain(f"chat-gevent: {error}", 1)
+    except SystemExit as end:  # argparse's way, after it has said why
+        raise SystemExit(standard.finish() or end.code) from None
+    finally:
+        if interrupts:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+    return standard.finish() or status

@@ -7,11 +7,11 @@ is wrong, 3 clients were cut off, with replies still due.
 from __future__ import annotations
 
 import argparse
-import sys
 
 from chat_gevent import tls
 from chat_gevent.command import config, logs
 from chat_gevent.command.process import ServerProcess, StartError
+from chat_gevent.command.standard import complain, say
 from chat_gevent.limits import raise_file_limit
 from chat_gevent.listeners import ListenError
 
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         loaded = config.load(options, file=arguments.config)
         if arguments.print_config:
-            print(loaded.show())
+            say(loaded.show())
             return 0
         raise_file_limit()
         repeats = logs.start(loaded.settings.log_level, loaded.settings.log_format)
@@ -56,5 +56,4 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _fail(why: str, status: int) -> int:
-    print(f"chat-gevent serve: error: {why}", file=sys.stderr)
-    return status
+    return complain(f"chat-gevent serve: error: {why}", status)
