@@ -2,13 +2,15 @@
 
 :class:`ChatClient` sends a message and waits for its reply, over a socket that it is given or makes. It
 uses ``line`` framing: a message of its own never contains LF. It blocks as its socket does, so with
-``gevent.socket`` it is a gevent client.
+``gevent.socket`` it is a gevent client. The time-out of the socket holds for a whole message and for a whole
+reply, not for each piece of one.
 """
 
 from __future__ import annotations
 
 import select
 import socket
+import time
 from collections import deque
 
 from chat_gevent.framing import LineDecoder
@@ -35,7 +37,10 @@ class ChatClient:
 
     @classmethod
     def connect(cls, host: str = "127.0.0.1", port: int = 12345, timeout: float | None = 10.0) -> ChatClient:
-        """Connect; ``timeout`` seconds hold for the connect and for each wait after it. Raises OSError."""
+        """Connect; ``timeout`` seconds hold for the connect, and for each message and each reply after it.
+
+        Raises OSError.
+        """
         sock = socket.create_connection((host, port), timeout)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return cls(sock)
@@ -51,18 +56,32 @@ class ChatClient:
 
     def receive(self) -> str:
         """Wait for the next reply. Raises ConnectionLost, TimeoutError, ValueError (no UTF-8, or no LF)."""
-        while not self._replies:
-            try:
-                data = self.socket.recv(READ_BYTES)
-            except ConnectionError as error:
-                raise ConnectionLost(f"the server is gone: {error.strerror}") from error
-            if not data:
-                last = self._decoder.finish()
-                if not last:
-                    raise ConnectionLost("the server closed the connection")
-                self._replies.append(last[0].decode())
-            self._replies.extend(reply.decode() for reply in self._decoder.feed(data))
+        timeout = self.socket.gettimeout()
+        deadline = time.monotonic() + (timeout or 0)
+        try:
+            while not self._replies:
+                if timeout:  # 0 and None stay what they mean to a socket
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        raise TimeoutError("timed out")
+                    self.socket.settimeout(left)
+                self._read()
+        finally:
+            if self.socket.fileno() >= 0:
+                self.socket.settimeout(timeout)
         return self._replies.popleft()
+
+    def _read(self) -> None:
+        try:
+            data = self.socket.recv(READ_BYTES)
+        except ConnectionError as error:
+            raise ConnectionLost(f"the server is gone: {error.strerror}") from error
+        if not data:
+            last = self._decoder.finish()
+            if not last:
+                raise ConnectionLost("the server closed the connection")
+            self._replies.append(last[0].decode())
+        self._replies.extend(reply.decode() for reply in self._decoder.feed(data))
 
     def confirm(self, message: str) -> str:
         """Send one message and wait for the reply to it.

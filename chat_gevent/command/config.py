@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from chat_gevent.command.values import (
     handler_name,
+    host_names,
     host_port,
     listen_addresses,
     log_format,
@@ -29,10 +30,16 @@ from chat_gevent.command.values import (
     switch,
     text,
 )
+from chat_gevent.command.values import (
+    host as host_value,
+)
 from chat_gevent.framing import Framing
 from chat_gevent.settings import SettingError, Settings, setting, whole
 
 ENVIRONMENT_PREFIX: Final = "CHAT_GEVENT_"
+
+LONGEST_SHOWN: Final = 200
+"""Most characters of a wrong value that a complaint repeats."""
 
 
 class ConfigError(Exception):
@@ -46,7 +53,7 @@ class ServeSettings(Settings):
     Raises SettingError: a value is outside its range, or two don't go together.
     """
 
-    host: str = setting("127.0.0.1", text, "address or name to listen on")
+    host: str = setting("127.0.0.1", host_value, "address or name to listen on")
     port: int = setting(12345, whole, "port to listen on; 0: any free one", high=65535)
     listen: tuple[str, ...] = setting(
         (),
@@ -80,6 +87,12 @@ class ServeSettings(Settings):
         host_port,
         "HOST:PORT for /metrics, /healthz, /readyz, /clients; loopback unless HOST is given",
         metavar="HOST:PORT",
+    )
+    admin_hosts: tuple[str, ...] = setting(
+        (),
+        host_names,
+        "names by which the admin pages may be asked for, beside localhost and their address",
+        metavar="HOST",
     )
     log_level: str = setting("info", log_level, "debug, info, warning, error")
     log_format: str = setting("text", log_format, "text, json")
@@ -180,6 +193,8 @@ def load(
     except SettingError as error:
         _, _, label = given.get(error.name, (None, "", error.name))
         raise ConfigError(f"{label} = {_plain(error.value)}: {error.problem}") from None
+    except RecursionError:
+        raise ConfigError(f"{file}: a value is nested too deeply") from None
     return Loaded(settings, {name: given[name][1] if name in given else "default" for name in FIELDS})
 
 
@@ -188,7 +203,9 @@ def _read(file: str) -> dict[str, Any]:
         found = tomllib.loads(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{file}: can't be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise ConfigError(f"{file}: not usable: nested too deeply") from None
+    except ValueError as error:  # not TOML, not UTF-8, or a number of too many digits
         raise ConfigError(f"{file}: not TOML: {error}") from None
     for name in found:
         _known(name, f"{file}: {name}", {each: each for each in FIELDS})
@@ -204,9 +221,11 @@ def _known(name: str, label: str, names: Mapping[str, str]) -> None:
 
 
 def _plain(value: Any) -> str:
+    """A value as it was given, but on one line, and shortened where it is long."""
     if isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value):
-        return ", ".join(value)
-    return value if isinstance(value, str) else repr(value)
+        value = ", ".join(value)
+    shown = value if isinstance(value, str) else repr(value)
+    return shown if len(shown) <= LONGEST_SHOWN else shown[:LONGEST_SHOWN] + "..."
 
 
 def _as_text(value: Any) -> str:

@@ -12,10 +12,11 @@ import difflib
 import importlib
 import sys
 from collections.abc import Callable, Sequence
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from chat_gevent import __version__
 from chat_gevent.command.programs import PROGRAMS, start
+from chat_gevent.command.standard import complain, say
 
 COMMANDS: Final = {
     "serve": ("chat_gevent.command.serve", "serve the confirm protocol, or a handler of your own"),
@@ -31,6 +32,13 @@ class Parser(argparse.ArgumentParser):
         """Exit with status 2."""
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print help to standard output, the rest to standard error. Raises StreamError."""
+        if file is sys.stdout:
+            say(message.removesuffix("\n"))
+        else:
+            complain(message.removesuffix("\n"), 0)
+
     def unknown(self, words: Sequence[str]) -> NoReturn:
         """Exit with status 2, naming the options that may have been meant."""
         options = [option for action in self._actions for option in action.option_strings]
@@ -43,16 +51,14 @@ FIRST_STEPS: Final = """\
 chat-gevent serve            confirms messages on 127.0.0.1:12345; Ctrl-C stops it
 chat-gevent client hello     sends it one, from another terminal, and prints the reply
 chat-gevent limits           says how many clients this machine can carry
-chat-gevent --help           lists all commands
-"""
+chat-gevent --help           lists all commands"""
 """What is said to somebody who gives no command: what to try first."""
 
 
 def parse(argv: list[str]) -> Callable[[], int]:
     """What the arguments ask for: call it for the exit status. Exits with status 2 where they are wrong."""
     if not argv:
-        sys.stderr.write(FIRST_STEPS)
-        raise SystemExit(2)
+        raise SystemExit(complain(FIRST_STEPS, 2))
     if argv[0] in PROGRAMS:  # which read their options themselves
         return lambda: start(argv[0], argv[1:])
     parser = Parser(prog="chat-gevent", description="A server that confirms messages, and its client.")

@@ -1,35 +1,24 @@
-"""The ``serve`` command: from settings to a running server, and from a signal to its end.
+"""The process that ``serve`` runs: from settings to a running server, and from a signal to its end.
 
 :class:`ServerProcess` reads top-down: open what is asked for, say ``ready``, wait for signals, drain.
-
-========  =====================================================================================
-SIGTERM   drain: accept who waits, answer what was read, tell each client ``shutting-down``; the
-SIGINT    second of these signals ends it at once
-SIGHUP    read certificate, key and client CA again; nobody is dropped, and bad files change nothing
-========  =====================================================================================
-
-Exit status: 0 all clients were dismissed, 1 the server could not start, 2 a setting is wrong, 3 clients
-were cut off, with replies still due.
 """
 
 from __future__ import annotations
 
 import gc
-import importlib
 import logging
-import signal
 import socket
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import gevent
 from gevent.event import Event
 
 from chat_gevent import tls
-from chat_gevent.command import logs, observe, systemd
+from chat_gevent.command import logs, observe, signals, systemd
+from chat_gevent.command.handler import StartError, load_handler
 from chat_gevent.command.metrics import LoopLag, TimedHandler
-from chat_gevent.confirm import Handler, confirm
+from chat_gevent.confirm import confirm
 from chat_gevent.limits import default_max_connections
 from chat_gevent.listeners import Listener, listen, take_no_more
 from chat_gevent.parking import ParkingLot
@@ -50,34 +39,6 @@ HOUSEKEEPING_SECONDS: Final = 0.5
 log = logging.getLogger("chat_gevent")
 
 
-class StartError(Exception):
-    """The server can't start; the message says why, and :attr:`status` is the exit status."""
-
-    def __init__(self, message: str, status: int = 1) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-def load_handler(name: str) -> Handler:
-    """The function that ``package.module:function`` names, looked for in the current directory too.
-
-    Raises StartError, and whatever the module itself raises when it is run.
-    """
-    module_name, _, function_name = name.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found = importlib.import_module(module_name)
-        for part in function_name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError, SyntaxError) as error:
-        raise StartError(f"handler {name}: {error}", 2) from error
-    if not callable(found):
-        raise StartError(f"handler {name}: not a function", 2)
-    return found
-
-
 class ServerProcess:
     """All that one ``serve`` process consists of. Raises StartError, ListenError, CertificateError."""
 
@@ -85,7 +46,7 @@ class ServerProcess:
         self.settings = settings
         self.draining = False
         self._repeats = repeats
-        self._signals = Event()
+        self._asked_to_stop = Event()
         handler = load_handler(settings.handler) if settings.handler else confirm
         self.timed_handler = None if handler is confirm else TimedHandler(handler)
         self.certificates = (
@@ -163,9 +124,7 @@ class ServerProcess:
 
     def run(self) -> int:
         """Serve until a signal ends it; returns the exit status."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            gevent.signal_handler(number, self._stop)
-        gevent.signal_handler(signal.SIGHUP, self._reload)
+        signals.install(self._stop, self._reload)
         for server in self.servers:
             server.start()
         if self.admin is not None:
@@ -177,7 +136,7 @@ class ServerProcess:
         gc.freeze()  # what start-up made stays: full collections need not walk it
         _say_ready(urls)
         systemd.notify("READY=1", f"STATUS=serving {urls}")
-        self._signals.wait()
+        self._asked_to_stop.wait()
         status = self._drain()
         housekeeping.kill()
         return status
@@ -201,7 +160,7 @@ class ServerProcess:
     # -- signals -----------------------------------------------------------------------------------
 
     def _stop(self) -> None:
-        self._signals.set()
+        self._asked_to_stop.set()
 
     def _reload(self) -> None:
         if self.draining:
@@ -246,10 +205,10 @@ class ServerProcess:
             server.accept_waiting()
             listener.remove_file()
             server.close()
-        self._signals.clear()
+        self._asked_to_stop.clear()
         drain = gevent.spawn(self.lot.drain, seconds)
-        drain.rawlink(lambda _: self._signals.set())
-        self._signals.wait()
+        drain.rawlink(lambda _: self._asked_to_stop.set())
+        self._asked_to_stop.wait()
         if drain.ready():
             cut_off = drain.get()
         else:

@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from chat_gevent.client import ChatClient, ConnectionLost
-from chat_gevent.confirm import is_exit
+from chat_gevent.command.standard import StreamError, complain, say
+from chat_gevent.confirm import CONFIRMED, is_exit
+
+REFUSED = "Error: "
+"""How the reply to a message that was refused begins."""
 
 LONGEST_TIMEOUT = 10**9
 """Seconds that the operating system's calls take for a time-out."""
@@ -25,6 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=12345, help="its port (default: %(default)s)")
     parser.add_argument(
         "--timeout", type=float, default=10.0, metavar="SECONDS", help="longest wait (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--any-reply",
+        action="store_true",
+        help="take any line for a reply, as a handler of your own may send it; "
+        "default: only what begins with 'Received: ' or 'Error: '",
     )
     parser.add_argument("message", nargs="*", metavar="MESSAGE", help="send these and exit; none: prompt")
 
@@ -42,27 +52,24 @@ def run(arguments: argparse.Namespace) -> int:
     where = f"{arguments.host}:{arguments.port}"
     try:
         with ChatClient.connect(arguments.host, arguments.port, arguments.timeout) as client:
-            return _send_all(client, arguments.message) if arguments.message else _prompt(client, where)
+            talk = _Talk(client, where, arguments.any_reply)
+            return talk.send_all(arguments.message) if arguments.message else talk.prompt()
     except ConnectionLost as error:
         return _fail(str(error))
-    except BrokenPipeError:  # whoever reads what is printed has left; that is the caller's to tell
+    except BrokenPipeError:  # the reader of what is printed has left: the caller says so
         raise
     except TimeoutError:
         return _fail(f"no answer from {where} within {arguments.timeout:g} s")
     except OSError as error:
         return _fail(f"can't connect to {where}: {error.strerror or error}")
-    except UnicodeEncodeError as error:
-        return _fail(f"the reply can't be shown in {error.encoding}")
     except ValueError as error:  # not UTF-8, or no LF: what answers there is no server of this kind
         return _fail(f"{where} does not speak the confirm protocol: {error}")
     except KeyboardInterrupt:
-        print(file=sys.stderr)
-        return 130
+        return complain("", 130)
 
 
 def _fail(why: str, status: int = 1) -> int:
-    print(f"chat-gevent client: {why}", file=sys.stderr)
-    return status
+    return complain(f"chat-gevent client: {why}", status)
 
 
 def _is_text(message: str) -> bool:
@@ -81,42 +88,58 @@ def _shown(reply: str) -> str:
     return "".join(c if c.isprintable() or c == "\t" else ascii(c)[1:-1] for c in reply)
 
 
-def _send_all(client: ChatClient, messages: list[str]) -> int:
-    status = 0
-    for message in messages:
-        if is_exit(message):
-            client.send(message)
-            break
-        reply = client.confirm(message)
-        print(_shown(reply), flush=True)
-        status |= reply.startswith("Error: ")
-    return status
+class _Talk:
+    """Sends messages over one connection and prints what comes back."""
 
+    def __init__(self, client: ChatClient, where: str, any_reply: bool) -> None:
+        self._client = client
+        self._where = where
+        self._any_reply = any_reply
 
-def _prompt(client: ChatClient, where: str) -> int:
-    terminal = sys.stdin.isatty()
-    prompt = "message: " if terminal else ""
-    with _history() if terminal else contextlib.nullcontext():
-        if terminal:
-            print(f"connected to {where}; /exit or Ctrl-D leaves")
-        while True:
-            try:
-                message = input(prompt)
-                message.encode()
-            except EOFError:
-                if terminal:
-                    print()
-                return 0
-            except UnicodeError:
-                print("chat-gevent client: that was not UTF-8, and was not sent", file=sys.stderr)
-                continue
-            while client.pending():  # said while we waited for the person: why it leaves, usually
-                print(_shown(client.receive()), flush=True)
+    def send_all(self, messages: list[str]) -> int:
+        """Send each and print its reply; returns 1 if one of them was refused."""
+        status = 0
+        for message in messages:
             if is_exit(message):
-                client.send(message)
-                return 0
-            reply = _shown(client.confirm(message))
-            print(f"\n\t{reply}\n" if terminal else reply, flush=True)
+                self._client.send(message)
+                break
+            reply = self._checked(self._client.confirm(message))
+            say(_shown(reply))
+            status |= reply.startswith(REFUSED)
+        return status
+
+    def prompt(self) -> int:
+        """Read messages from standard input until it ends, or one of them is ``/exit``."""
+        terminal = sys.stdin.isatty()
+        with _history() if terminal else contextlib.nullcontext():
+            if terminal:
+                say(f"connected to {self._where}; /exit or Ctrl-D leaves")
+            while True:
+                try:
+                    message = input("message: " if terminal else "")
+                    message.encode()
+                except EOFError:
+                    if terminal:
+                        say("")
+                    return 0
+                except UnicodeError:
+                    _fail("that was not UTF-8, and was not sent")
+                    continue
+                except OSError as error:
+                    raise StreamError(f"can't read the messages: {error.strerror}") from None
+                while self._client.pending():  # said meanwhile: why it leaves, usually
+                    say(_shown(self._checked(self._client.receive())))
+                if is_exit(message):
+                    self._client.send(message)
+                    return 0
+                reply = _shown(self._checked(self._client.confirm(message)))
+                say(f"\n\t{reply}\n" if terminal else reply)
+
+    def _checked(self, reply: str) -> str:
+        """The reply, if it is one of this protocol. Raises ValueError."""
+        if not self._any_reply and not reply.startswith((CONFIRMED, REFUSED)):
+            raise ValueError(f"it answered {reply[:60]!a} (--any-reply takes that for a reply)")
+        return reply
 
 
 @contextlib.contextmanager

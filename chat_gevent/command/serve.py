@@ -10,8 +10,9 @@ import argparse
 
 from chat_gevent import tls
 from chat_gevent.command import config, logs
-from chat_gevent.command.process import ServerProcess, StartError
-from chat_gevent.command.standard import complain, say
+from chat_gevent.command.handler import StartError
+from chat_gevent.command.process import ServerProcess
+from chat_gevent.command.standard import complain, printable, say
 from chat_gevent.limits import raise_file_limit
 from chat_gevent.listeners import ListenError
 
@@ -56,4 +57,4 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _fail(why: str, status: int) -> int:
-    return complain(f"chat-gevent serve: error: {why}", status)
+    return complain(f"chat-gevent serve: error: {printable(why)}", status)

@@ -45,8 +45,13 @@ def say(text: str) -> None:
         raise StreamError(f"can't write the output: {error.strerror}") from None
 
 
+def printable(text: str) -> str:
+    """The text with all that would command a terminal, or begin a new line, shown in letters."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def complain(text: str, status: int) -> int:
-    """Print a line to standard error, if that can be written; returns ``status``."""
+    """Print to standard error, if that can be written; returns ``status``."""
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Any
+from typing import Any, Final
 
 from chat_gevent.listeners import split_address, split_host_port
+
+_DOTTED: Final = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+"""A name of Python's, or several with dots between them."""
 
 
 def text(value: Any) -> str:
     """Text. Raises ValueError."""
     if not isinstance(value, str):
         raise ValueError("must be text")
+    if "\0" in value:
+        raise ValueError("must not contain a NUL character")
     return value
 
 
@@ -25,6 +30,7 @@ def texts(value: Any) -> tuple[str, ...]:
         value = [each.strip() for each in value.split(",")]
     if not isinstance(value, (list, tuple)) or not all(isinstance(each, str) for each in value):
         raise ValueError("must be a text or a list of texts")
+    value = [text(each) for each in value]
     return tuple(each for single in value for each in re.split(r"\s*,\s*", single.strip()) if each)
 
 
@@ -86,7 +92,31 @@ def listen_addresses(value: Any) -> tuple[str, ...]:
     """Addresses to listen on. Raises ValueError."""
     known = texts(value)
     for each in known:
-        split_address(each)
+        scheme, host, _ = split_address(each)
+        if scheme != "unix" and not host:
+            raise ValueError("must name a host; * means every address of this machine")
+    return known
+
+
+def host(value: Any) -> str:
+    """A host as ``tcp://`` takes it; brackets around an IPv6 address are taken off. Raises ValueError."""
+    given = text(value)
+    if not given:
+        raise ValueError("must be an address or a name; * means every address of this machine")
+    bare = given[1:-1] if given.startswith("[") and given.endswith("]") else given
+    try:
+        split_host_port(f"[{bare}]:0" if ":" in bare else f"{bare}:0")
+    except ValueError:
+        raise ValueError("must be an address or a name") from None
+    return bare
+
+
+def host_names(value: Any) -> tuple[str, ...]:
+    """Names as an HTTP client gives them, in lower case. Raises ValueError."""
+    known = tuple(each.lower().removesuffix(".") for each in texts(value))
+    for each in known:
+        if not re.fullmatch(r"[a-z0-9_.-]+|\[[0-9a-f:.]+\]", each):
+            raise ValueError("must be names or addresses without a port, an IPv6 address in brackets")
     return known
 
 
@@ -99,6 +129,6 @@ def host_port(value: Any) -> str:
 
 def handler_name(value: Any) -> str:
     """``package.module:function``, or nothing. Raises ValueError."""
-    if value != "" and not (isinstance(value, str) and re.fullmatch(r"[\w.]+:[\w.]+", value)):
+    if value != "" and not (isinstance(value, str) and re.fullmatch(rf"{_DOTTED}:{_DOTTED}", value)):
         raise ValueError("must be package.module:function")
     return str(value)

@@ -168,8 +168,9 @@ def test_no_server_is_one_line_and_status_1() -> None:
         (b"", "the server closed the connection"),
         (None, "no answer from"),
         (b"\xff\n", "does not speak the confirm protocol"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "it answered 'HTTP/1.1 400 Bad Request"),
     ],
-    ids=["closes", "silent", "not-text"],
+    ids=["closes", "silent", "not-text", "http"],
 )
 def test_another_kind_of_server_is_told(answer: bytes | None, problem: str) -> None:
     """One that closes, says nothing, or answers with no text: one line, status 1."""
@@ -193,6 +194,29 @@ def test_another_kind_of_server_is_told(answer: bytes | None, problem: str) -> N
         thread.join()
     assert (status, output, error.count("\n")) == (1, "", 1)
     assert problem in error
+
+
+def test_the_time_out_holds_for_the_whole_reply() -> None:
+    """A server that sends a byte now and then, and no LF, is late all the same."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ended = threading.Event()
+
+        def drip() -> None:
+            client, _ = listener.accept()
+            with client:
+                try:
+                    while not ended.wait(0.1):
+                        client.sendall(b"x")
+                except OSError:
+                    pass
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        status, output, error = run("--port", str(listener.getsockname()[1]), "--timeout", "0.5", "hello")
+        ended.set()
+        thread.join()
+    assert (status, output) == (1, "")
+    assert "within 0.5 s" in error
 
 
 # -- from a pipe -----------------------------------------------------------------------------------
