@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 
 from chat_gevent import __version__
 from chat_gevent.command.snapshot import Snapshot, Watched
-from chat_gevent.limits import open_files
+from chat_gevent.files import open_files
 
 
 class ServerCollector(Collector):

@@ -19,7 +19,7 @@ from chat_gevent.command import logs, observe, signals, systemd
 from chat_gevent.command.handler import StartError, load_handler
 from chat_gevent.command.metrics import LoopLag, TimedHandler
 from chat_gevent.confirm import confirm
-from chat_gevent.limits import default_max_connections
+from chat_gevent.files import default_max_connections
 from chat_gevent.listeners import Listener, listen, take_no_more
 from chat_gevent.parking import ParkingLot
 from chat_gevent.proxy_protocol import Proxies

@@ -13,7 +13,7 @@ from chat_gevent.command import config, logs
 from chat_gevent.command.handler import StartError
 from chat_gevent.command.process import ServerProcess
 from chat_gevent.command.standard import complain, printable, say
-from chat_gevent.limits import raise_file_limit
+from chat_gevent.files import raise_file_limit
 from chat_gevent.listeners import ListenError
 
 
