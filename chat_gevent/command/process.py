@@ -15,7 +15,7 @@ import gevent
 from gevent.event import Event
 
 from chat_gevent import tls
-from chat_gevent.command import logs, observe, signals, systemd
+from chat_gevent.command import logs, observe, signals, standard, systemd
 from chat_gevent.command.handler import StartError, load_handler
 from chat_gevent.command.metrics import LoopLag, TimedHandler
 from chat_gevent.confirm import confirm
@@ -233,7 +233,7 @@ def _say_ready(urls: str) -> None:
         sys.stdout.flush()
     except OSError as error:  # whoever started it has closed the pipe, and need not want to know
         log.warning("nobody takes the ready line: %s", error.strerror)
-        sys.stdout = None
+        standard.reader_left()
 
 
 def _admin(watched: Watched, settings: ServeSettings) -> Admin:

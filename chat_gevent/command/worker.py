@@ -1,15 +1,11 @@
-"""Many processes on gunicorn's arbiter: a worker class for ``gunicorn -k``.
-
-::
-
-    gunicorn -k chat_gevent.workers.ChatWorker -w 4 -b 0.0.0.0:12345 chat_gevent.confirm:confirm
+"""The implementation of :class:`chat_gevent.workers.ChatWorker`: one process under gunicorn's arbiter.
 
 The "application" is a handler, ``(message, client) -> reply``. gunicorn binds, forks, restarts workers
-that die, and takes its usual signals (TTIN, TTOU, HUP, USR2); a worker serves with a parking lot of
-its own. TLS is gunicorn's ``--certfile`` and ``--keyfile``, and ``--ca-certs`` with ``--cert-reqs 2``. Limits
+that die, and takes its usual signals (TTIN, TTOU, HUP, USR2); a worker serves with connections of its
+own. TLS is gunicorn's ``--certfile`` and ``--keyfile``, and ``--ca-certs`` with ``--cert-reqs 2``. Limits
 and time-outs come from the environment (``CHAT_GEVENT_IDLE_TIMEOUT=600``), and hold for each worker; what
 is gunicorn's business (where to listen, the handler, the log) or needs ``chat-gevent serve`` is refused.
-A worker that is told to stop dismisses its clients within gunicorn's ``graceful_timeout``.
+A worker that is told to stop asks its clients to leave within gunicorn's ``graceful_timeout``.
 
 The workers share gunicorn's listeners, so each new client wakes every worker that is idle. With
 ``--reuse-port`` each has listeners of its own, and the kernel picks one by the client's address and port:
@@ -41,7 +37,7 @@ HEARTBEAT_SECONDS: Final = 1.0
 """How often the arbiter is told that the worker's loop runs; it must be less than gunicorn's ``timeout``."""
 
 DRAIN_SHARE: Final = 0.9
-"""Part of ``graceful_timeout`` used to dismiss clients: at its end the arbiter kills the worker."""
+"""Part of ``graceful_timeout`` to drain in: at its end the arbiter kills the worker."""
 
 
 class ChatWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
@@ -87,7 +83,7 @@ class ChatWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         lot.close()
 
     def handle_exit(self, sig: int, frame: object) -> None:
-        """SIGTERM: dismiss the clients in good order."""
+        """SIGTERM: drain."""
         self.alive = False
         self._stop.set()
 
@@ -98,7 +94,7 @@ class ChatWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
 
 
 def _settings() -> Settings:
-    """A worker's settings. Raises ConfigError: one is wrong, or is none of a worker's."""
+    """A worker's settings. Raises ConfigError: one is wrong, or does nothing in a worker."""
     loaded = config.load({})
     own = {field.name for field in dataclasses.fields(Settings)}
     for name, origin in loaded.origins.items():

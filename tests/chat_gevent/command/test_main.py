@@ -89,7 +89,7 @@ def test_an_early_interrupt_shows_nothing_of_this_program() -> None:
         time.sleep(milliseconds / 1000)  # the moment is what is tested
         process.send_signal(signal.SIGINT)
         error = process.communicate(timeout=20)[1]
-        assert "command/" not in error
+        assert "/chat_gevent/" not in error
         ended.append(process.returncode)
     assert 130 in ended
     assert set(ended) <= {130, 0, 1, -signal.SIGINT}
