@@ -6,10 +6,11 @@ What is public is named here, and imported only when it is used: ``chat_gevent.f
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
-
+TYPE_CHECKING = False  # true for a type checker; ``typing`` itself would take time in every start
 if TYPE_CHECKING:
-    from chat_gevent.client import Client as Client
+    from typing import Any
+
+    from chat_gevent.client import ChatClient as ChatClient
     from chat_gevent.client import ConnectionLost as ConnectionLost
     from chat_gevent.confirm import Client as Peer
     from chat_gevent.confirm import ErrorCode as ErrorCode
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_PUBLIC: Final = {
+_PUBLIC = {
+    "ChatClient": ("chat_gevent.client", "ChatClient"),
     "ChatServer": ("chat_gevent.server", "ChatServer"),
-    "Client": ("chat_gevent.client", "Client"),
     "ConnectionLost": ("chat_gevent.client", "ConnectionLost"),
     "ErrorCode": ("chat_gevent.confirm", "ErrorCode"),
     "Framing": ("chat_gevent.framing", "Framing"),
@@ -38,8 +39,8 @@ _PUBLIC: Final = {
 }
 
 __all__ = [
+    "ChatClient",
     "ChatServer",
-    "Client",
     "ConnectionLost",
     "ErrorCode",
     "Framing",

@@ -9,7 +9,7 @@ An address is text, as an operator writes it:
     a UNIX socket; ``@`` means Linux's abstract names. A socket file that nobody listens on any more
     is replaced; one in use, or a file of another kind, is an error. The file is removed at the close.
 
-Sockets may also be handed over by whoever started the process (:mod:`chat_gevent.systemd`).
+Sockets may also be handed over by whoever started the process (``LISTEN_FDS``).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Each field says its unit, its range and what it is for; ``field(metadata=...)`` carries that as data,
 so that the command line, the environment and the configuration file are made from the same place
-and can't drift apart (:mod:`chat_gevent.config`).
+and can't drift apart.
 
 A value may be given as its text too, as people write it: ``"5m"`` for 300 seconds, ``"64KiB"`` for
 65,536 bytes, ``"never"``, ``"line"``.
@@ -21,6 +21,9 @@ from chat_gevent.framing import MAX_MESSAGE_BYTES, Framing
 SECONDS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 BYTES: Final = {"": 1, "B": 1, "kB": 1000, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
+LARGEST: Final = 2**63
+"""No setting means more than that, and not every whole number can be made a float."""
+
 
 class SettingError(ValueError):
     """A setting has a value it can't have; the message names the setting, the value and what is allowed."""
@@ -38,6 +41,8 @@ def _with_unit(value: Any, units: Mapping[str, float], example: str) -> float:
         return float(match[1]) * units[match[2]]
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"must be a number such as {example}")
+    if abs(value) > LARGEST and value != math.inf:
+        raise ValueError("is too large a number")
     return value
 
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from chat_gevent.config import FIELDS, load
+from chat_gevent.command.config import FIELDS, load
 from tests.operate import ServerProcess, exchange
 
 ROOT = Path(__file__).parent.parent.parent

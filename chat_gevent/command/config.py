@@ -1,6 +1,6 @@
 """Where a server's settings come from: command line, environment, configuration file, defaults.
 
-:class:`ServiceSettings` adds to :class:`~chat_gevent.settings.Settings` what only the ``serve``
+:class:`ServeSettings` adds to :class:`~chat_gevent.settings.Settings` what only the ``serve``
 command needs. Each field is, by its name, an option (``--idle-timeout``), an environment variable
 (``CHAT_GEVENT_IDLE_TIMEOUT``) and a key of the TOML file given with ``--config`` (``idle_timeout``).
 The first of these that gives a value counts; :func:`load` remembers which it was, for error messages
@@ -11,126 +11,49 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import ipaddress
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
+from chat_gevent.command.values import (
+    handler_name,
+    host_names,
+    host_port,
+    listen_addresses,
+    log_format,
+    log_level,
+    mode,
+    networks,
+    switch,
+    text,
+)
+from chat_gevent.command.values import (
+    host as host_value,
+)
 from chat_gevent.framing import Framing
-from chat_gevent.listeners import split_address, split_host_port
 from chat_gevent.settings import SettingError, Settings, setting, whole
 
 ENVIRONMENT_PREFIX: Final = "CHAT_GEVENT_"
+
+LONGEST_SHOWN: Final = 200
+"""Most characters of a wrong value that a complaint repeats."""
 
 
 class ConfigError(Exception):
     """A setting can't be used; the message says where it was given, what it was and what is allowed."""
 
 
-def text(value: Any) -> str:
-    """Text. Raises ValueError."""
-    if not isinstance(value, str):
-        raise ValueError("must be text")
-    return value
-
-
-def texts(value: Any) -> tuple[str, ...]:
-    """Several texts, or one text with commas between them. Raises ValueError."""
-    if isinstance(value, str):
-        value = [each.strip() for each in value.split(",")]
-    if not isinstance(value, (list, tuple)) or not all(isinstance(each, str) for each in value):
-        raise ValueError("must be a text or a list of texts")
-    return tuple(each for single in value for each in re.split(r"\s*,\s*", single.strip()) if each)
-
-
-def switch(value: Any) -> bool:
-    """``true`` or ``false``, as such or as text. Raises ValueError."""
-    known = {
-        "true": True,
-        "yes": True,
-        "on": True,
-        "1": True,
-        "false": False,
-        "no": False,
-        "off": False,
-        "0": False,
-    }
-    if isinstance(value, str) and value.lower() in known:
-        return known[value.lower()]
-    if not isinstance(value, bool):
-        raise ValueError("must be true or false")
-    return value
-
-
-def mode(value: Any) -> str:
-    """File permissions as octal text, ``"0660"``. Raises ValueError."""
-    if not isinstance(value, str) or not re.fullmatch(r"(0o?)?[0-7]{3}", value):
-        raise ValueError('must be octal text such as "0660"')
-    return "0" + value[-3:]
-
-
-def log_level(value: Any) -> str:
-    """A level's name. Raises ValueError."""
-    return _one_of(value, ("debug", "info", "warning", "error"))
-
-
-def log_format(value: Any) -> str:
-    """``text`` or ``json``. Raises ValueError."""
-    return _one_of(value, ("text", "json"))
-
-
-def _one_of(value: Any, known: tuple[str, ...]) -> str:
-    if not isinstance(value, str) or value.lower() not in known:
-        raise ValueError(f"must be one of {', '.join(known)}")
-    return value.lower()
-
-
-def networks(value: Any) -> tuple[str, ...]:
-    """IP networks, ``unix`` for clients of UNIX sockets. Raises ValueError."""
-    known = texts(value)
-    for each in known:
-        if each != "unix":
-            try:
-                ipaddress.ip_network(each)
-            except ValueError as error:
-                raise ValueError(f"must be networks such as 10.0.0.0/8, ::1 or unix ({error})") from None
-    return known
-
-
-def listen_addresses(value: Any) -> tuple[str, ...]:
-    """Addresses to listen on. Raises ValueError."""
-    known = texts(value)
-    for each in known:
-        split_address(each)
-    return known
-
-
-def host_port(value: Any) -> str:
-    """``HOST:PORT``, ``:PORT``, or nothing. Raises ValueError."""
-    if value != "":
-        split_host_port(text(value))
-    return str(value)
-
-
-def handler_name(value: Any) -> str:
-    """``package.module:function``, or nothing. Raises ValueError."""
-    if value != "" and not (isinstance(value, str) and re.fullmatch(r"[\w.]+:[\w.]+", value)):
-        raise ValueError("must be package.module:function")
-    return str(value)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceSettings(Settings):
+class ServeSettings(Settings):
     """All that ``chat-gevent serve`` runs with.
 
     Raises SettingError: a value is outside its range, or two don't go together.
     """
 
-    host: str = setting("127.0.0.1", text, "address or name to listen on")
+    host: str = setting("127.0.0.1", host_value, "address or name to listen on")
     port: int = setting(12345, whole, "port to listen on; 0: any free one", high=65535)
     listen: tuple[str, ...] = setting(
         (),
@@ -165,6 +88,12 @@ class ServiceSettings(Settings):
         "HOST:PORT for /metrics, /healthz, /readyz, /clients; loopback unless HOST is given",
         metavar="HOST:PORT",
     )
+    admin_hosts: tuple[str, ...] = setting(
+        (),
+        host_names,
+        "names by which the admin pages may be asked for, beside localhost and their address",
+        metavar="HOST",
+    )
     log_level: str = setting("info", log_level, "debug, info, warning, error")
     log_format: str = setting("text", log_format, "text, json")
     access_log: bool = setting(False, switch, "one line for each client that leaves")
@@ -186,7 +115,7 @@ class ServiceSettings(Settings):
         return (f"{'tls' if self.tls_certificate else 'tcp'}://{host}:{self.port}",)
 
 
-FIELDS: Final[dict[str, Field[Any]]] = {each.name: each for each in fields(ServiceSettings)}
+FIELDS: Final[dict[str, Field[Any]]] = {each.name: each for each in fields(ServeSettings)}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -227,7 +156,7 @@ def _metavar(name: str) -> str:
 class Loaded:
     """Settings, and for each where its value came from."""
 
-    settings: ServiceSettings
+    settings: ServeSettings
     origins: Mapping[str, str]
 
     def show(self) -> str:
@@ -260,10 +189,12 @@ def load(
     for name, value in options.items():
         given[name] = value, f"command line {option(name)}", option(name)
     try:
-        settings = ServiceSettings(**{name: value for name, (value, _, _) in given.items()})
+        settings = ServeSettings(**{name: value for name, (value, _, _) in given.items()})
     except SettingError as error:
         _, _, label = given.get(error.name, (None, "", error.name))
         raise ConfigError(f"{label} = {_plain(error.value)}: {error.problem}") from None
+    except RecursionError:
+        raise ConfigError(f"{file}: a value is nested too deeply") from None
     return Loaded(settings, {name: given[name][1] if name in given else "default" for name in FIELDS})
 
 
@@ -272,7 +203,9 @@ def _read(file: str) -> dict[str, Any]:
         found = tomllib.loads(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{file}: can't be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise ConfigError(f"{file}: not usable: nested too deeply") from None
+    except ValueError as error:  # not TOML, not UTF-8, or a number of too many digits
         raise ConfigError(f"{file}: not TOML: {error}") from None
     for name in found:
         _known(name, f"{file}: {name}", {each: each for each in FIELDS})
@@ -288,9 +221,11 @@ def _known(name: str, label: str, names: Mapping[str, str]) -> None:
 
 
 def _plain(value: Any) -> str:
+    """A value as it was given, but on one line, and shortened where it is long."""
     if isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value):
-        return ", ".join(value)
-    return value if isinstance(value, str) else repr(value)
+        value = ", ".join(value)
+    shown = value if isinstance(value, str) else repr(value)
+    return shown if len(shown) <= LONGEST_SHOWN else shown[:LONGEST_SHOWN] + "..."
 
 
 def _as_text(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pty
 import select
@@ -16,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from chat_gevent.client import Client
 from tests.conftest import command
 from tests.operate import ServerProcess, until
 
@@ -154,32 +152,6 @@ def test_an_output_that_nobody_reads_is_not_the_servers_fault(server: ServerProc
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
 
 
-def test_a_reply_that_is_late_is_not_taken_for_the_next_ones() -> None:
-    """A time-out closes the connection; the next message fails rather than get its forerunner's reply."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = Client(socket.create_connection(listener.getsockname(), 0.1))
-        with pytest.raises(TimeoutError):
-            client.confirm("first")
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            client.confirm("second")
-
-
-def test_a_client_among_thousands_of_files(server: ServerProcess) -> None:
-    """Its descriptor may be above 1,023, which ``select`` can't take."""
-    with Client.connect(server.host, server.port) as client:
-        low, client.socket = (
-            client.socket,
-            socket.socket(fileno=fcntl.fcntl(client.socket, fcntl.F_DUPFD, 2000)),
-        )
-        low.close()
-        client.socket.settimeout(10)
-        assert not client.pending()
-        assert client.confirm("hello") == "Received: hello"
-        client.send("again")
-        until(client.pending)
-        assert client.receive() == "Received: again"
-
-
 def test_no_server_is_one_line_and_status_1() -> None:
     """Nobody listens, or there is no such host."""
     with socket.socket() as unused:
@@ -196,8 +168,9 @@ def test_no_server_is_one_line_and_status_1() -> None:
         (b"", "the server closed the connection"),
         (None, "no answer from"),
         (b"\xff\n", "does not speak the confirm protocol"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "it answered 'HTTP/1.1 400 Bad Request"),
     ],
-    ids=["closes", "silent", "not-text"],
+    ids=["closes", "silent", "not-text", "http"],
 )
 def test_another_kind_of_server_is_told(answer: bytes | None, problem: str) -> None:
     """One that closes, says nothing, or answers with no text: one line, status 1."""
@@ -221,6 +194,29 @@ def test_another_kind_of_server_is_told(answer: bytes | None, problem: str) -> N
         thread.join()
     assert (status, output, error.count("\n")) == (1, "", 1)
     assert problem in error
+
+
+def test_the_time_out_holds_for_the_whole_reply() -> None:
+    """A server that sends a byte now and then, and no LF, is late all the same."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ended = threading.Event()
+
+        def drip() -> None:
+            client, _ = listener.accept()
+            with client:
+                try:
+                    while not ended.wait(0.1):
+                        client.sendall(b"x")
+                except OSError:
+                    pass
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        status, output, error = run("--port", str(listener.getsockname()[1]), "--timeout", "0.5", "hello")
+        ended.set()
+        thread.join()
+    assert (status, output) == (1, "")
+    assert "within 0.5 s" in error
 
 
 # -- from a pipe -----------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from pathlib import Path
 import gevent
 from prometheus_client.parser import text_string_to_metric_families
 
-from chat_gevent.metrics import LAG_BUCKETS, LoopLag
+from chat_gevent.command.metrics import LAG_BUCKETS, LoopLag
 from tests.operate import ServerProcess, exchange, receive, rest, until
 
 Operate = Callable[..., ServerProcess]

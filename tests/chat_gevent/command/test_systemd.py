@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from chat_gevent.systemd import inherited_sockets, notify, watchdog_seconds
+from chat_gevent.command.systemd import inherited_sockets, notify, watchdog_seconds
 from tests.conftest import command, require_tool
 from tests.operate import ServerProcess, certificate, exchange, until
 

@@ -15,11 +15,7 @@ import logging
 from _queue import SimpleQueue
 from datetime import UTC, datetime
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any, Final
-
-if TYPE_CHECKING:
-    from chat_gevent.connection import Connection
-    from chat_gevent.parking import ParkingLot
+from typing import Any, Final
 
 QUEUED_LINES: Final = 10_000
 """Most lines that wait to be written; at 200 bytes a line that is 2 MB."""
@@ -78,23 +74,8 @@ def _printable(text: str) -> str:
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
-def address_text(address: Any) -> str:
-    """A peer's address as people write it: ``192.0.2.1:43``, ``[2001:db8::1]:43``, ``unix``, ``unknown``."""
-    if isinstance(address, tuple):
-        return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
-    return "unknown" if address is None else "unix"
-
-
-def access(connection: Connection, lot: ParkingLot) -> None:
-    """Log a client that leaves: who, for how long (to a tick), how much, why."""
-    data = {
-        "client": address_text(connection.address),
-        "seconds": round((lot.tick - connection.since) * lot.tick_seconds, 2),
-        "messages": connection.messages,
-        "received": connection.received,
-        "sent": connection.sent,
-        "reason": str(connection.reason),
-    }
+def access(data: dict[str, Any]) -> None:
+    """Log a client that leaves, with what ``data`` says of it."""
     access_log.info("closed", extra={"data": data})
 
 

@@ -1,44 +1,34 @@
-"""The ``serve`` command: from settings to a running server, and from a signal to its end.
+"""The process that ``serve`` runs: from settings to a running server, and from a signal to its end.
 
-:class:`Service` reads top-down: open what is asked for, say ``ready``, wait for signals, drain.
-
-========  =====================================================================================
-SIGTERM   drain: accept who waits, answer what was read, tell each client ``shutting-down``; the
-SIGINT    second of these signals ends it at once
-SIGHUP    read certificate, key and client CA again; nobody is dropped, and bad files change nothing
-========  =====================================================================================
-
-Exit status: 0 all clients were dismissed, 1 the server could not start, 2 a setting is wrong, 3 clients
-were cut off, with replies still due.
+:class:`ServerProcess` reads top-down: open what is asked for, say ``ready``, wait for signals, drain.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
-import importlib
 import logging
-import signal
 import socket
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import gevent
 from gevent.event import Event
 
-from chat_gevent import config, logs, systemd, tls
-from chat_gevent.confirm import Handler, confirm
-from chat_gevent.limits import default_max_connections, raise_file_limit
-from chat_gevent.listeners import Listener, ListenError, listen, take_no_more
-from chat_gevent.metrics import LoopLag, TimedHandler
+from chat_gevent import tls
+from chat_gevent.command import logs, observe, signals, standard, systemd
+from chat_gevent.command.handler import StartError, load_handler
+from chat_gevent.command.metrics import LoopLag, TimedHandler
+from chat_gevent.confirm import confirm
+from chat_gevent.files import default_max_connections
+from chat_gevent.listeners import Listener, listen, take_no_more
 from chat_gevent.parking import ParkingLot
 from chat_gevent.proxy_protocol import Proxies
 from chat_gevent.server import ChatServer
 
 if TYPE_CHECKING:
-    from chat_gevent.admin import Admin
-    from chat_gevent.config import ServiceSettings
+    from chat_gevent.command.admin import Admin
+    from chat_gevent.command.config import ServeSettings
+    from chat_gevent.command.snapshot import Snapshot, Watched
     from chat_gevent.connection import Connection
 
 EXIT_CUT_OFF: Final = 3
@@ -49,86 +39,14 @@ HOUSEKEEPING_SECONDS: Final = 0.5
 log = logging.getLogger("chat_gevent")
 
 
-class StartError(Exception):
-    """The server can't start; the message says why, and :attr:`status` is the exit status."""
-
-    def __init__(self, message: str, status: int = 1) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Give ``parser`` what ``chat-gevent serve`` takes."""
-    parser.usage = "%(prog)s [OPTION ...]"
-    parser.epilog = (
-        "Each setting may also be an environment variable, CHAT_GEVENT_IDLE_TIMEOUT=10m, or a key of the "
-        "file, idle_timeout = '10m'. The command line comes before the environment, that before the file. "
-        "Times take ms, s, m, h, d; sizes kB, KiB, MB, MiB. SIGTERM drains and stops, SIGHUP reads the "
-        "certificate again."
-    )
-    parser.add_argument("--config", metavar="FILE", help="TOML file of settings, names as below with _ for -")
-    parser.add_argument(
-        "--print-config", action="store_true", help="print the settings and where each came from, and exit"
-    )
-    config.add_options(parser)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """``chat-gevent serve``; returns its exit status."""
-    options = {name: value for name, value in vars(arguments).items() if name in config.FIELDS}
-    try:
-        loaded = config.load(options, file=arguments.config)
-        if arguments.print_config:
-            print(loaded.show())
-            return 0
-        raise_file_limit()
-        repeats = logs.start(loaded.settings.log_level, loaded.settings.log_format)
-        try:
-            with Service(loaded.settings, repeats) as service:
-                return service.run()
-        finally:
-            logs.stop()
-    except config.ConfigError as error:
-        return _fail(str(error), 2)
-    except StartError as error:
-        return _fail(str(error), error.status)
-    except (ListenError, tls.CertificateError) as error:
-        return _fail(str(error), 1)
-
-
-def _fail(why: str, status: int) -> int:
-    print(f"chat-gevent serve: error: {why}", file=sys.stderr)
-    return status
-
-
-def load_handler(name: str) -> Handler:
-    """The function that ``package.module:function`` names, looked for in the current directory too.
-
-    Raises StartError, and whatever the module itself raises when it is run.
-    """
-    module_name, _, function_name = name.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found = importlib.import_module(module_name)
-        for part in function_name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError, SyntaxError) as error:
-        raise StartError(f"handler {name}: {error}", 2) from error
-    if not callable(found):
-        raise StartError(f"handler {name}: not a function", 2)
-    return found
-
-
-class Service:
+class ServerProcess:
     """All that one ``serve`` process consists of. Raises StartError, ListenError, CertificateError."""
 
-    def __init__(self, settings: ServiceSettings, repeats: logs.RepeatFilter) -> None:
+    def __init__(self, settings: ServeSettings, repeats: logs.RepeatFilter) -> None:
         self.settings = settings
-        self.stopping = False
+        self.draining = False
         self._repeats = repeats
-        self._signals = Event()
+        self._asked_to_stop = Event()
         handler = load_handler(settings.handler) if settings.handler else confirm
         self.timed_handler = None if handler is confirm else TimedHandler(handler)
         self.certificates = (
@@ -145,12 +63,12 @@ class Service:
             self.lot = ParkingLot(settings, self.timed_handler or confirm)
             self._make_servers()
             if settings.admin:
-                self.admin = _admin(self)
+                self.admin = _admin(self, settings)
         except BaseException:
             self._close_listeners()
             raise
 
-    def __enter__(self) -> Service:
+    def __enter__(self) -> ServerProcess:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -206,9 +124,7 @@ class Service:
 
     def run(self) -> int:
         """Serve until a signal ends it; returns the exit status."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            gevent.signal_handler(number, self._stop)
-        gevent.signal_handler(signal.SIGHUP, self._reload)
+        signals.install(self._stop, self._reload)
         for server in self.servers:
             server.start()
         if self.admin is not None:
@@ -220,20 +136,34 @@ class Service:
         gc.freeze()  # what start-up made stays: full collections need not walk it
         _say_ready(urls)
         systemd.notify("READY=1", f"STATUS=serving {urls}")
-        self._signals.wait()
+        self._asked_to_stop.wait()
         status = self._drain()
         housekeeping.kill()
         return status
 
-    def log_lines_dropped(self) -> int:
-        """Log lines that nobody took in time."""
-        return logs.dropped()
+    # -- what the admin pages ask ------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """All figures of now."""
+        return observe.snapshot(
+            self.lot,
+            connections_limit=self.max_connections,
+            lag=self.lag,
+            handler=self.timed_handler,
+            log_lines_dropped=logs.dropped(),
+        )
+
+    def clients(self, after: int, limit: int) -> dict[str, Any]:
+        """A page of clients, ready for JSON."""
+        return observe.clients(self.lot, after, limit)
+
+    # -- signals -----------------------------------------------------------------------------------
 
     def _stop(self) -> None:
-        self._signals.set()
+        self._asked_to_stop.set()
 
     def _reload(self) -> None:
-        if self.stopping:
+        if self.draining:
             return
         systemd.notify("RELOADING=1", systemd.monotonic_usec())
         if self.certificates is None:
@@ -260,12 +190,12 @@ class Service:
                 due = watchdog
 
     def _log_access(self, connection: Connection) -> None:
-        logs.access(connection, self.lot)
+        logs.access(observe.departure(connection))
 
     # -- to end ------------------------------------------------------------------------------------
 
     def _drain(self) -> int:
-        self.stopping = True
+        self.draining = True
         seconds = self.settings.drain_timeout
         log.info("draining %d clients for at most %g s", self.lot.live, seconds)
         systemd.notify("STOPPING=1", f"STATUS=draining {self.lot.live} clients")
@@ -275,10 +205,10 @@ class Service:
             server.accept_waiting()
             listener.remove_file()
             server.close()
-        self._signals.clear()
+        self._asked_to_stop.clear()
         drain = gevent.spawn(self.lot.drain, seconds)
-        drain.rawlink(lambda _: self._signals.set())
-        self._signals.wait()
+        drain.rawlink(lambda _: self._asked_to_stop.set())
+        self._asked_to_stop.wait()
         if drain.ready():
             cut_off = drain.get()
         else:
@@ -303,12 +233,12 @@ def _say_ready(urls: str) -> None:
         sys.stdout.flush()
     except OSError as error:  # whoever started it has closed the pipe, and need not want to know
         log.warning("nobody takes the ready line: %s", error.strerror)
-        sys.stdout = None
+        standard.reader_left()
 
 
-def _admin(service: Service) -> Admin:
+def _admin(watched: Watched, settings: ServeSettings) -> Admin:
     try:
-        from chat_gevent.admin import Admin
+        from chat_gevent.command.admin import Admin
     except ImportError as error:
         raise StartError(f"admin needs {error.name}: pip install 'chat-gevent[admin]'") from None
-    return Admin(service)
+    return Admin(watched, settings)

@@ -1,46 +1,60 @@
-"""The HTTP side door: what an operator's tools ask a running server.
+"""The admin pages over HTTP: what an operator's tools ask a running server.
 
 ===========  ===================================================================================
-/metrics     counters for Prometheus
+/metrics     counters for Prometheus; made anew for a part of the time only, however many ask
 /healthz     200 while the process serves at all
 /readyz      200 while new clients are welcome, 503 while the server drains
 /clients     who is connected, as JSON, in pages: ``?limit=`` (100, at most 1,000) and ``?after=``
              (``next`` of the page before); ordered by id, which a later client may get again
 ===========  ===================================================================================
 
-It shares the event loop with the clients, so it is kept on a short lead: :data:`MOST_REQUESTS` at once,
-:data:`REQUEST_SECONDS` from the connect to the last byte read, one request a connection, no request body.
-It listens on the loopback interface unless the operator names another one.
+The pages share the event loop with the clients, so there are bounds: :data:`MOST_CONNECTIONS`,
+:data:`MOST_REQUESTS` for metrics and clients at once, :data:`REQUEST_SECONDS` from the connect to the last
+byte read, one request a connection, no request body. ``/healthz`` and ``/readyz`` wait for none of the
+others: where all connections are taken, those that have asked nothing for :data:`SILENT_SECONDS` are closed.
+
+They listen on the loopback interface unless the operator names another one. A browser can be made to ask
+them by a name of an attacker's that leads here, so ``/metrics`` and ``/clients`` answer only where the Host
+header is the address that was connected to, a loopback name, or one of the setting ``admin_hosts``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-from datetime import UTC, datetime, timedelta
+import re
+import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 import gevent
+from gevent.lock import BoundedSemaphore
 from gevent.server import StreamServer
 
-from chat_gevent import prometheus
-from chat_gevent.connection import Connection, Phase
+from chat_gevent.command import exposition
 from chat_gevent.listeners import listen, split_host_port
-from chat_gevent.logs import address_text
 
 if TYPE_CHECKING:
     import socket
 
-    from chat_gevent.parking import ParkingLot
-    from chat_gevent.serve import Service
+    from chat_gevent.command.config import ServeSettings
+    from chat_gevent.command.snapshot import Watched
 
 MOST_REQUESTS: Final = 16
+MOST_CONNECTIONS: Final = 256
+SILENT_SECONDS: Final = 0.5
+CACHE_SECONDS: Final = 1.0
+"""Most seconds that metrics are kept for others who ask."""
+CACHE_FACTOR: Final = 20
+"""Up to that, metrics are kept for so many times what it took to make them: 5% of the loop's time at most."""
+LOOPBACK: Final = frozenset(("localhost", "127.0.0.1", "[::1]"))
 REQUEST_SECONDS: Final = 10.0
 LINGER_SECONDS: Final = 1.0
 """Most seconds that a client is given after that to close as well."""
+HEALTH_PAGES: Final = ("/healthz", "/readyz")
 PAGE: Final = 100
 MOST_PER_PAGE: Final = 1000
 
@@ -51,18 +65,26 @@ log = logging.getLogger("chat_gevent")
 
 
 class Admin:
-    """The side door of one service. Raises ListenError."""
+    """The admin pages of one process. Raises ListenError."""
 
-    def __init__(self, service: Service) -> None:
-        host, port = split_host_port(service.settings.admin)
+    def __init__(self, watched: Watched, settings: ServeSettings) -> None:
+        host, port = split_host_port(settings.admin)
         host = f"[{host}]" if ":" in host else host or "127.0.0.1"
-        listeners = listen(f"tcp://{host}:{port}", service.settings)
+        listeners = listen(f"tcp://{host}:{port}", settings)
         for unwanted in listeners[1:]:  # a name with several addresses
             unwanted.socket.close()
         self.listener = listeners[0]
-        self._service = service
-        self._metrics = prometheus.registry(service)
-        self._server = StreamServer(self.listener.socket, self._handle, spawn=MOST_REQUESTS)
+        self._watched = watched
+        self._metrics = exposition.registry(watched)
+        self._hosts = LOOPBACK | frozenset(settings.admin_hosts)
+        self._scrapes: dict[str, tuple[float, tuple[str, bytes]]] = {}
+        self.places = BoundedSemaphore(MOST_REQUESTS)
+        self.silent: dict[
+            socket.socket, float
+        ] = {}  # connections that have asked nothing yet, and since when
+        self._server = StreamServer(self.listener.socket, self._handle, spawn=MOST_CONNECTIONS)
+        self._server.max_accept = 4  # the clients of the server have their turn in between
+        self._sweeper: gevent.Greenlet[[], None] | None = None
 
     @property
     def url(self) -> str:
@@ -73,18 +95,53 @@ class Admin:
         """Answer from now on."""
         self.listener.socket.setblocking(False)
         self._server.start()
+        self._sweeper = gevent.spawn(self._close_silent)
         log.info("admin pages at %s", self.url)
 
     def stop(self) -> None:
         """Answer no more; requests under way are cut off."""
+        if self._sweeper is not None:
+            self._sweeper.kill()
         self._server.stop(0)
+
+    def _close_silent(self) -> None:
+        while True:
+            gevent.sleep(SILENT_SECONDS / 4)
+            if len(self.silent) < MOST_CONNECTIONS // 2:
+                continue
+            oldest = time.monotonic() - SILENT_SECONDS
+            for each, since in list(self.silent.items()):
+                if since < oldest:
+                    with contextlib.suppress(OSError):
+                        each.shutdown(2)  # its greenlet sees the end of the stream
+
+    def knows_host(self, given: str | None, client: socket.socket) -> bool:
+        """Whether a Host header is one that only who was told of this server would send; none is fine."""
+        if given is None:
+            return True
+        name = re.sub(r":[0-9]*$", "", given.strip().lower()).removesuffix(".")
+        here = client.getsockname()[0].removeprefix("::ffff:")
+        return name in self._hosts or name == (f"[{here}]" if ":" in here else here)
+
+    def _scrape(self, accept: str) -> tuple[str, bytes]:
+        began = time.monotonic()
+        until, scrape = self._scrapes.get(accept, (0.0, ("", b"")))
+        if began >= until:
+            scrape = exposition.expose(self._metrics, accept)
+            took = time.monotonic() - began
+            kept = min(CACHE_SECONDS, CACHE_FACTOR * took)
+            self._scrapes = {accept: (began + took + kept, scrape)}  # one: any Accept header may be sent
+        return scrape
 
     def _handle(self, client: socket.socket, address: Any) -> None:
         with gevent.Timeout(REQUEST_SECONDS, False):  # type: ignore[arg-type]  # False: end silently
+            self.silent[client] = time.monotonic()
             try:
                 _Request(client, address, self)
             except OSError as error:
                 log.debug("admin client lost: %s", error)
+            finally:
+                self.silent.pop(client, None)
 
     def answer(self, target: str, accept: str) -> tuple[HTTPStatus, str, bytes]:
         """The status, content type and body for the request of ``target``."""
@@ -92,13 +149,12 @@ class Admin:
             url = urlsplit(target)
         except ValueError as error:
             return HTTPStatus.BAD_REQUEST, "text/plain", f"{error}\n".encode()
-        lot = self._service.lot
         if url.path == "/metrics":
-            return HTTPStatus.OK, *prometheus.expose(self._metrics, accept)
+            return HTTPStatus.OK, *self._scrape(accept)
         if url.path == "/healthz":
             return HTTPStatus.OK, "text/plain", b"ok\n"
         if url.path == "/readyz":
-            if self._service.stopping:
+            if self._watched.draining:
                 return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", b"draining\n"
             return HTTPStatus.OK, "text/plain", b"ready\n"
         if url.path == "/clients":
@@ -110,7 +166,11 @@ class Admin:
             if not 1 <= limit <= MOST_PER_PAGE or after < -1:
                 problem = f"limit must be 1 to {MOST_PER_PAGE}, after a number\n"
                 return HTTPStatus.BAD_REQUEST, "text/plain", problem.encode()
-            return HTTPStatus.OK, "application/json", json.dumps(clients(lot, after, limit)).encode() + b"\n"
+            return (
+                HTTPStatus.OK,
+                "application/json",
+                json.dumps(self._watched.clients(after, limit)).encode() + b"\n",
+            )
         known = b"/metrics /healthz /readyz /clients\n"
         return (HTTPStatus.OK if url.path == "/" else HTTPStatus.NOT_FOUND), "text/plain", known
 
@@ -129,12 +189,21 @@ class _Request(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer, and close."""
         self.close_connection = True
+        self._admin.silent.pop(self.connection, None)
         has_body = self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers
         if has_body:
-            answer = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "text/plain", b"a request can't have a body here\n"
+            self._reply(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "text/plain", b"a request has no body here\n")
+        elif self.path in HEALTH_PAGES:
+            self._reply(*self._admin.answer(self.path, ""))
+        elif not self._admin.knows_host(self.headers.get("Host"), self.connection):
+            refusal = b"not the address of this page, nor a name of the setting admin_hosts\n"
+            self._reply(HTTPStatus.MISDIRECTED_REQUEST, "text/plain", refusal)
         else:
-            answer = self._admin.answer(self.path, self.headers.get("Accept", ""))
-        status, content_type, body = answer
+            with self._admin.places:
+                gevent.sleep(0.001)  # clients of the server have their turn between two of these
+                self._reply(*self._admin.answer(self.path, self.headers.get("Accept", "")))
+
+    def _reply(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
@@ -165,44 +234,3 @@ class _Request(BaseHTTPRequestHandler):
     def log_message(self, format: str, *arguments: Any) -> None:
         """Requests are no event for the log."""
         log.debug("admin %s: " + format, self.client_address, *arguments)
-
-
-def clients(lot: ParkingLot, after: int, limit: int) -> dict[str, Any]:
-    """A page of the connected clients whose id is above ``after``; ``next`` is null on the last page."""
-    page: list[Connection] = []
-    following = None
-    for fd in range(after + 1, len(lot.connections)):
-        connection = lot.connections[fd]
-        if connection is None:
-            continue
-        if len(page) == limit:
-            following = page[-1].fd
-            break
-        page.append(connection)
-    return {"total": lot.live, "next": following, "clients": [_describe(each) for each in page]}
-
-
-def _describe(connection: Connection) -> dict[str, Any]:
-    lot = connection.lot
-    since = datetime.now(UTC) - timedelta(seconds=(lot.tick - connection.since) * lot.tick_seconds)
-    return {
-        "id": connection.fd,
-        "address": address_text(connection.address),
-        "since": since.isoformat(timespec="seconds"),
-        "idle_seconds": round((lot.tick - connection.tick) * lot.tick_seconds, 1),
-        "messages": connection.messages,
-        "received": connection.received,
-        "sent": connection.sent,
-        "framing": connection.framing.value,
-        "tls": connection.tls,
-        "state": _state(connection),
-    }
-
-
-def _state(connection: Connection) -> str:
-    """``opening``, ``closing``, ``parked``, ``waiting`` (with a greenlet of its own), or ``busy``."""
-    if connection.phase is not Phase.SERVING:
-        return connection.phase.name.lower()
-    if connection.greenlet is None:
-        return "parked"
-    return "waiting" if connection.waiting else "busy"

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from chat_gevent.logs import JsonFormatter, RepeatFilter, TextFormatter
+from chat_gevent.command.logs import JsonFormatter, RepeatFilter, TextFormatter
 from tests.operate import ServerProcess, exchange, rest, until
 
 Operate = Callable[..., ServerProcess]

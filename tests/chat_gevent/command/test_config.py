@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from chat_gevent.cli import main
-from chat_gevent.config import FIELDS, ConfigError, ServiceSettings, load
+from chat_gevent.command.config import FIELDS, ConfigError, ServeSettings, load
+from chat_gevent.command.main import main
 from chat_gevent.framing import Framing
 
 
@@ -52,6 +52,7 @@ def test_each_setting_is_an_option_a_variable_and_a_key(name: str, tmp_path: Pat
         "proxy_from": "10.0.0.0/8,unix",
         "handler": "package.module:function",
         "admin": "[::1]:9100",
+        "admin_hosts": "example.org,[::1]",
         "log_level": "debug",
         "log_format": "json",
         "access_log": "true",
@@ -78,10 +79,10 @@ def test_print_config_is_a_configuration_file(
     file.write_text(out)
     monkeypatch.delenv("CHAT_GEVENT_LISTEN")
     again = load({}, {}, str(file)).settings
-    assert again == ServiceSettings(
+    assert again == ServeSettings(
         listen=("tcp://127.0.0.1:0", "unix:///run/x"), park_after=None, admin=":9100", access_log=True
     )
-    assert set(tomllib.loads(out)) == {each.name for each in fields(ServiceSettings)}
+    assert set(tomllib.loads(out)) == {each.name for each in fields(ServeSettings)}
     lines = dict(line.split(" = ", 1) for line in out.splitlines())
     assert lines["park_after"].endswith("# command line --park-after")
     assert lines["listen"].endswith("# environment CHAT_GEVENT_LISTEN")
@@ -106,6 +107,8 @@ def test_print_config_is_a_configuration_file(
         (["--log-level", "loud"], "--log-level = loud: must be one of debug, info"),
         (["--admin", "9100"], "--admin = 9100: must have HOST:PORT"),
         (["--handler", "nothing"], "--handler = nothing: must be package.module:function"),
+        (["--handler", ".m:f"], "--handler = .m:f: must be package.module:function"),
+        (["--host", "a\n\x1b[2Jb:c"], r"a\n\x1b[2Jb:c"),
         (["--handler", "no.such:thing"], "handler no.such:thing: No module named 'no'"),
         (["--handler", "os:nothing"], "handler os:nothing: module 'os' has no attribute 'nothing'"),
         (["--handler", "os:name"], "handler os:name: not a function"),
@@ -172,10 +175,53 @@ def test_help_tells_each_option_with_its_default(capsys: pytest.CaptureFixture[s
     assert "(default: 3600 s)" in " ".join(out.split())
 
 
-def test_without_a_command_there_is_a_line_of_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """``chat-gevent`` alone, or with a command that is none, is bad usage."""
-    for arguments in ([], ["serf"]):
-        with pytest.raises(SystemExit) as end:
-            main(arguments)
-        assert end.value.code == 2
-        assert capsys.readouterr().err.count("\n") == 1
+def test_an_unknown_command_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line and status 2."""
+    with pytest.raises(SystemExit) as end:
+        main(["serf"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_without_a_command_it_says_what_to_try_first(capsys: pytest.CaptureFixture[str]) -> None:
+    """A few lines, each a command to paste; it is bad usage, status 2."""
+    with pytest.raises(SystemExit) as end:
+        main([])
+    assert end.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert 2 <= len(lines) <= 5
+    assert all(each.startswith("chat-gevent ") for each in lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("port = " + "9" * 400 + "\n", "is too large a number"),
+        ("idle_timeout = " + "9" * 400 + "\n", "is too large a number"),
+        ("port = " + "9" * 5000 + "\n", "not TOML: "),
+        ("listen = " + "[" * 20_000 + "]" * 20_000 + "\n", "nested too deeply"),
+        ('tls_certificate = "a\\u0000b"\n', "NUL"),
+        ('listen = ["unix:///a\\u0000b"]\n', "NUL"),
+    ],
+    ids=["port", "float", "digits", "nested", "nul", "nul-in-list"],
+)
+def test_a_file_of_nonsense_is_one_short_line(text: str, complaint: str, tmp_path: Path) -> None:
+    """Huge numbers, deep nesting and NUL are complaints, not tracebacks."""
+    file = tmp_path / "server.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=complaint) as error:
+        load({}, {}, str(file))
+    assert len(str(error.value)) < 1000
+
+
+def test_an_empty_host_is_an_error() -> None:
+    """A variable that came out empty must not open the server to every network."""
+    with pytest.raises(ConfigError, match="CHAT_GEVENT_HOST = : must be an address or a name"):
+        load({}, {"CHAT_GEVENT_HOST": ""})
+    with pytest.raises(ConfigError, match="must name a host"):
+        load({"listen": ["tcp://:12345"]}, {})
+
+
+def test_brackets_around_a_host_are_taken_off() -> None:
+    """``--host '[::1]'`` is ``--host ::1``."""
+    assert load({"host": "[::1]"}, {}).settings.addresses == ("tcp://[::1]:12345",)

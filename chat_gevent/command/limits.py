@@ -12,13 +12,13 @@ import json
 import os
 import resource
 import socket
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from chat_gevent.limits import RESERVED_FILES, raise_file_limit
+from chat_gevent.command.standard import complain, say
+from chat_gevent.files import RESERVED_FILES, raise_file_limit
 
 KIB: Final = 1024
 MEASURED_CLIENTS: Final = 4000
@@ -274,18 +274,14 @@ def run(arguments: argparse.Namespace) -> int:
     for name in ("workers", "clients"):
         value = getattr(arguments, name)
         if value is not None and not 1 <= value <= 10**9:
-            print(
-                f"chat-gevent limits: error: --{name} = {value}: must be from 1 to 1000000000",
-                file=sys.stderr,
-            )
-            return 2
+            problem = f"--{name} = {value}: must be from 1 to 1000000000"
+            return complain(f"chat-gevent limits: error: {problem}", 2)
     files = raise_file_limit()
     clients = min(MEASURED_CLIENTS, max(8, (files - RESERVED_FILES) // 3))
     try:
         machine = Machine.read(measure_connection(clients))
     except OSError as error:
-        print(f"chat-gevent limits: error: can't measure a connection: {error}", file=sys.stderr)
-        return 1
+        return complain(f"chat-gevent limits: error: can't measure a connection: {error}", 1)
     last = arguments.workers or machine.cores
     workers = sorted({1, last} | {count for count in (2, 4, 8) if count < last})
     if arguments.json:
@@ -293,7 +289,7 @@ def run(arguments: argparse.Namespace) -> int:
             **asdict(machine),
             "connections": {count: machine.connections(count)[0] for count in workers},
         }
-        print(json.dumps(found, indent=2))
+        say(json.dumps(found, indent=2))
     else:
-        print(report(machine, workers, arguments.clients))
+        say(report(machine, workers, arguments.clients))
     return 0

@@ -1,0 +1,60 @@
+"""The ``serve`` command: its options and its exit statuses.
+
+Exit status: 0 all clients were told to leave and got their replies, 1 the server could not start, 2 a setting
+is wrong, 3 clients were cut off, with replies still due.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from chat_gevent import tls
+from chat_gevent.command import config, logs
+from chat_gevent.command.handler import StartError
+from chat_gevent.command.process import ServerProcess
+from chat_gevent.command.standard import complain, printable, say
+from chat_gevent.files import raise_file_limit
+from chat_gevent.listeners import ListenError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give ``parser`` what ``chat-gevent serve`` takes."""
+    parser.usage = "%(prog)s [OPTION ...]"
+    parser.epilog = (
+        "Each setting may also be an environment variable, CHAT_GEVENT_IDLE_TIMEOUT=10m, or a key of the "
+        "file, idle_timeout = '10m'. The command line comes before the environment, that before the file. "
+        "Times take ms, s, m, h, d; sizes kB, KiB, MB, MiB. SIGTERM drains and stops, SIGHUP reads the "
+        "certificate again."
+    )
+    parser.add_argument("--config", metavar="FILE", help="TOML file of settings, names as below with _ for -")
+    parser.add_argument(
+        "--print-config", action="store_true", help="print the settings and where each came from, and exit"
+    )
+    config.add_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """``chat-gevent serve``; returns its exit status."""
+    options = {name: value for name, value in vars(arguments).items() if name in config.FIELDS}
+    try:
+        loaded = config.load(options, file=arguments.config)
+        if arguments.print_config:
+            say(loaded.show())
+            return 0
+        raise_file_limit()
+        repeats = logs.start(loaded.settings.log_level, loaded.settings.log_format)
+        try:
+            with ServerProcess(loaded.settings, repeats) as service:
+                return service.run()
+        finally:
+            logs.stop()
+    except config.ConfigError as error:
+        return _fail(str(error), 2)
+    except StartError as error:
+        return _fail(str(error), error.status)
+    except (ListenError, tls.CertificateError) as error:
+        return _fail(str(error), 1)
+
+
+def _fail(why: str, status: int) -> int:
+    return complain(f"chat-gevent serve: error: {printable(why)}", status)

@@ -1,0 +1,68 @@
+"""What the admin pages and the metrics read, and nothing about where it comes from.
+
+The process that serves takes a :class:`Snapshot` of its figures when it is asked. The pages know this module
+only, so they do not depend on the process, nor on how the library keeps its figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerFigures:
+    """What a handler of the user's has done so far."""
+
+    calls: int
+    seconds: float
+    """Time spent in it, waiting included."""
+    running: int
+    """Calls under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The figures of one serving process at one moment; counts are since the start unless said otherwise."""
+
+    connections: int
+    """Clients that are connected now."""
+    connections_limit: int
+    accepted: int
+    refused: Mapping[str, int]
+    """By error code."""
+    closed: Mapping[str, int]
+    """By reason."""
+    messages: int
+    received_bytes: int
+    sent_bytes: int
+    errors: Mapping[str, int]
+    """Error replies by code."""
+    workers_busy: int
+    """Greenlets that serve a client now."""
+    workers_free: int
+    lag_bounds: Sequence[float]
+    """Upper bounds of the classes that the loop's lag is counted in, in seconds."""
+    lag_counts: Sequence[int]
+    """One for each bound, and one for what is above the last."""
+    lag_seconds: float
+    """Sum of all lags."""
+    handler: HandlerFigures | None
+    """None where the built-in confirmation answers."""
+    draining: bool
+    log_lines_dropped: int
+
+
+class Watched(Protocol):
+    """What the admin pages ask the process that serves."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether it takes no more clients and waits for the last ones to leave."""
+
+    def snapshot(self) -> Snapshot:
+        """Its figures of now. Looks at every connection: 0.1 s for a million clients."""
+
+    def clients(self, after: int, limit: int) -> dict[str, Any]:
+        """A page of at most ``limit`` clients whose id is above ``after``, ready for JSON."""
