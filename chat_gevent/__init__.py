@@ -10,43 +10,70 @@ TYPE_CHECKING = False  # true for a type checker; ``typing`` itself would take t
 if TYPE_CHECKING:
     from typing import Any
 
+    from chat_gevent.broadcast import Group as Group
     from chat_gevent.client import ChatClient as ChatClient
-    from chat_gevent.client import ConnectionLost as ConnectionLost
-    from chat_gevent.confirm import Client as Peer
     from chat_gevent.confirm import ErrorCode as ErrorCode
     from chat_gevent.confirm import Handler as Handler
     from chat_gevent.confirm import confirm as confirm_message
+    from chat_gevent.core import Core as Core
+    from chat_gevent.errors import ChatError as ChatError
+    from chat_gevent.errors import ConnectionLost as ConnectionLost
+    from chat_gevent.errors import Refuse as Refuse
+    from chat_gevent.errors import SettingError as SettingError
+    from chat_gevent.framing import Auto as Auto
+    from chat_gevent.framing import Chunk as Chunk
+    from chat_gevent.framing import Delimiter as Delimiter
     from chat_gevent.framing import Framing as Framing
-    from chat_gevent.parking import ParkingLot as ParkingLot
+    from chat_gevent.framing import LengthPrefix as LengthPrefix
+    from chat_gevent.framing import Line as Line
     from chat_gevent.server import ChatServer as ChatServer
-    from chat_gevent.settings import SettingError as SettingError
+    from chat_gevent.service import Client as Client
+    from chat_gevent.service import Service as Service
     from chat_gevent.settings import Settings as Settings
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "Auto": ("chat_gevent.framing", "Auto"),
     "ChatClient": ("chat_gevent.client", "ChatClient"),
+    "ChatError": ("chat_gevent.errors", "ChatError"),
     "ChatServer": ("chat_gevent.server", "ChatServer"),
-    "ConnectionLost": ("chat_gevent.client", "ConnectionLost"),
+    "Chunk": ("chat_gevent.framing", "Chunk"),
+    "Client": ("chat_gevent.service", "Client"),
+    "ConnectionLost": ("chat_gevent.errors", "ConnectionLost"),
+    "Core": ("chat_gevent.core", "Core"),
+    "Delimiter": ("chat_gevent.framing", "Delimiter"),
     "ErrorCode": ("chat_gevent.confirm", "ErrorCode"),
     "Framing": ("chat_gevent.framing", "Framing"),
+    "Group": ("chat_gevent.broadcast", "Group"),
     "Handler": ("chat_gevent.confirm", "Handler"),
-    "ParkingLot": ("chat_gevent.parking", "ParkingLot"),
-    "Peer": ("chat_gevent.confirm", "Client"),
-    "SettingError": ("chat_gevent.settings", "SettingError"),
+    "LengthPrefix": ("chat_gevent.framing", "LengthPrefix"),
+    "Line": ("chat_gevent.framing", "Line"),
+    "Refuse": ("chat_gevent.errors", "Refuse"),
+    "Service": ("chat_gevent.service", "Service"),
+    "SettingError": ("chat_gevent.errors", "SettingError"),
     "Settings": ("chat_gevent.settings", "Settings"),
     "confirm_message": ("chat_gevent.confirm", "confirm"),
 }
 
 __all__ = [
+    "Auto",
     "ChatClient",
+    "ChatError",
     "ChatServer",
+    "Chunk",
+    "Client",
     "ConnectionLost",
+    "Core",
+    "Delimiter",
     "ErrorCode",
     "Framing",
+    "Group",
     "Handler",
-    "ParkingLot",
-    "Peer",
+    "LengthPrefix",
+    "Line",
+    "Refuse",
+    "Service",
     "SettingError",
     "Settings",
     "__version__",

@@ -13,15 +13,12 @@ import socket
 import time
 from collections import deque
 
-from chat_gevent.framing import LineDecoder
+from chat_gevent.errors import ConnectionLost
+from chat_gevent.framing import LINE, Kept
 
 READ_BYTES = 65_536
 REPLY_BYTES = 2**20
 """Longest reply that is taken for one; a server that sends more without LF does not speak this protocol."""
-
-
-class ConnectionLost(ConnectionError):
-    """The server ended the connection, or the network did; ``reply`` may hold its last words."""
 
 
 class ChatClient:
@@ -32,7 +29,7 @@ class ChatClient:
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
-        self._decoder = LineDecoder(REPLY_BYTES)
+        self._kept: Kept = b""  # the beginning of a reply
         self._replies: deque[str] = deque()
 
     @classmethod
@@ -77,11 +74,12 @@ class ChatClient:
         except ConnectionError as error:
             raise ConnectionLost(f"the server is gone: {error.strerror}") from error
         if not data:
-            last = self._decoder.finish()
-            if not last:
+            replies, self._kept = LINE.finish(self._kept, REPLY_BYTES), b""
+            if not replies:
                 raise ConnectionLost("the server closed the connection")
-            self._replies.append(last[0].decode())
-        self._replies.extend(reply.decode() for reply in self._decoder.feed(data))
+        else:
+            replies, self._kept = LINE.split(self._kept, data, REPLY_BYTES)
+        self._replies.extend(reply.decode() for reply in replies)
 
     def confirm(self, message: str) -> str:
         """Send one message and wait for the reply to it.

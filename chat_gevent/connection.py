@@ -86,7 +86,8 @@ class Connection(Answering):
         """
         if self.greenlet is not None:  # another greenlet is at it
             if self.waiter is not None:
-                self.core.engine.resume(self, event)
+                waiter, self.waiter = self.waiter, None
+                self.core.engine.resume(waiter, event)
             else:
                 self.missed |= event
             return

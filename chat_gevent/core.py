@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
+from collections.abc import Iterable
+from select import EPOLLIN
 from typing import Any, Final
 
-from gevent import spawn_raw
+from gevent import Greenlet, getcurrent, spawn_raw
 from gevent.event import Event
 
 from chat_gevent.answering import READ_BYTES
-from chat_gevent.broadcast import Broadcasts
+from chat_gevent.broadcast import Broadcasts, Group
 from chat_gevent.confirm import ErrorCode, confirm
 from chat_gevent.connection import Connection
 from chat_gevent.conversation import Rules
@@ -21,7 +24,7 @@ from chat_gevent.engine import Engine
 from chat_gevent.framing import AUTO, LINE, Framing
 from chat_gevent.lifecycle import Lifecycle
 from chat_gevent.registry import Registry
-from chat_gevent.service import Answers, Client, HandlerService, as_service, overrides
+from chat_gevent.service import Answers, Client, HandlerService, Reply, as_service, overrides
 from chat_gevent.settings import Settings
 from chat_gevent.state import State
 from chat_gevent.system import System
@@ -34,6 +37,9 @@ DRAIN_PACE: Final = 0.01
 
 DRAIN_SHARE: Final = 0.8
 """Part of the time to drain in which clients are told to leave; the rest is theirs to read and close."""
+
+LAST_HOOKS_SECONDS: Final = 5.0
+"""How long a drain waits at least for the last ``disconnected`` hooks to return."""
 
 log = logging.getLogger("chat_gevent")
 
@@ -65,12 +71,20 @@ class Core:
         """Whether a read can be confirmed whole, by the short way."""
         self.parks = settings.park_after is not None
         self.write_timeout = settings.write_timeout
-        self.idle_any = (settings.idle or ("input" if isinstance(service, HandlerService) else "any")) == "any"
+        self.idle_any = (
+            settings.idle or ("input" if isinstance(service, HandlerService) else "any")
+        ) == "any"
         self.buffer = bytearray(READ_BYTES)  # of all reads in the hub: nothing is kept in it
         self.draining = Event()
+        self._hurry = Event()
+        self._telling = 0  # disconnected hooks under way
+        self._told = Event()
         self.queued = 0  # bytes of pushes in all outboxes
         self.registry = Registry(settings.max_connections_per_address)
+        self._finished = self.registry.empty
         self._numbers = itertools.count(1)
+        self._groups: dict[str, Group] = {}
+        self._kept: list[Greenlet] = []
 
         limits = (settings.idle_timeout, settings.handshake_timeout, settings.linger_timeout)
         shortest = min([1.0, *filter(None, limits)])
@@ -88,6 +102,21 @@ class Core:
             shares=not confirms,
         )
         self.broadcasts = Broadcasts(self.engine)
+
+    def check_watches(self) -> None:
+        """Raise OSError unless the kernel has epoll watches left: without them nobody could be served."""
+        probe = os.eventfd(0, os.EFD_CLOEXEC)
+        pollers = [self.system.epoll(), self.system.epoll()]  # the engine's, and the hub's that watches it
+        try:
+            for each in pollers:
+                each.register(probe, EPOLLIN)
+        except OSError as error:
+            problem = "no epoll watches left (fs.epoll.max_user_watches)"
+            raise OSError(error.errno, problem) from None
+        finally:
+            for each in pollers:
+                each.close()
+            os.close(probe)
 
     def next_id(self) -> int:
         """A number for a client."""
@@ -121,6 +150,7 @@ class Core:
 
     def tell_disconnected(self, client: Client[Any], reason: str) -> None:
         """Have the service told that a client is gone, in a greenlet of its own: the hook may block."""
+        self._telling += 1
         spawn_raw(self._disconnected, client, reason)
 
     def _disconnected(self, client: Client[Any], reason: str) -> None:
@@ -128,6 +158,10 @@ class Core:
             self.service.disconnected(client, reason)
         except BaseException:  # whatever a hook raises is its own failure, not the server's
             log.exception("disconnected failed for client %d", client.id)
+        finally:
+            self._telling -= 1
+            if not self._telling:
+                self._told.set()
 
     # -- pushes --------------------------------------------------------------------------------------
 
@@ -157,6 +191,55 @@ class Core:
             self.queued -= client._queued - left
             client._queued = left
 
+    def group(self, name: str) -> Group:
+        """The group of that name: always the same object."""
+        found = self._groups.get(name)
+        if found is None:
+            found = self._groups[name] = Group(name)
+        return found
+
+    def encode(self, message: Reply) -> bytes:
+        """A message of the service as bytes without framing. Raises TypeError, UnicodeEncodeError."""
+        if isinstance(message, str) is not self.rules.text:
+            kind = "str" if self.rules.text else "bytes"
+            raise TypeError(f"a message of this service must be {kind}, not {type(message).__name__}")
+        return message.encode() if isinstance(message, str) else message
+
+    def broadcast(
+        self, message: Reply, to: Group | Iterable[Client[Any]] | None, but: Client[Any] | None
+    ) -> int:
+        """Send a message to many clients; see :meth:`chat_gevent.serving.Serving.broadcast`."""
+        data = self.encode(message)
+        connections: Iterable[Any]
+        if to is None:
+            connections = [
+                each for each in self.engine.all() if not each.is_leaving and each.state is not State.OPENING
+            ]
+        else:
+            connections = [each._connection for each in to if not each.closed]
+        if but is not None:
+            connections = [each for each in connections if each is not but._connection]
+        return self.broadcasts.start(data, connections)
+
+    def keep(self, greenlet: Greenlet) -> Greenlet:
+        """End ``greenlet`` with the server."""
+        self._kept = [each for each in self._kept if not each.dead]
+        self._kept.append(greenlet)
+        return greenlet
+
+    def end_kept(self) -> None:
+        """End what :meth:`keep` was given, unless it is what calls this."""
+        for each in self._kept:
+            if each is not getcurrent():
+                each.kill(block=False)
+
+    def stopping(self, server: Any) -> None:
+        """Tell the service that the server is about to stop."""
+        try:
+            self.service.stopping(server)
+        except BaseException:  # whatever a hook raises is its own failure, not the server's
+            log.exception("stopping failed")
+
     # -- the end -------------------------------------------------------------------------------------
 
     def drain(self, seconds: float) -> int:
@@ -175,14 +258,28 @@ class Core:
             ahead = deadline - seconds + (done + 1) * pace - system.monotonic()
             if ahead > 0.01:
                 system.sleep(ahead)
-        self.registry.empty.wait(max(0.0, deadline - system.monotonic()))
-        return self.cut_off()
+            if self._hurry.is_set():
+                break
+        self._finished.wait(max(0.0, deadline - system.monotonic()))
+        cut_off = self.cut_off()
+        if self._telling:
+            self._told.clear()
+            self._told.wait(max(LAST_HOOKS_SECONDS, deadline - system.monotonic()))
+        return cut_off
+
+    def hurry(self) -> None:
+        """End the drain that is under way at once."""
+        self._hurry.set()
+        self._finished.set()
 
     def cut_off(self) -> int:
         """Close all that are left at once; returns how many of them had replies due."""
         cut_off = 0
         for rest in self.engine.all():
-            cut_off += rest.state not in (State.OPENING, State.CLOSING)  # which have said nothing whole, or all
+            cut_off += rest.state not in (
+                State.OPENING,
+                State.CLOSING,
+            )  # which have said nothing whole, or all
             rest.abort()
         return cut_off
 

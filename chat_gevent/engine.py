@@ -107,7 +107,9 @@ class Engine:
         self._push_timer = hub.loop.timer(0)
         self._ready = hub.loop.io(self._epoll.fileno(), 1)
         self._sweeper = hub.loop.timer(tick_seconds, tick_seconds, ref=False)
-        self._watches = False  # from the first connection on: an engine that never had one can just be forgotten
+        self._watches = (
+            False  # from the first connection on: an engine that never had one can just be forgotten
+        )
 
     # -- connections come and go ---------------------------------------------------------------
 

@@ -290,6 +290,12 @@ class Lifecycle(Stream):
             self.finish(self.leaving, ErrorCode(self.leaving), explanation)
         return True
 
+    def refuse(self, code: ErrorCode) -> None:
+        """Have the client told why it can't come in, as soon as it is served."""
+        self.leaving = code
+        if self.state is State.PARKED_SHORT:
+            self.move(State.PARKED)
+
     def ask_to_leave(self, reason: str) -> None:
         """Have the client told why it must go, once what it has sent is answered. Never blocks."""
         if self.state >= State.CLOSING:

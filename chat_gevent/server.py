@@ -1,9 +1,11 @@
 """ChatServer: a :class:`gevent.server.StreamServer` whose clients are parked while they say nothing.
 
-It accepts, applies the limits that hold at the door, and hands each client to a
-:class:`~chat_gevent.parking.ParkingLot`, its own or one that several listeners share. With a
+It accepts, applies the limits that hold at accept, and hands each client to the engine of its
+:class:`~chat_gevent.core.Core`, its own or one that several listeners share. With a
 ``spawn`` of its own choosing (a number, a pool, a callable) each client is served in one greenlet
 made by that for as long as it is connected, as StreamServer does it.
+
+What is done with clients (groups, broadcasts, figures) is in :mod:`chat_gevent.serving`, accepting them is here.
 """
 
 from __future__ import annotations
@@ -18,16 +20,20 @@ from _socket import socket as RawSocket
 from select import POLLIN
 from typing import Any, Final
 
-from gevent import sleep, spawn_raw
+from gevent import getcurrent, sleep, spawn
+from gevent.event import Event
 from gevent.monkey import get_original
-from gevent.server import StreamServer
 
 from chat_gevent import proxy_protocol, tls
-from chat_gevent.confirm import ErrorCode, Handler, confirm, error_reply
-from chat_gevent.connection import EXPLANATIONS, READ_BYTES, Connection
-from chat_gevent.files import default_max_connections
+from chat_gevent.answering import READ_BYTES
+from chat_gevent.confirm import ErrorCode, error_text
+from chat_gevent.connection import Connection
+from chat_gevent.core import Core
+from chat_gevent.files import default_max_connections, raise_file_limit
+from chat_gevent.lifecycle import EXPLANATIONS, Opening
 from chat_gevent.listeners import tune
-from chat_gevent.parking import ParkingLot
+from chat_gevent.service import Answers
+from chat_gevent.serving import Serving
 from chat_gevent.settings import Settings
 
 REFUSED_LINGERING: Final = 32
@@ -35,23 +41,26 @@ REFUSED_LINGERING: Final = 32
 
 Half of the files that :data:`chat_gevent.files.RESERVED_FILES` keeps."""
 
-# As in parking.py: patched, ``select`` may have lost it.
+OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
+"""Why ``accept`` may fail without any fault of the client's; it will do again once something is free."""
+
+# monkey.patch_all(), which a handler's module may have called, takes this name out of ``select``.
 poll = get_original("select", "poll")
 
 log = logging.getLogger("chat_gevent")
 
 
-class ChatServer(StreamServer):
-    """Serve the confirm protocol, or a handler of your own, to any number of clients.
+class ChatServer(Serving):
+    """Serve the confirm protocol, or a handler or service of your own, to any number of clients.
 
     :param listener: an address to listen on (``("127.0.0.1", 12345)``, port 0 for any free one), or a
         socket that listens already.
-    :param handler: ``(message, client) -> reply text or None``; it may block as gevent code may.
+    :param handler: ``(message, client) -> reply or None``, or a :class:`chat_gevent.Service`.
     :param backlog: connections that may wait to be accepted; ``settings.backlog`` unless given.
     :param spawn: ``"default"`` parks idle clients. A number, a :class:`gevent.pool.Pool` or a callable
         such as :func:`gevent.spawn` gives each client a greenlet of that kind for its whole connection.
     :param settings: limits and time-outs.
-    :param lot: share one lot, and with it settings and handler, between several listeners.
+    :param core: share one core, and with it settings and handler, between several listeners.
     :param opening: what a connection begins with, such as :func:`chat_gevent.tls.opening`,
         instead of ``ssl_args``.
     :param proxies: whose connections begin with a PROXY header.
@@ -65,31 +74,36 @@ class ChatServer(StreamServer):
     def __init__(
         self,
         listener: Any,
-        handler: Handler | None = None,
+        handler: Answers | None = None,
         backlog: int | None = None,
         spawn: Any = "default",
         *,
         settings: Settings | None = None,
-        lot: ParkingLot | None = None,
-        opening: tls.Opening | None = None,
+        core: Core | None = None,
+        opening: Opening | None = None,
         proxies: proxy_protocol.Proxies | None = None,
         **ssl_args: Any,
     ) -> None:
         if spawn is None:
             raise TypeError("spawn must not be None: a client can't be served in the hub")
-        if lot is not None and (settings is not None or handler is not None):
-            raise TypeError("settings and handler are the lot's: give them there")
-        self.lot = lot or ParkingLot(settings, handler or confirm)
-        self._owns_lot = lot is None
-        self._stopped = False
+        if core is not None and (settings is not None or handler is not None):
+            raise TypeError("settings and handler are the core's: give them there")
+        self.core = core or Core(settings, handler)
+        self._owns_core = core is None
+        self._drained: Event | None = None  # from the first stop() on
+        self._cut_off = 0
         self.parks = spawn == "default"
         self._opening = opening or _tls_opening(ssl_args)
         self._proxies = proxies
         self._proxied_opening = proxy_protocol.opening(self._opening)
         if not hasattr(listener, "accept") and backlog is None:
-            backlog = self.lot.settings.backlog
+            backlog = self.core.settings.backlog
         super().__init__(listener, None, backlog, spawn)
-        self.max_connections = self.lot.settings.max_connections or default_max_connections()
+        try:
+            raise_file_limit()
+        except (OSError, ValueError) as error:
+            log.warning("the limit of open files can't be raised: %s", error)
+        self.max_connections = self.core.settings.max_connections or default_max_connections()
         self._starting = 0  # clients whose greenlet has been spawned and has not run yet
         self._reserve = -1
         self._told_at = 0.0
@@ -100,8 +114,15 @@ class ChatServer(StreamServer):
         """Bind and listen, unless the listener was given as a socket."""
         super().init_socket()
         self.socket.setblocking(False)
-        tune(self.socket, self.lot.settings)
+        tune(self.socket, self.core.settings)
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def start(self) -> None:
+        """Begin to listen. Raises OSError: the address can't be had, or the kernel has no epoll watches left."""
+        self.core.check_watches()
+        super().start()
+        if self._owns_core:
+            self.begin_serving()
 
     def do_read(self) -> tuple[RawSocket, Any] | None:  # type: ignore[override]  # raw, not gevent's
         """Accept one client; None where nobody waits."""
@@ -111,7 +132,7 @@ class ChatServer(StreamServer):
         except BlockingIOError:
             return None
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
+            if error.errno in OUT_OF_RESOURCES:
                 self._accept_with_reserve(error)
                 return None
             if error.errno == errno.ECONNABORTED:  # it left while it waited
@@ -122,19 +143,22 @@ class ChatServer(StreamServer):
         return client, address
 
     def do_handle(self, client: RawSocket, address: Any) -> None:
-        """Park a client that was accepted, or refuse it."""
-        lot = self.lot
-        lot.accepted += 1
+        """Admit a client that was accepted, or refuse it."""
+        core = self.core
+        registry = core.registry
+        registry.accepted += 1
         opening = self._opening
         proxied = self._proxies is not None and self._proxies.trust(address)
         if proxied:
             opening = self._proxied_opening
-        if lot.live - lot.refusals + self._starting >= self.max_connections:
+        if registry.live - registry.refusals + self._starting >= self.max_connections:
             self._refuse(client, ErrorCode.SERVER_FULL, opening)
-        elif not proxied and lot.address_is_full(address):
+        elif not proxied and registry.address_is_full(address):
             self._refuse(client, ErrorCode.ADDRESS_FULL, opening)
         elif self.parks:
-            lot.admit(Connection(client, lot, opening), None if proxied else address)
+            connection = Connection(client, core, opening)
+            if self._admit(connection, None if proxied else address):
+                core.begin(connection)
         else:
             self._starting += 1
             try:
@@ -142,6 +166,16 @@ class ChatServer(StreamServer):
             except BaseException:
                 self._starting -= 1
                 raise
+
+    def _admit(self, connection: Connection, address: Any) -> bool:
+        try:
+            self.core.admit(connection, address)
+        except OSError as error:  # no epoll watches left
+            self._say_out_of("epoll watches", error)
+            self.core.registry.refused[ErrorCode.SERVER_FULL] += 1
+            _refuse_at_once(connection.socket, ErrorCode.SERVER_FULL, "the server can't watch more clients")
+            return False
+        return True
 
     def do_close(self, client: RawSocket, address: Any) -> None:
         """Close a client whose greenlet could not be spawned; a served one has been closed by then."""
@@ -151,30 +185,51 @@ class ChatServer(StreamServer):
         """Serve one client in the current greenlet until it is gone."""
         self._starting -= 1
         proxied = self._proxies is not None and self._proxies.trust(address)
-        opening = self._proxied_opening if proxied else self._opening
-        connection = Connection(client, self.lot, opening)
-        self.lot.admit(connection, None if proxied else address)
-        connection.serve_resident()
+        connection = Connection(client, self.core, self._proxied_opening if proxied else self._opening)
+        if self._admit(connection, None if proxied else address):
+            connection.serve_resident()
 
     def stop(self, timeout: float | None = None) -> int:  # type: ignore[override]
-        """Stop listening, dismiss the clients over ``timeout`` seconds (``stop_timeout``, 1, unless given).
+        """Stop listening, have the clients leave within ``timeout`` seconds (``settings.drain_timeout`` unless given).
 
-        Returns how many were cut off: those whose replies were not all sent by then.
+        Returns how many were cut off: those whose replies were not all sent by then. Whoever calls it again
+        waits for the first call to end. A handler may call it: it then returns at once, and its client is answered first.
         """
-        if not self.closed:
-            self.accept_waiting()
-            self.close()
-        if not self._owns_lot or self._stopped:
+        seconds = self.core.settings.drain_timeout if timeout is None else timeout
+        if self._drained is not None:
+            if not self._called_by_handler():
+                self._drained.wait()
+            return self._cut_off
+        self._drained = Event()
+        if self._called_by_handler():
+            spawn(self._drain, seconds)
             return 0
-        self._stopped = True
-        seconds = self.stop_timeout if timeout is None else timeout
+        self._drain(seconds)
+        return self._cut_off
+
+    def _called_by_handler(self) -> bool:
+        current = getcurrent()
+        return any(each.greenlet is current for each in self.core.engine.all())
+
+    def _drain(self, seconds: float) -> None:
+        assert self._drained is not None
         deadline = time.monotonic() + seconds
-        # Clients that spawn serves are in the lot once their greenlet has run.
-        while self._starting and time.monotonic() < deadline:
-            sleep(0)
-        cut_off = self.lot.drain(max(0.0, deadline - time.monotonic()))
-        self.lot.close()
-        return cut_off
+        try:
+            if self._owns_core:
+                self.core.stopping(self)
+            if not self.closed:
+                self.accept_waiting()
+                self.close()
+            self._stop_event.set()  # serve_forever calls stop() as well, and waits for us
+            if self._owns_core:
+                # Clients that spawn serves are registered once their greenlet has run.
+                while self._starting and time.monotonic() < deadline:
+                    sleep(0)
+                self.end_serving()
+                self._cut_off = self.core.drain(max(0.0, deadline - time.monotonic()))
+                self.core.close()
+        finally:
+            self._drained.set()
 
     def close(self) -> None:
         """Stop listening. Clients stay, until :meth:`stop`."""
@@ -186,7 +241,7 @@ class ChatServer(StreamServer):
     def accept_waiting(self) -> None:
         """Accept all that wait in the backlog: closing the listener would reset them."""
         if self.started:
-            for _ in range(self.lot.settings.backlog):
+            for _ in range(self.core.settings.backlog):
                 accepted = self.do_read()
                 if accepted is None:
                     if not _readable(self.socket):
@@ -197,30 +252,32 @@ class ChatServer(StreamServer):
                 else:
                     self.do_handle(*accepted)
 
-    # -- the door ----------------------------------------------------------------------------------
+    # -- refusing ----------------------------------------------------------------------------------
 
-    def _refuse(self, client: RawSocket, code: ErrorCode, opening: tls.Opening | None) -> None:
+    def _refuse(self, client: RawSocket, code: ErrorCode, opening: Opening | None) -> None:
         """Tell a client why it can't come in, and close."""
-        lot = self.lot
-        lot.refused[code] += 1
-        if lot.refusals >= REFUSED_LINGERING:
+        registry = self.core.registry
+        registry.refused[code] += 1
+        if registry.refusals >= REFUSED_LINGERING:
             _refuse_at_once(client, code, EXPLANATIONS[code])
             return
         # What a proxy says first is dropped with all else; only TLS must come before the refusal.
-        connection = Connection(client, lot, opening if self._opening else None)
-        connection.leaving = code
-        connection.quick = False
-        lot.admit(connection)
-        lot.refusals += 1
-        if self._opening is None:
-            spawn_raw(connection.attend)
+        connection = Connection(client, self.core, opening if self._opening else None)
+        connection.refuse(code)
+        if self._admit(connection, None):
+            registry.refusals += 1
+            self.core.begin(connection)
 
-    def _accept_with_reserve(self, error: OSError) -> None:
-        """Out of files: give up the descriptor kept for this, so that a client can be told why."""
+    def _say_out_of(self, what: str, error: OSError) -> None:
         now = time.monotonic()
         if now - self._told_at >= 1:
             self._told_at = now
-            log.error("out of file descriptors (%s): refusing clients until some are free", error.strerror)
+            log.error("out of %s (%s): refusing clients until some are free", what, error.strerror)
+
+    def _accept_with_reserve(self, error: OSError) -> None:
+        """Out of files: give up the descriptor kept for this, so that a client can be told why."""
+        files = error.errno in (errno.EMFILE, errno.ENFILE)
+        self._say_out_of("file descriptors" if files else "memory", error)
         if self._reserve >= 0:
             os.close(self._reserve)
             self._reserve = -1
@@ -228,13 +285,15 @@ class ChatServer(StreamServer):
             fd, _ = self.socket._accept()  # type: ignore[attr-defined]
             client = RawSocket(self.socket.family, self.socket.type, self.socket.proto, fileno=fd)
             client.setblocking(False)
-            self.lot.refused[ErrorCode.SERVER_FULL] += 1
+            self.core.registry.refused[ErrorCode.SERVER_FULL] += 1
             _refuse_at_once(client, ErrorCode.SERVER_FULL, "the server has no file descriptor left")
         except OSError:
-            pass  # it left, or a handler was faster to take the descriptor
+            files = files and self._reserve >= 0  # it left, or a handler was faster to take the descriptor
         try:
             self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
+            files = False
+        if not files:
             self._pause_accepting()
 
     def _pause_accepting(self) -> None:
@@ -244,13 +303,14 @@ class ChatServer(StreamServer):
         self._timer.start(self._accept_again)
 
     def _accept_again(self) -> None:
-        try:
-            self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            self._pause_accepting()
-        else:
-            self.stop_accepting()  # which also ends the timer
-            self.start_accepting()
+        if self._reserve < 0:
+            try:
+                self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                self._pause_accepting()
+                return
+        self.stop_accepting()  # which also ends the timer
+        self.start_accepting()
 
 
 def _readable(listener: Any) -> bool:
@@ -262,7 +322,7 @@ def _readable(listener: Any) -> bool:
 def _refuse_at_once(client: RawSocket, code: ErrorCode, explanation: str) -> None:
     """Tell a client why it can't come in, as well as that can be done without waiting for it."""
     try:
-        client.send(error_reply(code, explanation) + b"\n")
+        client.send(error_text(code, explanation).encode() + b"\n")
         client.shutdown(SHUT_WR)
         client.recv(READ_BYTES)  # what is left unread at the close would make it a reset
     except OSError:
@@ -271,7 +331,7 @@ def _refuse_at_once(client: RawSocket, code: ErrorCode, explanation: str) -> Non
         client.close()
 
 
-def _tls_opening(ssl_args: dict[str, Any]) -> tls.Opening | None:
+def _tls_opening(ssl_args: dict[str, Any]) -> Opening | None:
     """What ``ssl_args`` ask for, in either of StreamServer's two forms; None where there are none."""
     if not ssl_args:
         return None
@@ -284,5 +344,6 @@ def _tls_opening(ssl_args: dict[str, Any]) -> tls.Opening | None:
         context.verify_mode = ssl_args.pop("cert_reqs", ssl.CERT_NONE)
         if "ciphers" in ssl_args:
             context.set_ciphers(ssl_args.pop("ciphers"))
-    ssl_args.pop("do_handshake_on_connect", None)  # it is done, but not in the accept loop
+    for about_blocking in ("do_handshake_on_connect", "suppress_ragged_eofs"):
+        ssl_args.pop(about_blocking, None)  # the handshake is done, but not in the accept loop
     return tls.opening(context, **{"server_side": True, **ssl_args})

@@ -16,21 +16,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
-from chat_gevent.framing import MAX_MESSAGE_BYTES, Framing
+from chat_gevent.errors import SettingError
+from chat_gevent.framing import BY_NAME, MAX_MESSAGE_BYTES, Framing
 
 SECONDS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 BYTES: Final = {"": 1, "B": 1, "kB": 1000, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 LARGEST: Final = 2**63
 """No setting means more than that, and not every whole number can be made a float."""
-
-
-class SettingError(ValueError):
-    """A setting has a value it can't have; the message names the setting, the value and what is allowed."""
-
-    def __init__(self, name: str, value: Any, problem: str) -> None:
-        super().__init__(f"{name} = {value!r}: {problem}")
-        self.name, self.value, self.problem = name, value, problem
 
 
 def _with_unit(value: Any, units: Mapping[str, float], example: str) -> float:
@@ -51,14 +44,16 @@ def seconds(value: Any) -> float:
     return float(_with_unit(value, SECONDS, "30, 500ms, 5m or 1h"))
 
 
-def seconds_or_never(value: Any) -> float | None:
-    """As :func:`seconds`; None for ``"never"``. Raises ValueError."""
+def at_once_or_never(value: Any) -> float | None:
+    """0; None for ``"never"``. Raises ValueError."""
     if value is None or value == "never":
         return None
     try:
-        return seconds(value)
+        if seconds(value) == 0:
+            return 0.0
     except ValueError:
-        raise ValueError("must be 0, a number of seconds such as 5 or 500ms, or never") from None
+        pass
+    raise ValueError("must be 0 or never")
 
 
 def number(value: Any) -> float:
@@ -82,12 +77,26 @@ def _whole(value: float) -> int:
     return int(value)
 
 
-def framing(value: Any) -> Framing:
-    """A :class:`Framing`, or its name. Raises ValueError."""
-    try:
-        return Framing(value)
-    except ValueError:
-        raise ValueError("must be line, chunk or auto") from None
+def framing(value: Any) -> Framing | None:
+    """A :class:`Framing`, or the name of one; None for whatever suits who answers. Raises ValueError."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, str) and value in BY_NAME:
+        return BY_NAME[value]
+    if all(hasattr(value, each) for each in ("split", "finish", "encode", "name")):
+        return value  # type: ignore[no-any-return]
+    raise ValueError("must be line, chunk or auto")
+
+
+def one_of(*known: str) -> Callable[[Any], str]:
+    """What takes one of these words and nothing else; it raises ValueError."""
+
+    def parse(value: Any) -> str:
+        if not isinstance(value, str) or value.lower() not in known:
+            raise ValueError(f"must be one of {', '.join(filter(None, known))}")
+        return value.lower()
+
+    return parse
 
 
 def setting(
@@ -115,12 +124,13 @@ class Settings:
     Raises SettingError: a value is outside its range.
     """
 
-    framing: Framing = setting(Framing.AUTO, framing, "how messages are told apart: line, chunk, auto")
+    framing: Framing | None = setting(
+        None, framing, "how messages are told apart: line, chunk, auto; without it auto, line for a handler"
+    )
     park_after: float | None = setting(
         0.0,
-        seconds_or_never,
-        "idle time after which a client gives its greenlet back; never: it keeps it",
-        unit="s",
+        at_once_or_never,
+        "0: a client gives its greenlet back when it has nothing to say; never: it keeps it",
     )
     max_message_bytes: int = setting(
         MAX_MESSAGE_BYTES, size, "longest message, without its terminator", low=1, high=2**30, unit="bytes"
@@ -140,6 +150,22 @@ class Settings:
     write_timeout: float = setting(
         30.0, seconds, "close a client that takes no reply for this long; 0: never", unit="s"
     )
+    idle: str = setting(
+        "",
+        one_of("", "input", "any"),
+        "what counts as activity: input, any; without it input, any for a service",
+    )
+    outbox_bytes: int = setting(
+        2**18, size, "most bytes of pushes that wait for one client", low=1, high=2**31, unit="bytes"
+    )
+    outbox_total_bytes: int = setting(
+        2**28, size, "most bytes of pushes that wait for all clients", low=1, high=2**40, unit="bytes"
+    )
+    slow_consumer: str = setting(
+        "close",
+        one_of("close", "drop-newest"),
+        "what happens to a client or push beyond that: close, drop-newest",
+    )
     handshake_timeout: float = setting(
         10.0, seconds, "time a client has for its TLS handshake and PROXY header; 0: any", unit="s"
     )
@@ -147,7 +173,7 @@ class Settings:
         2.0, seconds, "time a client has to read its last reply before the close", low=0.01, unit="s"
     )
     drain_timeout: float = setting(
-        30.0, seconds, "time in which a stopping server dismisses its clients; 0: cut off at once", unit="s"
+        30.0, seconds, "time in which a stopping server has its clients leave; 0: cut off at once", unit="s"
     )
     keepalive_idle: int = setting(
         60, whole, "seconds of silence after which TCP probes a peer; 0: it doesn't", high=32767, unit="s"

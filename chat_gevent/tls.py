@@ -14,12 +14,11 @@ import logging
 import ssl
 from _socket import SHUT_RDWR
 from _socket import socket as RawSocket
-from collections.abc import Callable
 from ssl import MemoryBIO, SSLContext, SSLError, SSLWantReadError, SSLZeroReturnError
 from typing import Any, Final
 
 from chat_gevent.addresses import address_text
-from chat_gevent.errors import CertificateError, Closed
+from chat_gevent.errors import CertificateError
 from chat_gevent.lifecycle import Lifecycle, Opening
 from chat_gevent.stream import NeedsOutput
 
@@ -38,7 +37,17 @@ class TlsSocket:
     :param arguments: ``server_side``, ``server_hostname`` and ``session``, as of ``SSLContext.wrap_bio``.
     """
 
-    __slots__ = ("_encrypted", "_ended", "_incoming", "_outgoing", "_raw", "_short", "_taken", "tls", "truncated")
+    __slots__ = (
+        "_encrypted",
+        "_ended",
+        "_incoming",
+        "_outgoing",
+        "_raw",
+        "_short",
+        "_taken",
+        "tls",
+        "truncated",
+    )
 
     def __init__(self, raw: RawSocket, context: SSLContext, **arguments: Any) -> None:
         self._raw = raw

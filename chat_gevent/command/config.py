@@ -33,7 +33,6 @@ from chat_gevent.command.values import (
 from chat_gevent.command.values import (
     host as host_value,
 )
-from chat_gevent.framing import Framing
 from chat_gevent.settings import SettingError, Settings, setting, whole
 
 ENVIRONMENT_PREFIX: Final = "CHAT_GEVENT_"
@@ -163,7 +162,7 @@ class Loaded:
         """As a configuration file, each line with its origin."""
         lines = []
         for name in FIELDS:
-            value = f"{name} = {_as_toml(getattr(self.settings, name))}"
+            value = f"{name} = {_as_toml(getattr(self.settings, name), name)}"
             lines.append(f"{value:<44} # {self.origins[name]}")
         return "\n".join(lines)
 
@@ -228,22 +227,24 @@ def _plain(value: Any) -> str:
     return shown if len(shown) <= LONGEST_SHOWN else shown[:LONGEST_SHOWN] + "..."
 
 
-def _as_text(value: Any) -> str:
+def _as_text(value: Any, name: str = "") -> str:
+    if name == "park_after" and value is None:
+        return "never"
     if isinstance(value, float):
         return f"{value:.15g}"
     if value is None:
-        return "never"
+        return ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):
         return ",".join(value)
-    return str(value.value) if isinstance(value, Framing) else str(value)
+    return str(getattr(value, "name", value))
 
 
-def _as_toml(value: Any) -> str:
+def _as_toml(value: Any, name: str = "") -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(_as_toml(each) for each in value) + "]"
     if isinstance(value, (bool, int, float)):
         return _as_text(value)
-    escaped = _as_text(value).replace("\\", "\\\\").replace('"', '\\"')
+    escaped = _as_text(value, name).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

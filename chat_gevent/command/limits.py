@@ -129,14 +129,14 @@ def measure_connection(clients: int = MEASURED_CLIENTS) -> int:
     from gevent import sleep
 
     from chat_gevent.connection import Connection
-    from chat_gevent.framing import Framing
+    from chat_gevent.framing import LINE
     from chat_gevent.server import ChatServer
     from chat_gevent.settings import Settings
 
     held: list[int] = []
-    with ChatServer(("127.0.0.1", 0), settings=Settings(framing=Framing.LINE)) as server:
+    with ChatServer(("127.0.0.1", 0), settings=Settings(framing=LINE)) as server:
         server.start()
-        lot = server.lot
+        core = server.core
 
         def connect(count: int) -> None:
             for _ in range(count):
@@ -149,7 +149,7 @@ def measure_connection(clients: int = MEASURED_CLIENTS) -> int:
             for fd in held[-count:]:
                 while not _sent(fd):
                     sleep(0.001)
-            while sum(each.messages for each in lot.connections if each is not None) < len(held):
+            while core.registry.totals(core.engine.all())[0] < len(held):
                 sleep(0.001)
 
         try:

@@ -18,10 +18,9 @@ from chat_gevent import tls
 from chat_gevent.command import logs, observe, signals, standard, systemd
 from chat_gevent.command.handler import StartError, load_handler
 from chat_gevent.command.metrics import LoopLag, TimedHandler
-from chat_gevent.confirm import confirm
+from chat_gevent.core import Core
 from chat_gevent.files import default_max_connections
 from chat_gevent.listeners import Listener, listen, take_no_more
-from chat_gevent.parking import ParkingLot
 from chat_gevent.proxy_protocol import Proxies
 from chat_gevent.server import ChatServer
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from chat_gevent.command.admin import Admin
     from chat_gevent.command.config import ServeSettings
     from chat_gevent.command.snapshot import Snapshot, Watched
-    from chat_gevent.connection import Connection
+    from chat_gevent.lifecycle import Lifecycle
 
 EXIT_CUT_OFF: Final = 3
 
@@ -47,8 +46,7 @@ class ServerProcess:
         self.draining = False
         self._repeats = repeats
         self._asked_to_stop = Event()
-        handler = load_handler(settings.handler) if settings.handler else confirm
-        self.timed_handler = None if handler is confirm else TimedHandler(handler)
+        answers = load_handler(settings.handler) if settings.handler else None
         self.certificates = (
             tls.Certificates(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
             if settings.tls_certificate
@@ -60,7 +58,10 @@ class ServerProcess:
         self.admin: Admin | None = None
         try:
             self._listen()
-            self.lot = ParkingLot(settings, self.timed_handler or confirm)
+            self.core = Core(settings, answers)
+            self.timed_handler = None
+            if answers is not None and settings.admin:
+                self.timed_handler = self.core.message = TimedHandler(self.core.message)
             self._make_servers()
             if settings.admin:
                 self.admin = _admin(self, settings)
@@ -105,7 +106,7 @@ class ServerProcess:
             opening = None
             if each.scheme == "tls" and self.certificates is not None:
                 opening = tls.opening(self.certificates, server_side=True)
-            self.servers.append(ChatServer(each.socket, lot=self.lot, opening=opening, proxies=proxies))
+            self.servers.append(ChatServer(each.socket, core=self.core, opening=opening, proxies=proxies))
         carried = default_max_connections()
         limit = self.settings.max_connections or carried
         if limit > carried:
@@ -113,7 +114,7 @@ class ServerProcess:
         for server in self.servers:
             server.max_connections = limit
         if self.settings.access_log:
-            self.lot.on_close = self._log_access
+            self.core.registry.on_close = self._log_access
 
     @property
     def max_connections(self) -> int:
@@ -127,6 +128,7 @@ class ServerProcess:
         signals.install(self._stop, self._reload)
         for server in self.servers:
             server.start()
+        self.servers[0].begin_serving()
         if self.admin is not None:
             self.admin.start()
         urls = " ".join(each.url for each in self.listeners)
@@ -146,7 +148,7 @@ class ServerProcess:
     def snapshot(self) -> Snapshot:
         """All figures of now."""
         return observe.snapshot(
-            self.lot,
+            self.core,
             connections_limit=self.max_connections,
             lag=self.lag,
             handler=self.timed_handler,
@@ -155,7 +157,7 @@ class ServerProcess:
 
     def clients(self, after: int, limit: int) -> dict[str, Any]:
         """A page of clients, ready for JSON."""
-        return observe.clients(self.lot, after, limit)
+        return observe.clients(self.core, after, limit)
 
     # -- signals -----------------------------------------------------------------------------------
 
@@ -189,7 +191,7 @@ class ServerProcess:
                 systemd.notify("WATCHDOG=1")
                 due = watchdog
 
-    def _log_access(self, connection: Connection) -> None:
+    def _log_access(self, connection: Lifecycle) -> None:
         logs.access(observe.departure(connection))
 
     # -- to end ------------------------------------------------------------------------------------
@@ -197,8 +199,10 @@ class ServerProcess:
     def _drain(self) -> int:
         self.draining = True
         seconds = self.settings.drain_timeout
-        log.info("draining %d clients for at most %g s", self.lot.live, seconds)
-        systemd.notify("STOPPING=1", f"STATUS=draining {self.lot.live} clients")
+        core = self.core
+        log.info("draining %d clients for at most %g s", core.registry.live, seconds)
+        systemd.notify("STOPPING=1", f"STATUS=draining {core.registry.live} clients")
+        core.stopping(self.servers[0])
         for listener, server in zip(self.listeners, self.servers, strict=True):
             if not listener.inherited:
                 take_no_more(listener.socket)
@@ -206,17 +210,16 @@ class ServerProcess:
             listener.remove_file()
             server.close()
         self._asked_to_stop.clear()
-        drain = gevent.spawn(self.lot.drain, seconds)
+        core.end_kept()
+        drain = gevent.spawn(core.drain, seconds)
         drain.rawlink(lambda _: self._asked_to_stop.set())
         self._asked_to_stop.wait()
-        if drain.ready():
-            cut_off = drain.get()
-        else:
-            log.warning("second signal: %d clients are cut off", self.lot.live)
-            drain.kill()
-            cut_off = self.lot.drain(0)
-        self.lot.close()
-        log.info("stopped: %d messages answered, %d clients cut off", self.lot.past_messages, cut_off)
+        if not drain.ready():
+            log.warning("second signal: the drain ends now")
+            core.hurry()
+        cut_off = drain.get()
+        core.close()
+        log.info("stopped: %d messages answered, %d clients cut off", core.registry.past_messages, cut_off)
         return EXIT_CUT_OFF if cut_off else 0
 
     def _close_listeners(self) -> None:

@@ -27,9 +27,9 @@ from gunicorn.workers.base import Worker
 
 from chat_gevent import tls
 from chat_gevent.command import config
+from chat_gevent.core import Core
 from chat_gevent.files import default_max_connections, raise_file_limit
 from chat_gevent.listeners import take_no_more
-from chat_gevent.parking import ParkingLot
 from chat_gevent.server import ChatServer
 from chat_gevent.settings import Settings
 
@@ -62,13 +62,14 @@ class ChatWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
 
     def run(self) -> None:
         """Serve until the arbiter says stop, or is gone."""
-        lot = ParkingLot(self._settings, self.wsgi)
-        servers = [ChatServer(each.sock, lot=lot, opening=self._opening) for each in self.sockets]
+        core = Core(self._settings, self.wsgi)
+        servers = [ChatServer(each.sock, core=core, opening=self._opening) for each in self.sockets]
         for server in servers:
             server.max_connections = self._settings.max_connections or default_max_connections()
             if not self.cfg.reuse_port:
                 server.max_accept = 1  # all workers wake for a new client: let the one that is free take it
             server.start()
+        servers[0].begin_serving()
         gc.freeze()  # without collecting first, which would write to every page that the arbiter shares
         while not self._stop.wait(HEARTBEAT_SECONDS) and self.ppid == os.getppid():
             self.notify()
@@ -77,10 +78,12 @@ class ChatWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
                 take_no_more(server.socket)
             server.accept_waiting()  # the last one to close the listener would reset who waits
             server.close()
-        cut_off = lot.drain(0 if self._quick else self.cfg.graceful_timeout * DRAIN_SHARE)
+        core.stopping(servers[0])
+        core.end_kept()
+        cut_off = core.drain(0 if self._quick else self.cfg.graceful_timeout * DRAIN_SHARE)
         if cut_off:
             self.log.warning("%d clients were cut off", cut_off)
-        lot.close()
+        core.close()
 
     def handle_exit(self, sig: int, frame: object) -> None:
         """SIGTERM: drain."""

@@ -16,13 +16,12 @@ import gevent
 import pytest
 
 from chat_gevent.connection import READ_BYTES
-from chat_gevent.framing import Framing
-from chat_gevent.parking import DEFERRED_AT_ONCE
+from chat_gevent.framing import AUTO, CHUNK, LINE, Framing
+from chat_gevent.engine import QUEUED_AT_ONCE
 from tests.conftest import wait_until
 from tests.peers import Peer
 
 Serve = Callable[..., Any]
-LINE, CHUNK, AUTO = Framing.LINE, Framing.CHUNK, Framing.AUTO
 
 
 @pytest.fixture
@@ -123,7 +122,7 @@ def test_auto_lets_others_have_their_turn(serve: Serve, park_after: float | None
     server = serve(listener=unix, park_after=park_after, max_message_bytes=2**30)
     with Peer(server.address, send_buffer=2**20) as endless, Peer(server.address) as other:
         pouring = gevent.spawn(endless.send, b"x" * 2**26)
-        wait_until(lambda: any(each and each.received for each in server.lot.connections))
+        wait_until(lambda: any(each.received for each in server.core.engine.all()))
         other.ask(b"hello")
         wait_until(lambda: endless.receive(65536).startswith(b"Received: x"))
         pouring.kill()
@@ -170,8 +169,8 @@ def test_data_and_end_in_one_segment(serve: Serve, park_after: float | None, fra
             peer.socket.send(b"a\nb", std.MSG_MORE)
             peer.end()
             assert peer.rest() == b"Received: a\nReceived: b\n"
-    wait_until(lambda: server.lot.live == 0)
-    assert server.lot.closed == {"eof": 2}
+    wait_until(lambda: server.core.registry.live == 0)
+    assert server.core.registry.closed == {"eof": 2}
 
 
 # -- refusals --------------------------------------------------------------------------------------
@@ -268,8 +267,8 @@ def test_exit_ends_the_connection_without_a_reply(
     with Peer(server.address) as peer:
         peer.send(word + framing.terminator)
         assert peer.rest() == b""
-    wait_until(lambda: server.lot.closed)
-    assert server.lot.closed == {"exit": 1}
+    wait_until(lambda: server.core.registry.closed)
+    assert server.core.registry.closed == {"exit": 1}
 
 
 def test_exit_after_and_before_other_messages(serve: Serve, park_after: float | None) -> None:
@@ -295,9 +294,9 @@ def test_a_client_that_does_not_close_after_its_exit_is_cut_off(
     with Peer(server.address) as peer:
         peer.send(b"a\n/exit\n")
         assert peer.rest() == b"Received: a\n"
-        wait_until(lambda: server.lot.live == 0)
-        assert server.lot.closed == {"exit": 1}
-        wait_until(lambda: server.lot.greenlets_leased == 0)
+        wait_until(lambda: server.core.registry.live == 0)
+        assert server.core.registry.closed == {"exit": 1}
+        wait_until(lambda: server.core.engine.greenlets_leased == 0)
 
 
 def test_half_close_after_replies(serve: Serve, park_after: float | None) -> None:
@@ -326,7 +325,7 @@ def test_a_reset_in_mid_message_is_no_news(
                     peer.send(sent)
                 gevent.sleep(wait)
                 peer.reset()
-        wait_until(lambda: server.lot.live == 1)
+        wait_until(lambda: server.core.registry.live == 1)
         other.ask(b"still here")
     assert caplog.records == []
 
@@ -339,7 +338,7 @@ def test_a_reset_while_replies_are_due(serve: Serve, park_after: float | None) -
         with pytest.raises(TimeoutError):
             peer.send(b"x" * 1000 + b"\n" + b"y\n" * 4_000_000)
         peer.reset()
-    wait_until(lambda: server.lot.live == 0)
+    wait_until(lambda: server.core.registry.live == 0)
     with Peer(server.address) as peer:
         peer.ask(b"next")
 
@@ -356,8 +355,8 @@ def test_ten_thousand_lines_in_one_write(serve: Serve, park_after: float | None,
         peer.send(b"".join(line + b"\n" for line in lines))
         peer.expect(b"".join(b"Received: " + line + b"\n" for line in lines))
         peer.ask(b"after")
-    wait_until(lambda: server.lot.live == 0)
-    assert server.lot.past_messages == 10_001
+    wait_until(lambda: server.core.registry.live == 0)
+    assert server.core.registry.past_messages == 10_001
 
 
 def test_a_slow_reader_gets_everything_and_blocks_nobody(serve: Serve, park_after: float | None) -> None:
@@ -384,8 +383,8 @@ def test_a_reader_that_takes_nothing_is_closed(serve: Serve, park_after: float |
         peer.socket.settimeout(0.5)
         with pytest.raises((TimeoutError, ConnectionError)):
             peer.send(b"0123456789\n" * 1_000_000)
-        wait_until(lambda: server.lot.live == 0)
-    assert server.lot.closed == {"write-timeout": 1}
+        wait_until(lambda: server.core.registry.live == 0)
+    assert server.core.registry.closed == {"write-timeout": 1}
 
 
 def test_a_reader_that_takes_little_at_a_time_stays(serve: Serve, park_after: float | None) -> None:
@@ -403,7 +402,7 @@ def test_a_reader_that_takes_little_at_a_time_stays(serve: Serve, park_after: fl
         while total < count * 21:
             total += len(peer.receive(2**20))
         sender.join(10)
-    assert "write-timeout" not in server.lot.closed
+    assert "write-timeout" not in server.core.registry.closed
 
 
 def test_urgent_data_is_no_message_and_hides_none(serve: Serve, park_after: float | None) -> None:
@@ -465,7 +464,7 @@ def test_a_crowd_that_floods_makes_nobody_wait(
         before = len(order)
         other.send(b"me\n")
         other.expect(b"me\n")
-        assert order.index("me") - before <= 2 * DEFERRED_AT_ONCE * a_read
+        assert order.index("me") - before <= 2 * QUEUED_AT_ONCE * a_read
         assert len(order) < len(crowd) * piled_up // len(b"flood\n")  # they had more to say, and still have
         wait_until(lambda: len(order) > len(crowd) * 5 * a_read)
 
@@ -485,8 +484,8 @@ def test_waiting_in_line_is_not_idleness(serve: Serve, unix: std.socket) -> None
         crowd = [stack.enter_context(Peer(server.address, send_buffer=2**20)) for _ in range(40)]
         for each in crowd:
             each.send(line * 20)
-        wait_until(lambda: sum(each.messages for each in filter(None, server.lot.connections)) == 800)
-        assert server.lot.errors == {}
+        wait_until(lambda: sum(each.messages for each in server.core.engine.all()) == 800)
+        assert server.core.registry.errors == {}
 
 
 def test_a_passed_descriptor_hides_no_message(
@@ -518,8 +517,8 @@ def test_idle_clients_are_told_and_closed(serve: Serve, park_after: float | None
         assert idle.rest().startswith(b"Error: idle-timeout: ")
         assert loris.rest().startswith(b"Error: idle-timeout: ")
         busy.ask(b"still here")
-    wait_until(lambda: server.lot.live == 0)
-    assert server.lot.closed == {"idle-timeout": 2, "eof": 1}
+    wait_until(lambda: server.core.registry.live == 0)
+    assert server.core.registry.closed == {"idle-timeout": 2, "eof": 1}
 
 
 def test_message_rate_delays_and_loses_nothing(serve: Serve, park_after: float | None) -> None:
@@ -548,7 +547,7 @@ def test_the_books_balance(serve: Serve, park_after: float | None) -> None:
             peer.end()
             received += len(peer.rest())
             sent += 4 * number + 2
-    wait_until(lambda: server.lot.live == 0)
+    wait_until(lambda: server.core.registry.live == 0)
     lot = server.lot
     assert (lot.accepted, lot.past_messages, lot.past_received, lot.past_sent) == (5, 10, sent, received)
     assert lot.closed == {"eof": 5}

@@ -14,13 +14,12 @@ import pytest
 from gevent.event import Event
 from gevent.pool import Pool
 
-from chat_gevent.confirm import Client
-from chat_gevent.framing import Framing
+from chat_gevent.service import Client
+from chat_gevent.framing import AUTO, CHUNK, LINE, Framing
 from tests.conftest import wait_until
 from tests.peers import Peer
 
 Serve = Callable[..., Any]
-LINE, CHUNK, AUTO = Framing.LINE, Framing.CHUNK, Framing.AUTO
 
 
 def shout(message: str, client: Client) -> str:
@@ -44,8 +43,8 @@ def test_none_is_no_reply(serve: Serve, park_after: float | None) -> None:
         peer.send(b"a\n\n\nb\n")
         peer.end()
         assert peer.rest() == b"a\nb\n"
-    wait_until(lambda: server.lot.live == 0)
-    assert server.lot.past_messages == 4
+    wait_until(lambda: server.core.registry.live == 0)
+    assert server.core.registry.past_messages == 4
 
 
 def test_a_handler_that_blocks_blocks_its_client_only(serve: Serve, park_after: float | None) -> None:
@@ -65,7 +64,7 @@ def test_a_handler_that_blocks_blocks_its_client_only(serve: Serve, park_after: 
             other.send(b"%d\n" % number)
             other.expect(b"%d\n" % number)
             blocked.send(b"more %d\n" % number)
-        assert server.lot.greenlets_leased >= 1
+        assert server.core.engine.greenlets_leased >= 1
         gate.set()
         blocked.expect(b"before\nwait\nafter\nmore 0\nmore 1\nmore 2\nmore 3\nmore 4\n")
         blocked.send(b"unfinished")
@@ -161,9 +160,9 @@ def test_a_handler_may_end_its_own_greenlet(serve: Serve, park_after: float | No
                 assert peer.rest() == b""
             other.send(b"b\n")
             other.expect(b"b\n")
-    wait_until(lambda: server.lot.live == 0)
-    assert server.lot.closed == {"killed": 6, "eof": 1}
-    assert server.lot.greenlets_leased == 0
+    wait_until(lambda: server.core.registry.live == 0)
+    assert server.core.registry.closed == {"killed": 6, "eof": 1}
+    assert server.core.engine.greenlets_leased == 0
 
 
 def test_greenlet_locals_and_context_don_t_reach_the_next_client(
@@ -225,7 +224,7 @@ def test_a_handler_sees_the_clients_address(serve: Serve, park_after: float | No
         peer.send(b"vanish\n")
         wait_until(lambda: seen)
         peer.reset()
-        wait_until(lambda: server.lot.live == 0)
+        wait_until(lambda: server.core.registry.live == 0)
     assert seen == [expected, None]
 
 
@@ -245,8 +244,8 @@ def test_a_handler_closes_after_its_reply(serve: Serve, park_after: float | None
         peer.expect(b"a" + end)
         peer.send(b"bye" + end + (b"dropped\n" * 1000 + b"too long" * 10_000 if end else b""))
         assert peer.rest() == b"bye" + end
-    wait_until(lambda: server.lot.live == 0)
-    assert server.lot.closed == {"handler": 1}
+    wait_until(lambda: server.core.registry.live == 0)
+    assert server.core.registry.closed == {"handler": 1}
 
 
 def test_greenlets_are_as_many_as_clients_that_are_busy(serve: Serve) -> None:
@@ -292,7 +291,7 @@ def test_five_thousand_clients_in_a_handler_that_blocks(serve: Serve, park_after
 
     server = serve(handler, framing=LINE, park_after=park_after, spare_greenlets=64)
     peers = [Peer(server.address) for _ in range(5000)]
-    wait_until(lambda: server.lot.live == 5000)
+    wait_until(lambda: server.core.registry.live == 5000)
     for _ in range(2):
         for number, peer in enumerate(peers):
             peer.send(b"%d\n" % number)
@@ -300,11 +299,13 @@ def test_five_thousand_clients_in_a_handler_that_blocks(serve: Serve, park_after
             peer.expect(b"%d\n" % number)
     assert most == 5000
     if park_after is not None:
-        wait_until(lambda: (server.lot.greenlets_leased, server.lot.greenlets_free) == (0, 64))
+        wait_until(
+            lambda: (server.core.engine.greenlets_leased, server.core.engine.greenlets_free) == (0, 64)
+        )
     for peer in peers:
         peer.close()
-    wait_until(lambda: server.lot.live == 0)
-    wait_until(lambda: (server.lot.greenlets_leased, server.lot.greenlets_free) == (0, 64))
+    wait_until(lambda: server.core.registry.live == 0)
+    wait_until(lambda: (server.core.engine.greenlets_leased, server.core.engine.greenlets_free) == (0, 64))
 
 
 def test_clients_that_never_park_keep_a_greenlet_each(serve: Serve) -> None:
@@ -313,10 +314,10 @@ def test_clients_that_never_park_keep_a_greenlet_each(serve: Serve) -> None:
     peers = [Peer(server.address) for _ in range(10)]
     for peer in peers:
         peer.ask(b"a")
-    assert server.lot.greenlets_leased == 10
+    assert server.core.engine.greenlets_leased == 10
     for peer in peers:
         peer.close()
-    wait_until(lambda: server.lot.greenlets_leased == 0)
+    wait_until(lambda: server.core.engine.greenlets_leased == 0)
 
 
 def test_clients_give_their_greenlet_back_after_a_while(serve: Serve) -> None:
@@ -325,8 +326,8 @@ def test_clients_give_their_greenlet_back_after_a_while(serve: Serve) -> None:
     with Peer(server.address) as peer:
         for _ in range(3):
             peer.ask(b"a")
-            assert server.lot.greenlets_leased == 1
-            wait_until(lambda: server.lot.greenlets_leased == 0, 1)
+            assert server.core.engine.greenlets_leased == 1
+            wait_until(lambda: server.core.engine.greenlets_leased == 0, 1)
 
 
 def test_input_that_comes_as_a_client_is_parked_is_answered(serve: Serve) -> None:
@@ -336,7 +337,7 @@ def test_input_that_comes_as_a_client_is_parked_is_answered(serve: Serve) -> Non
     with Peer(server.address) as peer:
         for _ in range(5):
             peer.ask(b"a")
-            (connection,) = (each for each in server.lot.connections if each is not None)
+            (connection,) = server.core.engine.all()
             wait_until(lambda: connection.waiting)  # noqa: B023 - called here and now
             timer = loop.timer(0)
             timer.start(connection.release)
@@ -374,4 +375,4 @@ def test_spawn_gives_each_client_a_greenlet_of_that_kind(
         assert peer.rest() == b""
     for peer in peers:
         peer.close()
-    wait_until(lambda: server.lot.live == 0)
+    wait_until(lambda: server.core.registry.live == 0)

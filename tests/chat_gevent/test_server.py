@@ -18,17 +18,16 @@ from gevent import socket
 from gevent.pool import Pool
 from gevent.server import StreamServer
 
-from chat_gevent.confirm import Client
+from chat_gevent.service import Client
 from chat_gevent.files import open_files
-from chat_gevent.framing import Framing
-from chat_gevent.parking import ParkingLot
+from chat_gevent.framing import CHUNK, LINE
+from chat_gevent.core import Core
 from chat_gevent.server import ChatServer
 from chat_gevent.settings import Settings
 from tests.conftest import require_tool, wait_until
 from tests.peers import Peer
 
 Serve = Callable[..., Any]
-LINE = Framing.LINE
 
 
 # -- start and stop --------------------------------------------------------------------------------
@@ -133,7 +132,7 @@ def test_stop_cuts_off_who_takes_too_long(serve: Serve, park_after: float | None
         assert peer.rest() == b""
         assert reader.get(timeout=5).startswith(b"Error: shutting-down")
     wait_until(lambda: ended == ["a"])
-    assert server.lot.live == 0
+    assert server.core.registry.live == 0
 
 
 def test_stop_serves_those_who_wait_to_be_accepted(serve: Serve) -> None:
@@ -155,8 +154,8 @@ def test_stop_serves_those_who_wait_to_be_accepted(serve: Serve) -> None:
 
 def test_two_listeners_share_a_lot() -> None:
     """Settings, handler and books are the lot's; stopping one listener leaves the other's clients alone."""
-    lot = ParkingLot(Settings(framing=LINE, linger_timeout=0.1))
-    first, second = (ChatServer(("127.0.0.1", 0), lot=lot) for _ in range(2))
+    lot = Core(Settings(framing=LINE, linger_timeout=0.1))
+    first, second = (ChatServer(("127.0.0.1", 0), core=lot) for _ in range(2))
     first.start()
     second.start()
     with Peer(first.address) as one, Peer(second.address) as two:
@@ -177,9 +176,9 @@ def test_wrong_arguments_are_told() -> None:
     """``spawn=None`` would serve in the hub; settings beside a shared lot would be ignored."""
     with pytest.raises(TypeError, match="spawn must not be None"):
         ChatServer(("127.0.0.1", 0), spawn=None)
-    lot = ParkingLot()
+    lot = Core()
     with pytest.raises(TypeError, match="are the lot's"):
-        ChatServer(("127.0.0.1", 0), lot=lot, settings=Settings())
+        ChatServer(("127.0.0.1", 0), core=lot, settings=Settings())
     lot.close()
 
 
@@ -233,8 +232,8 @@ def test_a_dismissal_and_input_at_the_same_time(serve: Serve) -> None:
 
     server = serve(handler)
     with Peer(server.address) as peer:
-        wait_until(lambda: server.lot.live == 1)
-        [connection] = filter(None, server.lot.connections)
+        wait_until(lambda: server.core.registry.live == 1)
+        [connection] = server.core.engine.all()
         timer = gevent.get_hub().loop.timer(0.02)
         timer.start(connection.dismiss)
         peer.send(b"x")
@@ -285,7 +284,7 @@ def test_beyond_its_limit_clients_are_told(serve: Serve, park_after: float | Non
     for peer in peers[3:]:
         assert peer.rest() == b"Error: server-full: no more clients are admitted now, try again later\n"
     peers[0].close()
-    wait_until(lambda: server.lot.live - server.lot.refusals < 3)
+    wait_until(lambda: server.core.registry.live - server.core.registry.refusals < 3)
     with Peer(server.address) as late:
         late.ask(b"in")
     for peer in peers[1:]:
@@ -374,17 +373,15 @@ def test_tls_by_streamservers_arguments(
         peer.expect(b"Received: x\n" * 20_000)
         peer.send(b"a\n/EXIT\n")
         assert peer.rest() == b"Received: a\n"
-    wait_until(lambda: server.lot.live == 0)
-    assert server.lot.closed == {"exit": 1}
+    wait_until(lambda: server.core.registry.live == 0)
+    assert server.core.registry.closed == {"exit": 1}
 
 
 def test_tls_input_that_is_decrypted_already_is_read(
     serve: Serve, park_after: float | None, certificate: tuple[str, str]
 ) -> None:
     """What is left of a record after the last read of a turn is known to the decrypter, not to epoll."""
-    server = serve(
-        framing=Framing.CHUNK, park_after=park_after, certfile=certificate[0], keyfile=certificate[1]
-    )
+    server = serve(framing=CHUNK, park_after=park_after, certfile=certificate[0], keyfile=certificate[1])
     with TlsPeer(server.address, certificate[0]) as peer:
         peer.send(b"a")
         peer.expect(b"Received: a")
@@ -413,7 +410,7 @@ def test_a_client_that_does_not_speak_tls_harms_nobody(
             peer.ask(b"hello")
             assert silent.rest() == b""
             peer.ask(b"still here")
-    wait_until(lambda: server.lot.live == 0)
+    wait_until(lambda: server.core.registry.live == 0)
     assert not [record for record in caplog.records if record.exc_info]
 
 

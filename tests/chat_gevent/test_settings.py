@@ -27,8 +27,8 @@ from chat_gevent import Framing, SettingError, Settings
         ("max_message_bytes", "1MB", 1_000_000),
         ("max_connections", "200", 200),
         ("message_rate", "0.5", 0.5),
-        ("framing", "line", Framing.LINE),
-        ("framing", Framing.CHUNK, Framing.CHUNK),
+        ("framing", "line", LINE),
+        ("framing", CHUNK, CHUNK),
     ],
 )
 def test_values_may_be_given_as_people_write_them(name: str, given: Any, value: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from chat_gevent.command.config import FIELDS, ConfigError, ServeSettings, load
 from chat_gevent.command.main import main
-from chat_gevent.framing import Framing
+from chat_gevent.framing import LINE
 
 
 def test_command_line_before_environment_before_file_before_default(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_the_file_may_be_named_by_the_environment(tmp_path: Path) -> None:
     settings = load({}, {"CHAT_GEVENT_CONFIG": str(file)}).settings
     assert settings.addresses == ("tcp://127.0.0.1:1", "unix:///run/x")
     assert settings.access_log
-    assert settings.framing is Framing.LINE
+    assert settings.framing is LINE
 
 
 @pytest.mark.parametrize("name", FIELDS)
