@@ -15,7 +15,7 @@ from chat_gevent.errors import Closed, Refuse
 from chat_gevent.framing import Auto, Kept, Line
 from chat_gevent.lifecycle import BY_SERVICE, Lifecycle
 from chat_gevent.service import Client
-from chat_gevent.state import State
+from chat_gevent.state import BUSY, CLOSING
 
 READ_BYTES: Final = 16_384
 """Most bytes taken with one read. What is due to a client that reads nothing is what one read asked for."""
@@ -85,7 +85,7 @@ class Answering(Lifecycle):
                 if left <= 0:
                     break
                 self.wait_readable(left)
-                if self.state >= State.CLOSING:
+                if self.state >= CLOSING:
                     raise Closed
                 continue
             if not more:
@@ -107,7 +107,7 @@ class Answering(Lifecycle):
             self._answer(events, ending)
         elif kept:
             self.reason = "truncated"  # somebody without the keys may have cut it off: it is not handled
-        if self.state is State.BUSY:
+        if self.state is BUSY:
             if self.reason == "killed":
                 self.reason = "eof"
             if self.encrypted:
@@ -152,7 +152,7 @@ class Answering(Lifecycle):
         self.messages += handled
         if events:
             self.tick = core.engine.tick
-        if self.state is State.CLOSING:
+        if self.state is CLOSING:
             return
         if self.leaving == BY_SERVICE:
             self.finish(BY_SERVICE)

@@ -24,7 +24,7 @@ from chat_gevent.confirm import whole
 from chat_gevent.errors import Closed, WriteTimeout
 from chat_gevent.framing import CHUNK_BYTES, Auto, Chunk
 from chat_gevent.lifecycle import REFUSALS
-from chat_gevent.state import State
+from chat_gevent.state import BUSY, CLOSED, CLOSING, OPENING, PARKED_SHORT, QUEUED, WAITING
 
 READS_PER_LEASE: Final = 16
 """Most reads before others have their turn, so that a client that floods can't starve them. One whole read
@@ -46,7 +46,7 @@ class Connection(Answering):
 
     def wake(self, event: int) -> bool:
         """Answer input the short way, if it can be; returns whether a greenlet must :meth:`serve` it. Never blocks."""
-        if self.state is not State.PARKED_SHORT or event != EPOLLIN:
+        if self.state is not PARKED_SHORT or event != EPOLLIN:
             return True
         core = self.core
         try:
@@ -91,15 +91,15 @@ class Connection(Answering):
             else:
                 self.missed |= event
             return
-        if self.state is State.CLOSED:  # since its event came
+        if self.state is CLOSED:  # since its event came
             return
         self.greenlet = getcurrent()
         try:
-            if self.state is State.OPENING:
+            if self.state is OPENING:
                 self._open()
                 event = 0
-            elif self.state is not State.CLOSING:
-                self.move(State.BUSY)
+            elif self.state is not CLOSING:
+                self.move(BUSY)
             if self.outbox:
                 self.send_due()
             self._converse(event, resident)
@@ -114,16 +114,16 @@ class Connection(Answering):
             raise
         finally:
             self.greenlet = self.waiter = None
-            if self.state is State.BUSY:
+            if self.state is BUSY:
                 if not self.outbox:
                     self.outbox = None
                 self.move(self._parked())
-            elif self.state is State.CLOSED:
+            elif self.state is CLOSED:
                 self._tell_disconnected()
 
     def serve_resident(self) -> None:
         """Serve the client in the current greenlet for as long as it is connected, never parking it."""
-        while self.state is not State.CLOSED:
+        while self.state is not CLOSED:
             self.serve(resident=True)
 
     def _open(self) -> None:
@@ -133,16 +133,16 @@ class Connection(Answering):
         self.tick = self.core.engine.tick
         if self.leaving in REFUSALS:
             self._leave_if_asked()
-        if self.state is not State.OPENING:  # it has finished
+        if self.state is not OPENING:  # it has finished
             return
-        self.move(State.BUSY)
+        self.move(BUSY)
         if self.core.greets:
             self._greet()
 
     def _converse(self, event: int, resident: bool) -> None:
         while True:
             self._exchange(event)
-            if not resident or self.state is State.CLOSED:
+            if not resident or self.state is CLOSED:
                 return
             event = self.wait_readable()
             if not event:
@@ -150,13 +150,13 @@ class Connection(Answering):
 
     def wait_readable(self, seconds: float | None = None) -> int:
         """As :meth:`Stream.wait_readable`."""
-        if self.state is State.BUSY and not self.missed:
-            self.move(State.WAITING)
+        if self.state is BUSY and not self.missed:
+            self.move(WAITING)
         try:
             return super().wait_readable(seconds)
         finally:
-            if self.state in (State.WAITING, State.QUEUED):
-                self.move(State.BUSY)
+            if self.state in (WAITING, QUEUED):
+                self.move(BUSY)
 
     def _exchange(self, event: int) -> None:
         """Read and answer until nothing is left.
@@ -168,9 +168,9 @@ class Connection(Answering):
         reads = taken = 0
         while True:
             if reads == READS_PER_LEASE or taken >= READ_BYTES:  # others have their turn
-                if self.state is not State.CLOSED:  # it was cut off while its handler was at work
-                    if self.state is State.BUSY:
-                        self.move(State.QUEUED)
+                if self.state is not CLOSED:  # it was cut off while its handler was at work
+                    if self.state is BUSY:
+                        self.move(QUEUED)
                     self.core.engine.queue(self)
                 return
             reads += 1
@@ -186,7 +186,7 @@ class Connection(Answering):
                         continue
                     return
             taken += len(data)
-            if self.state is State.CLOSING:  # what comes after the last reply is dropped
+            if self.state is CLOSING:  # what comes after the last reply is dropped
                 if not data:
                     self.cut(self.reason)
                     return

@@ -26,7 +26,7 @@ from chat_gevent.lifecycle import Lifecycle
 from chat_gevent.registry import Registry
 from chat_gevent.service import Answers, Client, HandlerService, Reply, as_service, overrides
 from chat_gevent.settings import Settings
-from chat_gevent.state import State
+from chat_gevent.state import CLOSING, OPENING
 from chat_gevent.system import System
 
 SHORTEST_TICK: Final = 0.025
@@ -213,7 +213,7 @@ class Core:
         connections: Iterable[Any]
         if to is None:
             connections = [
-                each for each in self.engine.all() if not each.is_leaving and each.state is not State.OPENING
+                each for each in self.engine.all() if not each.is_leaving and each.state is not OPENING
             ]
         else:
             connections = [each._connection for each in to if not each.closed]
@@ -277,8 +277,8 @@ class Core:
         cut_off = 0
         for rest in self.engine.all():
             cut_off += rest.state not in (
-                State.OPENING,
-                State.CLOSING,
+                OPENING,
+                CLOSING,
             )  # which have said nothing whole, or all
             rest.abort()
         return cut_off

@@ -18,7 +18,7 @@ from gevent.server import StreamServer
 from chat_gevent.broadcast import Group
 from chat_gevent.core import Core
 from chat_gevent.service import Client, Reply
-from chat_gevent.state import State
+from chat_gevent.state import OPENING
 
 EXIT_CUT_OFF: Final = 3
 """Exit status of a server that had to cut off clients with replies still due."""
@@ -54,7 +54,7 @@ class Serving(StreamServer):
     @property
     def clients(self) -> list[Client[Any]]:
         """All clients that are connected now."""
-        return [each.known_client() for each in self.core.engine.all() if each.state is not State.OPENING]
+        return [each.known_client() for each in self.core.engine.all() if each.state is not OPENING]
 
     def broadcast(
         self,
