@@ -14,6 +14,7 @@ Every message that was read is answered before the connection closes, unless the
 
 from __future__ import annotations
 
+from _socket import socket as RawSocket
 from select import EPOLLIN
 from typing import Final
 
@@ -24,7 +25,7 @@ from chat_gevent.confirm import whole
 from chat_gevent.errors import Closed, WriteTimeout
 from chat_gevent.framing import CHUNK_BYTES, Auto, Chunk
 from chat_gevent.lifecycle import REFUSALS
-from chat_gevent.state import BUSY, CLOSED, CLOSING, OPENING, PARKED_SHORT, QUEUED, WAITING
+from chat_gevent.state import BUSY, CLOSED, CLOSING, OPENING, PARKED, PARKED_SHORT, QUEUED, WAITING
 
 READS_PER_LEASE: Final = 16
 """Most reads before others have their turn, so that a client that floods can't starve them. One whole read
@@ -102,7 +103,10 @@ class Connection(Answering):
                 self.move(BUSY)
             if self.outbox:
                 self.send_due()
-            self._converse(event, resident)
+            if resident:
+                self._converse(event)
+            else:
+                self._exchange(event)
         except Closed:
             pass
         except WriteTimeout:
@@ -117,7 +121,7 @@ class Connection(Answering):
             if self.state is BUSY:
                 if not self.outbox:
                     self.outbox = None
-                self.move(self._parked())
+                self.move(self._parked() if self.core.confirms else PARKED)
             elif self.state is CLOSED:
                 self._tell_disconnected()
 
@@ -139,10 +143,11 @@ class Connection(Answering):
         if self.core.greets:
             self._greet()
 
-    def _converse(self, event: int, resident: bool) -> None:
+    def _converse(self, event: int) -> None:
+        """Exchange, and wait for more, until the wait is ended or the client is gone."""
         while True:
             self._exchange(event)
-            if not resident or self.state is CLOSED:
+            if self.state is CLOSED:
                 return
             event = self.wait_readable()
             if not event:
@@ -163,7 +168,7 @@ class Connection(Answering):
 
         A short read shows that, unless the event said more than "input": then only a read that finds nothing does.
         """
-        encrypted = self.encrypted
+        plain = type(self.socket) is RawSocket
         to_the_end = event != EPOLLIN
         reads = taken = 0
         while True:
@@ -174,31 +179,36 @@ class Connection(Answering):
                     self.core.engine.queue(self)
                 return
             reads += 1
-            to_the_end |= self.missed != 0
-            self.missed = 0
-            data, self.input = self.input, None
-            asked = CHUNK_BYTES if type(self.framing) is Chunk else READ_BYTES
-            if data is None:
+            if self.missed:
+                to_the_end = True
+                self.missed = 0
+            data = self.input
+            kind = type(self.framing)
+            asked = CHUNK_BYTES if kind is Chunk else READ_BYTES
+            if data is not None:
+                self.input = None
+            else:
                 data = self.read(asked)
                 if data is None:
                     self._leave_if_asked()
                     if self.missed:  # it came while that was sent
                         continue
                     return
-            taken += len(data)
+            size = len(data)
+            taken += size
             if self.state is CLOSING:  # what comes after the last reply is dropped
-                if not data:
+                if not size:
                     self.cut(self.reason)
                     return
-            elif not data:
+            elif not size:
                 self._end_of_input()
                 return
             else:
-                self.received += len(data)
-                to_the_end |= type(self.framing) is Auto
-                self._take(data)
-                if self._leave_if_asked():
+                self.received += size
+                if kind is Auto:
                     to_the_end = True
-            short = self.socket.drained if encrypted else len(data) < asked
-            if short and not (to_the_end or self.missed):
+                self._take(data)
+                if self.leaving and self._leave_if_asked():
+                    to_the_end = True
+            if (size < asked if plain else self.socket.drained) and not to_the_end and not self.missed:
                 return

@@ -66,6 +66,7 @@ class Core:
         self.rules = Rules(settings.max_message_bytes, service.text, service.exit_word)
         self.limit = settings.max_message_bytes
         self.message = service.message
+        self.kind: type[str] | type[bytes] = str if service.text else bytes
         self.greets = overrides(service, "connected") or overrides(service, "disconnected")
         self.confirms = confirms and not settings.message_rate
         """Whether a read can be confirmed whole, by the short way."""

@@ -157,6 +157,11 @@ class Lifecycle(Stream):
     def join(self, due: list[str | bytes]) -> bytes:
         """What is due, as bytes. A text that UTF-8 has no form for is its handler's failure."""
         try:
+            if type(self.framing) is Line:
+                try:
+                    return ("\n".join(due) + "\n").encode()  # type: ignore[arg-type]
+                except TypeError:  # some are bytes
+                    pass
             return join(self.framing, due)
         except UnicodeEncodeError:
             encoded: list[str | bytes] = []
@@ -191,7 +196,7 @@ class Lifecycle(Stream):
         data = self._framed(message)
         if self.is_leaving:
             return False
-        if self.core.broadcasts:
+        if self.core.broadcasts.running:
             self.core.broadcasts.catch_up(self)
         return self.push_framed(data)
 

@@ -33,6 +33,8 @@ class Shared(Protocol):
     system: System
     write_timeout: float
     """Seconds after which a client that takes nothing is given up; 0: never."""
+    buffer: bytearray
+    """Where all reads put what they take; nothing is kept in it."""
     queued: int
     """Bytes of pushes that wait in outboxes."""
 
@@ -43,7 +45,7 @@ class Shared(Protocol):
 class Stream:
     """A client's socket, and the greenlet that is leased to it while it has something to say.
 
-    :param socket: non-blocking; the stream owns it. Its ``recv`` and ``send`` raise BlockingIOError where they
+    :param socket: non-blocking; the stream owns it. Its ``recv_into`` and ``send`` raise BlockingIOError where they
         would block.
     :param core: what it shares with others.
     """
@@ -65,12 +67,16 @@ class Stream:
         fd: int = self.socket.fileno()
         return fd
 
-    def read(self, size: int) -> bytes | None:
-        """One read: None where nothing is there, ``b""`` at the end of the stream. Raises OSError, WriteTimeout."""
+    def read(self, size: int) -> bytearray | None:
+        """One read of at most ``size`` bytes: None where nothing is there, nothing at the end of the stream.
+
+        Raises OSError, WriteTimeout.
+        """
+        buffer = self.core.buffer
         while True:
             try:
-                data: bytes = self.socket.recv(size)
-                return data
+                taken: int = self.socket.recv_into(buffer, size)
+                return buffer[:taken]
             except BlockingIOError:
                 return None
             except NeedsOutput:
@@ -115,8 +121,8 @@ class Stream:
         """
         outbox = self.outbox
         while outbox:
-            if len(outbox) == 1 and isinstance(outbox[0], bytes):
-                data = outbox[0]
+            if len(outbox) <= JOINED_ITEMS:
+                data = self.join(outbox)
                 outbox.clear()
             else:
                 data = self.join(outbox[:JOINED_ITEMS])

@@ -94,30 +94,30 @@ class TlsSocket:
                 self._send_encrypted()
                 return
 
-    def recv(self, size: int) -> bytes:
+    def recv_into(self, buffer: bytearray, size: int) -> int:
         """Decrypted input; once the output has ended, whatever is there, only fit to be dropped.
 
-        Raises BlockingIOError, NeedsOutput, OSError.
+        Returns how many bytes it put into ``buffer``. Raises BlockingIOError, NeedsOutput, OSError.
         """
         if self._ended:
-            return self._raw.recv(size)
+            return self._raw.recv_into(buffer, size)
         if not self._incoming.pending and not self.tls.pending():
             self._fill()
         while True:
             try:
-                data: bytes = self.tls.read(size)
+                taken: int = self.tls.read(size, buffer)  # type: ignore[assignment]  # with a buffer, a count
             except SSLWantReadError:
                 self._send_encrypted()  # it may want to answer what it has read
                 self._fill()
             except SSLZeroReturnError:
-                return b""
+                return 0
             except SSLError:
                 if self._incoming.eof:
                     self.truncated = True
-                    return b""
+                    return 0
                 raise
             else:
-                return data
+                return taken
 
     def _fill(self) -> None:
         """Take encrypted input from the socket. Raises OSError."""
