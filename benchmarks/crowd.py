@@ -28,9 +28,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.environment import describe, revision
 from benchmarks.generator import Generator, GeneratorFailed
 from benchmarks.probe import cpu_ns, descendants, kernel_bytes, pss_bytes
+from benchmarks.reports.environment import describe, revision
 from benchmarks.servers import BuildFailed, cc, compiled
 from benchmarks.servers.process import allow_files
 from benchmarks.text import number

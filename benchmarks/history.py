@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from benchmarks import plots, text
 from benchmarks.comparable import differences
-from benchmarks.figures import Figure, figures
-from benchmarks.report import Report, ReportError
+from benchmarks.reports.figures import Figure, figures
+from benchmarks.reports.report import Report, ReportError
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -14,9 +14,9 @@ from typing import Any, Final
 from benchmarks import history, plots, text
 from benchmarks.comparable import flatten, said
 from benchmarks.compare import Comparison, Result
-from benchmarks.figures import Figure, figures
 from benchmarks.plots import Plot, Subject
-from benchmarks.report import Report
+from benchmarks.reports.figures import Figure, figures
+from benchmarks.reports.report import Report
 from benchmarks.statistics import Verdict
 
 _MANY: Final = 9

@@ -133,7 +133,7 @@ def one_process(users: int, pause: float) -> dict[str, Any]:
 
 def many_processes(users: int, processes: int, seconds: int) -> dict[str, Any]:
     """The real command over several processes. Raises RuntimeError."""
-    from benchmarks.report import Report
+    from benchmarks.reports.report import Report
 
     servers = Servers(users // 15_000 + 1)
     locustfile = Path(__file__).parent.parent / "loadtest" / "locustfile.py"

@@ -108,8 +108,8 @@ def run_locust(locustfile: Path, host: str, users: int, seconds: float, *options
 
 def measure(users: int, rate: float, seconds: float, stall: float) -> dict[str, Any]:
     """Both runs; percentiles in milliseconds."""
-    from benchmarks.figures import merged
-    from benchmarks.report import Report
+    from benchmarks.reports.figures import merged
+    from benchmarks.reports.report import Report
 
     each = round(rate * seconds)
     found: dict[str, Any] = {"intended": users * each}

@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from benchmarks.figures import MIN_ABOVE, by_block, merged
-from benchmarks.figures import Figure as Measured
-from benchmarks.report import Report, SeriesKind
+from benchmarks.reports.figures import MIN_ABOVE, by_block, merged
+from benchmarks.reports.figures import Figure as Measured
+from benchmarks.reports.report import Report, SeriesKind
 
 INK: Final = "#010203"
 GRID: Final = "#040506"

@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.figures import added, decode
-from benchmarks.report import Report, ReportError, Server, Trial
+from benchmarks.reports.figures import added, decode
+from benchmarks.reports.report import Report, ReportError, Server, Trial
 
 
 def pool(reports: Sequence[Report]) -> Report:

@@ -1,7 +1,7 @@
 """What a scenario is, and the measurement that most of them share.
 
 A scenario asks one question of a server. Its ``trial`` starts from a fresh server process and
-returns one :class:`~benchmarks.report.Trial`; the runner calls it for every server in every block.
+returns one :class:`~benchmarks.reports.report.Trial`; the runner calls it for every server in every block.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from benchmarks.generator import ADDRESS_CONNECTIONS, CONNECTIONS_PER_PROCESS, Generator, program
 from benchmarks.probe import read_machine, read_processes, softirq_threads
-from benchmarks.report import Fired, HistogramKind, Metric, SeriesKind, Trial
+from benchmarks.reports.report import Fired, HistogramKind, Metric, SeriesKind, Trial
 from benchmarks.servers import Server
 from benchmarks.servers.process import ServerProcess
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from benchmarks.report import HistogramKind, Metric, Trial
+from benchmarks.reports.report import HistogramKind, Metric, Trial
 from benchmarks.scenarios.base import Bench, Load, Scenario, check_window, encode, load_trial
 from benchmarks.servers import Server
 from benchmarks.servers.process import ServerProcess

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from benchmarks.report import HistogramKind, Metric, Trial
+from benchmarks.reports.report import HistogramKind, Metric, Trial
 from benchmarks.scenarios.base import (
     GENERATOR_BUSY,
     LOAD_METRICS,

@@ -16,9 +16,9 @@ import pytest
 from benchmarks import history, noise
 from benchmarks.cli import main
 from benchmarks.compare import Result, compare
-from benchmarks.figures import by_block, figures, merged, quantile
 from benchmarks.html import report_page
-from benchmarks.report import Fired, HistogramKind, Report, Server
+from benchmarks.reports.figures import by_block, figures, merged, quantile
+from benchmarks.reports.report import Fired, HistogramKind, Report, Server
 from benchmarks.statistics import Verdict
 from benchmarks.text import headline, markdown, number, print_result, quantity
 from tests.benchmarks.made_reports import CPU, encoded, make

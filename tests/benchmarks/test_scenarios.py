@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hdrh.histogram import HdrHistogram
 
-from benchmarks.report import Trial
+from benchmarks.reports.report import Trial
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.scenarios.base import Bench, Load, Window, check_window
 from benchmarks.scenarios.memory import slope

@@ -16,7 +16,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from benchmarks.report import Report
+from benchmarks.reports.report import Report
 from tests.conftest import require_tool
 from tests.loadtest.run import LOCUST, LOCUSTFILE, ROOT
 

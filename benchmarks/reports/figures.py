@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from benchmarks.report import Metric, Report, ReportError, Trial
+from benchmarks.reports.report import Metric, Report, ReportError, Trial
 
 QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
 _PRIMARY_QUANTILES: Final = ("p50", "p99")
