@@ -162,9 +162,9 @@ def _servers(
 
 
 def _check_files(parameters: dict[str, Any]) -> None:
-    from benchmarks.servers.process import allow_files
+    from chat_gevent.files import raise_file_limit
 
-    wanted, limit = parameters["connections"] + parameters.get("idle", 0) + OTHER_FILES, allow_files()
+    wanted, limit = parameters["connections"] + parameters.get("idle", 0) + OTHER_FILES, raise_file_limit()
     if wanted > limit:
         raise UsageError(
             f"a server may open {limit:,} files here (ulimit -Hn): "

@@ -26,7 +26,8 @@ from benchmarks.reports.report import Server as ServerEntry
 from benchmarks.scenarios import interleaved
 from benchmarks.scenarios.base import OTHER_LOAD, Bench, Scenario
 from benchmarks.servers import BuildFailed, Server
-from benchmarks.servers.process import ServerFailed, allow_files
+from benchmarks.servers.process import ServerFailed
+from chat_gevent.files import raise_file_limit
 
 TrialDone = Callable[[Report, Trial | None], None]
 
@@ -125,7 +126,7 @@ def run(
     seed = secrets.randbelow(2**31) if seed is None else seed
     first, second = cores()
     server_cores, generator_cores = server_cores or first, generator_cores or second
-    allow_files()
+    raise_file_limit()
     commands = {server.name: server.command() for server in servers}
     generator = program(scenario.name == "tls")
     report = Report(
