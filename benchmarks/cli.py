@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from benchmarks.measure.scenarios.base import Scenario
+    from benchmarks.measure.servers import Server
     from benchmarks.reports.report import Report
-    from benchmarks.scenarios.base import Scenario
-    from benchmarks.servers import Server
 
 HELP: Final = {
     "connections": "connections held open",
@@ -84,7 +84,7 @@ def _cores(text: str) -> tuple[int, ...]:
 
 
 def _add_run(commands: Any) -> None:
-    from benchmarks.scenarios import SCENARIOS
+    from benchmarks.measure.scenarios import SCENARIOS
 
     run = commands.add_parser("run", help="measure servers", description="Measure servers in one scenario.")
     scenarios = run.add_subparsers(dest="scenario", required=True, metavar="SCENARIO")
@@ -133,7 +133,7 @@ def _servers(
     scenario: Scenario, names: str | None, parameters: dict[str, Any]
 ) -> tuple[list[Server], list[str]]:
     """The servers to measure, and a line for each that is left out. Raises UsageError."""
-    from benchmarks.servers import SERVERS, find
+    from benchmarks.measure.servers import SERVERS, find
 
     if names is None:
         servers, left_out = [], []
@@ -185,12 +185,12 @@ def _check_output(output: Path) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from benchmarks import runner
-    from benchmarks.generator import GeneratorFailed
-    from benchmarks.progress import Progress
+    from benchmarks.measure import runner
+    from benchmarks.measure.generator import GeneratorFailed
+    from benchmarks.measure.scenarios import SCENARIOS
+    from benchmarks.measure.servers import BuildFailed
     from benchmarks.reports.report import ReportError
-    from benchmarks.scenarios import SCENARIOS
-    from benchmarks.servers import BuildFailed
+    from benchmarks.show.progress import Progress
 
     scenario = SCENARIOS[arguments.scenario]
     parameters = _parameters(scenario, arguments)
@@ -232,7 +232,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _summary(report: Report, output: Path) -> None:
     from rich.console import Console
 
-    from benchmarks.progress import can_compare, summary
+    from benchmarks.show.progress import can_compare, summary
 
     console = Console(highlight=False)
     summary(report, console)
@@ -245,8 +245,8 @@ def _list(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from benchmarks.scenarios import SCENARIOS
-    from benchmarks.servers import SERVERS
+    from benchmarks.measure.scenarios import SCENARIOS
+    from benchmarks.measure.servers import SERVERS
 
     console = Console(highlight=False)
     table = Table("scenario", "question", "parameters", title="Scenarios", title_justify="left")

@@ -24,10 +24,10 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.status import Status
 
-from benchmarks import text
 from benchmarks.commands import labels
-from benchmarks.compare import compare
+from benchmarks.judge.compare import compare
 from benchmarks.reports.report import Report
+from benchmarks.show import wording
 
 REPORTS: Final = Path("demo-reports")
 
@@ -156,7 +156,7 @@ def _run(command: list[str], live: str = "", statuses: tuple[int, ...] = (0,)) -
 
 def _verdict(paths: list[str]) -> str:
     """What ``compare`` says first of these reports."""
-    return text.headline(compare([Report.load(path) for path in paths], labels(paths)))
+    return wording.headline(compare([Report.load(path) for path in paths], labels(paths)))
 
 
 def _steps(reports: Path, size: Size) -> list[str]:
@@ -164,7 +164,7 @@ def _steps(reports: Path, size: Size) -> list[str]:
     python = sys.executable
     reports.mkdir(exist_ok=True)
     servers = {
-        "threads": [python, "-m", "benchmarks.servers.threads", "--port", "0"],
+        "threads": [python, "-m", "benchmarks.measure.servers.threads", "--port", "0"],
         "chat_gevent": [_tool("chat-gevent"), "serve", "--port", "0"],
     }
     for name in ("chat_gevent", "threads"):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.reports.report import Report
-from tests.benchmarks.test_runner import children, exists
+from tests.benchmarks.measure.test_runner import children, exists
 from tests.conftest import wait_until
 
 ROOT = Path(__file__).parents[2]

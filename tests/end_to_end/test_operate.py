@@ -96,7 +96,16 @@ def test_abuse_harms_neither_the_well_behaved_nor_the_memory(tmp_path: Path) -> 
     file = tmp_path / "abuse.json"
     options = "--clients 40 --loris 300 --interval 1 --never-readers 30 --settle 1.5 --turns 2 --seconds 0.5"
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.abuse", *options.split(), "--limit", "99", "--output", str(file)],
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.experiments.abuse",
+            *options.split(),
+            "--limit",
+            "99",
+            "--output",
+            str(file),
+        ],
         capture_output=True,
         text=True,
         timeout=50,

@@ -31,7 +31,7 @@ from tests.operate import ServerProcess
 @contextmanager
 def server_process(name: str, address: str = "127.0.0.1", prefix: tuple[str, ...] = ()) -> Iterator[str]:
     """One of the servers that are benchmarked, in a process of its own; gives its host for Locust."""
-    command = [*prefix, sys.executable, "-m", f"benchmarks.servers.{name}", "--host", address]
+    command = [*prefix, sys.executable, "-m", f"benchmarks.measure.servers.{name}", "--host", address]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
         try:
             assert server.stdout is not None
@@ -401,7 +401,7 @@ def test_a_stall_is_in_the_response_time_and_nothing_is_lost() -> None:
     command = [
         sys.executable,
         "-m",
-        "benchmarks.loadtest_stall",
+        "benchmarks.experiments.loadtest_stall",
         "--seconds",
         "4",
         "--stall",

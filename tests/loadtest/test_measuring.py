@@ -12,7 +12,15 @@ from tests.loadtest.run import ROOT
 
 def test_the_cost_of_a_request_is_measured_beside_a_bare_user() -> None:
     """Both kinds run against the same server, without a failure, and a ratio is printed."""
-    command = [sys.executable, "-m", "benchmarks.loadtest_cost", "--blocks", "1", "--seconds", "0.5"]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.experiments.loadtest_cost",
+        "--blocks",
+        "1",
+        "--seconds",
+        "0.5",
+    ]
     done = subprocess.run(
         [*command, "--kinds", "bare,tcp"], capture_output=True, text=True, check=True, cwd=ROOT
     )
@@ -26,7 +34,7 @@ def test_holding_users_is_measured_in_memory() -> None:
     command = [
         sys.executable,
         "-m",
-        "benchmarks.loadtest_holders",
+        "benchmarks.experiments.loadtest_connections",
         "--users",
         "1200",
         "--pause",

@@ -30,7 +30,7 @@ CHROMIUM = (
 @contextmanager
 def server() -> Iterator[str]:
     """A server to load; gives its host."""
-    command = [sys.executable, "-m", "benchmarks.servers.gevent_plain"]
+    command = [sys.executable, "-m", "benchmarks.measure.servers.gevent_plain"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
             assert process.stdout is not None
