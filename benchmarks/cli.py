@@ -1,4 +1,4 @@
-"""The command line: ``python -m benchmarks list | run | compare | show | history | tables | demo``.
+"""The command line: ``python -m benchmarks list|run|compare|show|history|tables|experiment|demo``.
 
 ``run SCENARIO --help`` shows the parameters of that scenario with their defaults. Exit status of ``run``:
 0 all was measured, 1 something failed, 2 a wrong option, 130 after Ctrl-C (what was measured is kept).
@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -272,6 +273,39 @@ def _demo(arguments: argparse.Namespace) -> int:
     return run(Path(arguments.reports), QUICK if arguments.quick else FULL)
 
 
+def _add_experiments(commands: Any, argv: Sequence[str]) -> None:
+    """The experiments; a module is imported only where it is the one asked for."""
+    from benchmarks.experiments import EXPERIMENTS, load
+
+    about = "Measurements with a procedure of their own; each prints its figures."
+    experiment = commands.add_parser("experiment", help="measurements of other kinds", description=about)
+    names = experiment.add_subparsers(dest="experiment", required=True, metavar="NAME")
+    for name, help in EXPERIMENTS.items():
+        parser = names.add_parser(name, help=help, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if list(argv[:2]) == ["experiment", name]:
+            module = load(name)
+            parser.description = module.__doc__
+            module.add_arguments(parser)
+            parser.set_defaults(run=_experiment, module=module, parser=parser)
+
+
+def _experiment(arguments: argparse.Namespace) -> int:
+    from benchmarks.experiments import ExperimentFailed
+    from benchmarks.measure.generator import GeneratorFailed
+    from benchmarks.measure.servers import BuildFailed
+    from benchmarks.measure.servers.process import ServerFailed
+    from benchmarks.reports.report import ReportError
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end what it started on the way
+    failures = (ExperimentFailed, GeneratorFailed, BuildFailed, ServerFailed, ReportError, OSError)
+    try:
+        status: int = arguments.module.run(arguments)
+    except failures as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 1
+    return status
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     from benchmarks.commands import add_commands
@@ -285,6 +319,7 @@ def main(argv: list[str] | None = None) -> int:
     shown.set_defaults(run=_list)
     _add_run(commands)
     add_commands(commands)
+    _add_experiments(commands, sys.argv[1:] if argv is None else argv)
     demo = commands.add_parser("demo", help="serve, load with Locust, compare: the whole story in a minute")
     demo.add_argument("--quick", action="store_true", help="20 users for a second: to see that it works")
     demo.add_argument(

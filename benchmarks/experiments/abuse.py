@@ -1,4 +1,4 @@
-"""What clients that mean harm cost those that don't: ``python -m benchmarks experiment abuse``.
+"""What clients that mean harm cost those that don't.
 
 Well-behaved clients send a line each on a schedule, and their latency is taken from the time that a line was
 due. Two servers run on one core, and each has as many of them. One has nobody else; the other has two
@@ -19,7 +19,6 @@ TCP buffers.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import heapq
 import json
 import os
@@ -29,12 +28,14 @@ import signal
 import socket
 import statistics
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.experiments import ExperimentFailed
+from benchmarks.experiments.programs.abusive_clients import Address, connect
 from benchmarks.judge.statistics import paired
+from benchmarks.measure.launch import environment, python
 from benchmarks.measure.servers import find
 from benchmarks.measure.servers.process import ServerProcess
 from benchmarks.reports.histograms import quantile_of
@@ -42,23 +43,6 @@ from chat_gevent.files import raise_file_limit
 
 LINE = b"x" * 31 + b"\n"
 CONFIRMED = b"Received: " + LINE
-
-Address = tuple[str, int]
-
-
-def connect(address: Address, number: int, send_buffer: int = 0) -> socket.socket:
-    """Connect from one of several loopback addresses: one alone has only 28,000 ports."""
-    client = socket.socket()
-    if send_buffer:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
-    client.bind((f"127.0.0.{2 + number % 50}", 0))
-    client.connect(address)
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    client.setblocking(False)
-    return client
-
-
-# -- the well-behaved --------------------------------------------------------------------------------
 
 
 def measure(clients: list[socket.socket], seconds: float, rate: float) -> list[float]:
@@ -89,67 +73,17 @@ def measure(clients: list[socket.socket], seconds: float, rate: float) -> list[f
         # epoll's clock has milliseconds: the last one is spent looking, or every line would be sent late.
         events = ready.poll(max(0.0, pause - 0.001))
         if not events and not schedule:
-            raise SystemExit(f"{waiting} replies are missing after 10 s")
+            raise ExperimentFailed(f"{waiting} replies are missing after 10 s")
         for fd, _ in events:
             data = by_fd[fd].recv(65536)
             if len(data) % len(CONFIRMED) or not data:
-                raise SystemExit(f"a well-behaved client got {data[:80]!r}")
+                raise ExperimentFailed(f"a well-behaved client got {data[:80]!r}")
             now = time.perf_counter()
             for _ in range(len(data) // len(CONFIRMED)):
                 due = due_since[fd].pop(0)
                 latencies.append((now - due) * 1e3)
                 waiting -= 1
     return latencies
-
-
-# -- the others ----------------------------------------------------------------------------------------
-
-
-def abuse(address: Address, loris: int, readers: int, interval: float) -> None:
-    """Abuse the server until there is standard input; says ``abusing`` once all are connected."""
-    # It shares the server's core, and only what is left of it: who wakes there comes first at once. Beside
-    # the well-behaved clients, who look without pause, it would get a time slice, and that would be measured.
-    os.sched_setaffinity(0, range(os.cpu_count() or 1))
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    slow = [connect(address, number) for number in range(loris)]
-    # Small send buffers, so that the memory which is measured is the server's rather than theirs.
-    stuck = [connect(address, number, 8192) for number in range(readers)]
-    print("abusing", flush=True)
-    sent, came_back, tried, dribbled, active = 0, 0, 0, 0, 0.0
-    load = b"y" * 63 + b"\n"
-    now = time.monotonic()
-    asked = select.poll()
-    asked.register(sys.stdin, select.POLLIN)
-    # Evenly, a client at a time: thousands of clients of their own would not send in step.
-    due_dribbles = due_tries = 0.0
-    while not asked.poll(1):
-        before, now = now, time.monotonic()
-        before = max(before, now - 0.1)  # it was stopped: what was due meanwhile does not come as a burst
-        active += now - before
-        due_dribbles += (now - before) * len(slow) / interval
-        due_tries += (now - before) * len(stuck) * (20 if active < 4 else 2)
-        while dribbled < int(due_dribbles):
-            slow[dribbled % len(slow)].send(b"z")
-            dribbled += 1
-        while tried < int(due_tries):
-            number = tried % len(stuck)
-            tried += 1
-            try:
-                sent += stuck[number].send(load * 1024)
-            except BlockingIOError:
-                pass
-            except OSError:  # closed: it comes back
-                stuck[number].close()
-                came_back += 1
-                with contextlib.suppress(OSError):
-                    stuck[number] = connect(address, number, 8192)
-    figures = {
-        "abused_seconds": active,
-        "bytes_of_slow_loris": dribbled,
-        "bytes_of_never_readers": sent,
-        "came_back": came_back,
-    }
-    print(json.dumps(figures), flush=True)
 
 
 def memory(pid: int) -> dict[str, float]:
@@ -167,19 +101,20 @@ class Abuse:
     """The abusing process, for the time of a ``with``."""
 
     def __init__(self, address: Address, arguments: argparse.Namespace) -> None:
-        options = ["--child", f"{address[0]}:{address[1]}", "--loris", str(arguments.loris)]
-        options += ["--never-readers", str(arguments.never_readers), "--interval", str(arguments.interval)]
+        numbers = (arguments.loris, arguments.never_readers, arguments.interval)
+        words = [address[0], *map(str, (address[1], *numbers))]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.experiments.abuse", *options],
+            python("-m", "benchmarks.experiments.programs.abusive_clients", *words),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            env=environment(),
         )
         self.figures: dict[str, Any] = {}
 
     def __enter__(self) -> Abuse:
         assert self.process.stdout is not None
         if self.process.stdout.readline() != b"abusing\n":
-            raise SystemExit("the abusing process ended")
+            raise ExperimentFailed("the abusing process ended")
         return self
 
     def stop(self) -> None:
@@ -196,7 +131,7 @@ class Abuse:
         self.figures = json.loads(out) if out else {}
 
 
-def run(arguments: argparse.Namespace) -> dict[str, Any]:
+def measure_in_turns(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure in turns; returns the figures."""
     server = find(shlex.join(["chat_gevent", *arguments.option]))
     cores = sorted(os.sched_getaffinity(0))
@@ -279,12 +214,8 @@ def show(figures: dict[str, Any]) -> None:
     )
 
 
-def main() -> int:
-    """Run the command; returns its exit status: 1 where the ratio is above ``--limit``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks experiment abuse",
-        description="What abusive clients cost the well-behaved ones.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options."""
     add = parser.add_argument
     add("--clients", type=int, default=200, help="well-behaved clients (default: %(default)s)")
     add("--rate", type=float, default=10, help="lines a second each (default: %(default)s)")
@@ -297,20 +228,13 @@ def main() -> int:
     add("--limit", type=float, default=1.5, help="highest ratio (default: %(default)s)")
     add("--output", help="file for the figures, JSON")
     add("--option", action="append", default=[], help="of chat-gevent serve; may be repeated")
-    add("--child", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and print; returns the exit status: 1 where the ratio is above ``--limit``."""
     raise_file_limit()
-    if arguments.child:
-        host, _, port = arguments.child.rpartition(":")
-        abuse((host, int(port)), arguments.loris, arguments.never_readers, arguments.interval)
-        return 0
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end the servers on the way
-    figures = run(arguments)
+    figures = measure_in_turns(arguments)
     if arguments.output:
         Path(arguments.output).write_text(json.dumps(figures, indent=1))
     show(figures)
     return 0 if figures["p99_ratio"]["hodges_lehmann"] <= arguments.limit else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

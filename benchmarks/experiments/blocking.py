@@ -1,4 +1,4 @@
-"""A handler that blocks, with thousands of clients in it at once: ``python -m benchmarks experiment blocking``.
+"""A handler that blocks, with thousands of clients in it at once.
 
 Each client sends one message at the same time; the handler sleeps 100 ms (``gevent.sleep``) and answers.
 Printed is how long the first and the last reply took, and how much of the last is the server's work:
@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.experiments import ExperimentFailed
 from benchmarks.measure.servers import SERVERS
 from benchmarks.measure.servers.process import ServerProcess
 from chat_gevent.files import raise_file_limit
@@ -45,32 +46,34 @@ def one_round(clients: dict[int, socket.socket], poll: select.epoll) -> list[flo
     while len(times) < len(clients):
         events = poll.poll(LIMIT_SECONDS, 1024)
         if not events:
-            raise SystemExit(f"blocking: only {len(times)} of {len(clients)} replies came")
+            raise ExperimentFailed(f"only {len(times)} of {len(clients)} replies came")
         now = time.perf_counter() - start
         for number, _ in events:
             reply = clients[number].recv(4096)
             if reply != b"Received: message of %d\n" % number:
-                raise SystemExit(f"blocking: wrong reply {reply!r}")
+                raise ExperimentFailed(f"wrong reply {reply!r}")
             times.append(now)
     return times
 
 
-def main() -> None:
-    """Start the server, let all clients in, and print a line for each round."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks experiment blocking", description=__doc__.splitlines()[0]
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options."""
     parser.add_argument(
         "--clients", type=int, default=5000, metavar="N", help="clients at once (%(default)s)"
     )
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="messages of each (%(default)s)")
     parser.add_argument("--park-after", default="0", metavar="SECONDS", help="as of the server (%(default)s)")
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Start the server, let all clients in, and print a line for each round."""
     hard = raise_file_limit()
     if not 0 < arguments.clients <= hard - 100:
-        parser.error(f"--clients: must be 1 to {hard - 100}, of {hard} files that this process may open")
+        arguments.parser.error(
+            f"--clients: must be 1 to {hard - 100}, of {hard} files that this process may open"
+        )
     if arguments.rounds < 1:
-        parser.error("--rounds: must be at least 1")
+        arguments.parser.error("--rounds: must be at least 1")
     cores = sorted(os.sched_getaffinity(0))
     options = ["--handler", "benchmarks.experiments.blocking:handle", "--park-after", arguments.park_after]
     clients: dict[int, socket.socket] = {}
@@ -96,7 +99,4 @@ def main() -> None:
         finally:
             for client in clients.values():
                 client.close()
-
-
-if __name__ == "__main__":
-    main()
+    return 0

@@ -1,6 +1,6 @@
 """Coordinated omission, shown: a server that stalls once, and what two kinds of paced users say of it.
 
-``python -m benchmarks experiment loadtest-stall`` runs 10 users at 20 messages a second for 10 s against a
+It runs 10 users at 20 messages a second for 10 s against a
 server that answers at once but for one stall of 2 s, first with ``loadtest``'s schedule, then with
 Locust's ``constant_throughput``. The server knows when each message should have come and when the
 stall was, so it knows the true percentile; a user that waits for slow replies can't.
@@ -12,36 +12,23 @@ import argparse
 import json
 import math
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Final
 
 import gevent
 from gevent import subprocess as gevent_subprocess
 from gevent.server import StreamServer
 
+from benchmarks.experiments import ExperimentFailed
+from benchmarks.measure.launch import environment, python
+from benchmarks.reports.figures import merged
 from benchmarks.reports.histograms import quantile, quantile_of
+from benchmarks.reports.report import Report
 
-PLAIN = """
-import os, socket
-from time import perf_counter
-from locust import User, constant_throughput, task
-
-class Plain(User):
-    wait_time = constant_throughput(float(os.environ["STALL_RATE"]))
-    def on_start(self):
-        host, port = self.host.removeprefix("tcp://").rsplit(":", 1)
-        self.socket = socket.create_connection((host, int(port)))
-    @task
-    def confirm(self):
-        begin = perf_counter()
-        self.socket.sendall(b"hello\\n")
-        reply = self.socket.recv(1024)
-        self.environment.events.request.fire(request_type="TCP", name="CONFIRM", exception=None, context={},
-            response_time=(perf_counter() - begin) * 1000, response_length=len(reply))
-"""
+PLAIN: Final = Path(__file__).parent / "locustfiles" / "stall.py"
+"""The users that Locust paces."""
 
 
 class StallingServer:
@@ -84,43 +71,27 @@ class StallingServer:
         return quantile_of(delays, q)
 
 
-def run_locust(locustfile: Path, host: str, users: int, seconds: float, *options: str, **env: str) -> None:
-    """Run Locust in a process of its own while this one serves. Raises RuntimeError."""
-    import os
-
-    command = [
-        sys.executable,
-        "-m",
-        "locust",
-        "-f",
-        str(locustfile),
-        "--host",
-        host,
-        "--headless",
-        "--only-summary",
-    ]
-    command += ["-u", str(users), "-r", str(users), "-t", f"{math.ceil(seconds)}s", *options]
+def run_locust(command: list[str], host: str, users: int, seconds: float, **variables: str) -> None:
+    """Run a command of Locust in a process of its own while this one serves."""
+    load = ["--host", host, "-u", str(users), "-r", str(users), "-t", f"{math.ceil(seconds)}s"]
     process = gevent_subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **env}
-    )
+        [*command, "--headless", "--only-summary", *load],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(variables),
+    )  # fmt: skip
     output, _ = process.communicate()
     if process.returncode:
-        raise RuntimeError(f"Locust ended with exit status {process.returncode}:\n{output}")
+        raise ExperimentFailed(f"Locust ended with exit status {process.returncode}:\n{output}")
 
 
 def measure(users: int, rate: float, seconds: float, stall: float) -> dict[str, Any]:
     """Both runs; percentiles in milliseconds."""
-    from benchmarks.reports.figures import merged
-    from benchmarks.reports.report import Report
-
     each = round(rate * seconds)
     found: dict[str, Any] = {"intended": users * each}
     with tempfile.TemporaryDirectory() as folder:
         server = StallingServer(0.3 * seconds, stall)
         path = Path(folder, "report.json")
-        locustfile = Path(__file__).parents[2] / "loadtest" / "locustfile.py"
         options = ["--rate", f"{rate:g}/user", "--messages", str(each), "--report", str(path)]
-        run_locust(locustfile, server.host, users, seconds + 30, *options)
+        run_locust(python("-m", "loadtest", *options), server.host, users, seconds + 30)
         report = Report.load(path)
         name = report.servers[0].name
         for kind in ("response", "service"):
@@ -132,10 +103,9 @@ def measure(users: int, rate: float, seconds: float, stall: float) -> dict[str, 
         server.server.stop()
 
         server = StallingServer(0.3 * seconds, stall)
-        plain = Path(folder, "plain.py")
-        plain.write_text(PLAIN)
         stats = Path(folder, "stats")
-        run_locust(plain, server.host, users, seconds, "--json-file", str(stats), STALL_RATE=f"{rate:g}")
+        command = python("-m", "locust", "-f", str(PLAIN), "--json-file", str(stats))
+        run_locust(command, server.host, users, seconds, STALL_RATE=f"{rate:g}")
         (entry,) = json.loads(stats.with_suffix(".json").read_text())
         found["locust_count"] = entry["num_requests"]
         found["locust_p99"] = quantile({float(k): n for k, n in entry["response_times"].items()}, 0.99)
@@ -143,21 +113,21 @@ def measure(users: int, rate: float, seconds: float, stall: float) -> dict[str, 
     return found
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks experiment loadtest-stall", description=__doc__.split("\n")[0]
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options."""
     parser.add_argument("--users", type=int, default=10)
     parser.add_argument("--rate", type=float, default=20.0, help="messages a second and user")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--stall", type=float, default=2.0, help="length of the stall in seconds")
     parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    found = measure(options.users, options.rate, options.seconds, options.stall)
-    if options.json:
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and print."""
+    found = measure(arguments.users, arguments.rate, arguments.seconds, arguments.stall)
+    if arguments.json:
         print(json.dumps(found))
-        return
+        return 0
     rows = [("true p99, computed from the stall", found["true_p99"], found["intended"])]
     for kind, label in (("response", "intended start to answered"), ("service", "sent to answered")):
         rows.append((f"loadtest, {kind} p99 ({label})", found[f"{kind}_p99"], found[f"{kind}_count"]))
@@ -165,7 +135,4 @@ def main() -> None:
     for text, p99, count in rows:
         print(f"{text:<56} {p99:8.1f} ms of {count:,} messages")
     print(f"response p99 is off by {abs(found['response_p99'] / found['true_p99'] - 1):.2%}")
-
-
-if __name__ == "__main__":
-    main()
+    return 0

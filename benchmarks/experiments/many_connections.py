@@ -1,12 +1,12 @@
-"""How many connections one machine holds: ``python -m benchmarks experiment many-connections --connections 3000000``.
+"""How many connections one machine holds.
 
 The server is the project's own, in as many processes as the limit of open files asks for (``gunicorn -k
 chat_gevent.workers.ChatWorker --reuse-port``), in a network namespace that is made for this run. The
-clients are one process on a TUN device in that namespace (``generator/many_connections.c``): they have no sockets, so
-that the machine's memory is the server's to use. Each client connects, has a message confirmed, byte for
-byte, and stays; then each has a second one confirmed. How many connections the server's side holds is what
-the kernel counts (``/proc/net/sockstat``). Memory is the growth of the workers' PSS, of the kernel's slabs
-and page tables, and of what is in use on the whole machine.
+clients are one process on a TUN device in that namespace (``generator/many_connections.c``): they have no
+sockets, so that the machine's memory is the server's to use. Each client connects, has a message confirmed,
+byte for byte, and stays; then each has a second one confirmed. How many connections the server's side holds
+is what the kernel counts (``/proc/net/sockstat``). Memory is the growth of the workers' PSS, of the kernel's
+slabs and page tables, and of what is in use on the whole machine.
 
 Needs root (for the namespace, the device, and ``fs.file-max``, which is set back at the end), ``ip`` and a C
 compiler.
@@ -20,7 +20,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,9 +27,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.measure.generator import Generator, GeneratorFailed
+from benchmarks.experiments import ExperimentFailed
+from benchmarks.measure.generator import Generator
+from benchmarks.measure.launch import environment, python
 from benchmarks.measure.probe import cpu_ns, descendants, kernel_bytes, pss_bytes
-from benchmarks.measure.servers import BuildFailed, cc, compiled
+from benchmarks.measure.servers import cc, compiled
 from benchmarks.reports.environment import describe, revision
 from benchmarks.show.wording import number
 from chat_gevent.files import raise_file_limit
@@ -51,7 +52,7 @@ SPREAD: Final = 6
 """Standard deviations of the number of clients that a worker may get by chance, and has room for."""
 
 
-class ConnectionsFailed(RuntimeError):
+class ConnectionsFailed(ExperimentFailed):
     """The run can't be made, or did not hold what it should; the message says why."""
 
 
@@ -97,8 +98,8 @@ class Workers:
         command = f"-m gunicorn -k chat_gevent.workers.ChatWorker -w {count} --reuse-port"
         command += f" -b {SERVER}:{PORT} --timeout 300 --graceful-timeout 5 --log-level warning"
         self._process = subprocess.Popen(
-            [*prefix, sys.executable, *command.split(), "chat_gevent.confirm:confirm"],
-            env={**os.environ, "CHAT_GEVENT_KEEPALIVE_IDLE": str(keepalive)},
+            [*prefix, *python(*command.split(), "chat_gevent.confirm:confirm")],
+            env=environment({"CHAT_GEVENT_KEEPALIVE_IDLE": str(keepalive)}),
         )
         deadline = time.monotonic() + seconds
         while self.listening() < count:
@@ -160,7 +161,7 @@ def build(source: Path, target: Path) -> list[str]:
     return [cc() or "cc", "-O2", "-o", str(target), str(source)]
 
 
-def run(arguments: argparse.Namespace) -> dict[str, Any]:
+def hold(arguments: argparse.Namespace) -> dict[str, Any]:
     """Hold the connections; returns the figures. Raises ConnectionsFailed, GeneratorFailed, BuildFailed."""
     total = arguments.connections
     workers = arguments.workers or workers_needed(total, raise_file_limit())
@@ -258,12 +259,8 @@ def show(figures: dict[str, Any]) -> None:
     line("segments sent again", f"{figures['resent']:,}")
 
 
-def main() -> int:
-    """Run the command; returns its exit status: 1 where not all connections were held and confirmed."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks experiment many-connections",
-        description="Hold very many connections, and confirm each twice.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options."""
     add = parser.add_argument
     add("--connections", type=int, default=100_000, metavar="N", help="(default: %(default)s)")
     add("--workers", type=int, metavar="N", help="server processes (default: as many as needed)")
@@ -286,26 +283,20 @@ def main() -> int:
         "--steps", type=int, default=10, metavar="N", help="a line is shown after each (default: %(default)s)"
     )
     add("--output", metavar="FILE", help="file for the figures, JSON")
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and print; returns the exit status: 1 where not all connections were held and confirmed."""
     if not 1 <= arguments.connections <= MOST_CONNECTIONS:
-        parser.error(f"--connections: must be 1 to {MOST_CONNECTIONS:,}")
+        arguments.parser.error(f"--connections: must be 1 to {MOST_CONNECTIONS:,}")
     if not 1 <= arguments.window <= MOST_WAITING:
-        parser.error(f"--window: must be 1 to {MOST_WAITING:,}")
+        arguments.parser.error(f"--window: must be 1 to {MOST_WAITING:,}")
     if not 1 <= arguments.steps <= arguments.connections:
-        parser.error("--steps: must be 1 to the number of connections")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end the servers on the way
-    try:
-        figures = run(arguments)
-    except (ConnectionsFailed, GeneratorFailed, BuildFailed, PermissionError, FileNotFoundError) as error:
-        print(f"many-connections: {error}", file=sys.stderr)
-        return 1
+        arguments.parser.error("--steps: must be 1 to the number of connections")
+    figures = hold(arguments)
     made = datetime.now(UTC).isoformat(timespec="seconds")
     figures = {"created": made, "revision": revision().commit, **figures, "environment": describe({})}
     if arguments.output:
         Path(arguments.output).write_text(json.dumps(figures, indent=1) + "\n")
     show(figures)
     return 0 if figures["held"] == figures["held_at_the_end"] == arguments.connections else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

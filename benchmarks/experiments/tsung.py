@@ -1,7 +1,7 @@
 """A second opinion: the same server under Tsung, a load generator that others wrote, and under ours.
 
-``python -m benchmarks experiment tsung [--server NAME]`` starts a fresh server for each measurement, pinned as
-in every run, and prints what both say of throughput, of server CPU per confirmation and of latency:
+A fresh server is started for each measurement, pinned as in every run. Printed is what both say of
+throughput, of server CPU per confirmation and of latency:
 
 closed loop
     50 clients, each of which sends its next message when its reply has come.
@@ -23,7 +23,6 @@ import argparse
 import resource
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from benchmarks.experiments import ExperimentFailed
 from benchmarks.measure.generator import pinned
 from benchmarks.measure.probe import read_processes
 from benchmarks.measure.runner import cores
@@ -171,18 +171,17 @@ def mean_us(window: Window, name: str) -> float:
     return sum(value * number for value, number in counts) / sum(number for _, number in counts)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Measure and print; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks experiment tsung", description=__doc__.partition("\n")[0]
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options."""
     parser.add_argument("--server", default="chat_gevent")
     parser.add_argument("--seconds", type=float, default=6.0, help="length of our measurements")
     parser.add_argument("--messages", type=int, default=3000, help="messages of each of Tsung's clients")
-    arguments = parser.parse_args(argv)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and print; returns the exit status."""
     if not shutil.which("tsung"):
-        print("benchmarks: tsung is not installed", file=sys.stderr)
-        return 1
+        raise ExperimentFailed("tsung is not installed")
     raise_file_limit()
     server, seconds = arguments.server, arguments.seconds
     theirs = with_tsung(server, seconds, arguments.messages)
@@ -216,7 +215,3 @@ def main(argv: list[str] | None = None) -> int:
     show("latency", "Tsung", calm)
     show("latency", "ours", with_ours(server, seconds, rate=USERS / THINK, **paced))  # type: ignore[arg-type]
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,9 +1,9 @@
 """How well the verdicts do: real runs of a server against itself and against itself slowed, and simulations.
 
-    python -m benchmarks experiment verdict-quality measure     20 runs, a report each, into benchmarks/results/verdict_quality (20 minutes)
-    python -m benchmarks experiment verdict-quality verdicts    what `compare` says of them
-    python -m benchmarks experiment verdict-quality noise       what slices buy: the noise of a ratio with them and without
-    python -m benchmarks experiment verdict-quality coverage    how often intervals hold the true ratio, by simulation
+    measure     20 runs, a report each, into benchmarks/results/verdict_quality (20 minutes)
+    verdicts    what ``compare`` says of them
+    noise       what slices buy: the noise of a ratio with them and without
+    coverage    how often intervals hold the true ratio, by simulation
 
 A run measures four servers in each of 10 blocks: ``c_epoll``, the same again, and ``c_epoll`` with a busy
 loop of 262 ns and of 800 ns for each message, which is to slow it by 5% and by something under 20%. The
@@ -18,7 +18,6 @@ import copy
 import dataclasses
 import math
 import statistics
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -171,16 +170,16 @@ def coverage(trials: int = 1000) -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run a part of the study; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks experiment verdict-quality", description=__doc__.partition("\n")[0]
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options."""
     parser.add_argument("part", choices=["measure", "verdicts", "noise", "coverage"])
     parser.add_argument("--directory", type=Path, default=RESULTS, help="where the reports are")
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--limit", type=int, default=1000, help="measure at most so many runs now")
-    arguments = parser.parse_args(argv)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run a part; returns the exit status."""
     if arguments.part == "measure":
         arguments.directory.mkdir(parents=True, exist_ok=True)
         left = measure(arguments.directory, arguments.runs, arguments.limit)
@@ -194,7 +193,3 @@ def main(argv: list[str] | None = None) -> int:
     else:
         print(coverage())
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

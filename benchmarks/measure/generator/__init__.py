@@ -12,13 +12,13 @@ import json
 import os
 import select
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.measure.launch import environment, python
 from benchmarks.measure.servers import BuildFailed, cc, compiled
 
 SOURCE: Final = Path(__file__).with_name("generator.c")
@@ -48,7 +48,7 @@ def program(tls: bool = False) -> list[str]:
         except BuildFailed:
             if not tls:  # without OpenSSL's headers the Python generator does TLS
                 raise
-    return [sys.executable, "-m", "benchmarks.measure.generator.fallback"]
+    return python("-m", "benchmarks.measure.generator.fallback")
 
 
 @contextmanager
@@ -79,6 +79,7 @@ class Generator:
                 stdout=subprocess.PIPE,
                 bufsize=0,
                 start_new_session=True,
+                env=environment(),
             )
         self._buffer = b""
 

@@ -20,13 +20,13 @@ import platform
 import shlex
 import shutil
 import subprocess
-import sys
 import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.measure.launch import python
 from benchmarks.reports.environment import source_hash
 
 HERE: Final = Path(__file__).parent
@@ -116,7 +116,7 @@ class Server:
 
 
 def _module(name: str, *options: str) -> Callable[[], list[str]]:
-    return lambda: [sys.executable, "-m", f"benchmarks.measure.servers.{name}", *options]
+    return lambda: python("-m", f"benchmarks.measure.servers.{name}", *options)
 
 
 def _python(name: str, summary: str, *modules: str, **more: Any) -> Server:
@@ -126,7 +126,7 @@ def _python(name: str, summary: str, *modules: str, **more: Any) -> Server:
 def _chat_gevent(*options: str) -> Callable[[], list[str]]:
     # The command that users run, from this interpreter's environment.
     script = Path(sysconfig.get_path("scripts")) / "chat-gevent"
-    start = [str(script)] if script.exists() else [sys.executable, "-m", "chat_gevent"]
+    start = [str(script)] if script.exists() else python("-m", "chat_gevent")
     return lambda: [*start, "serve", "--framing", "line", *options]
 
 

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterable
 from typing import Self
 
+from benchmarks.measure import launch
 from benchmarks.measure.probe import descendants
 from benchmarks.measure.servers import Server
 
@@ -44,7 +45,7 @@ class ServerProcess:
                 stderr=self._errors,
                 bufsize=0,
                 start_new_session=True,
-                env={**os.environ, **(environment or {})},
+                env=launch.environment(environment),
             )
         try:
             self.host, self.port = self._wait_until_ready(seconds)

@@ -10,8 +10,8 @@ import pytest
 
 def blocking(*options: str) -> subprocess.CompletedProcess[str]:
     """``python -m benchmarks experiment blocking`` with options."""
-    command = [sys.executable, "-m", "benchmarks.experiments.blocking", *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    command = [sys.executable, "-m", "benchmarks", "experiment", "blocking", *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
 
 
 def test_a_round_of_a_few_clients() -> None:

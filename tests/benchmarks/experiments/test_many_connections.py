@@ -20,8 +20,8 @@ def hold(*options: str, files: int = 20_000) -> subprocess.CompletedProcess[str]
         require_tool(tool)
     require(os.geteuid() == 0 and Path("/dev/net/tun").exists(), "root and /dev/net/tun")
     limited = ("sh", "-c", f'ulimit -n {files} && exec "$@"', "sh")
-    command = [*limited, sys.executable, "-m", "benchmarks.experiments.many_connections", *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=55, check=False)
+    command = [*limited, sys.executable, "-m", "benchmarks", "experiment", "many-connections", *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
 
 
 def test_each_of_many_is_confirmed_twice_and_held(tmp_path: Path) -> None:
