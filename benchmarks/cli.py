@@ -187,9 +187,9 @@ def _check_output(output: Path) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from benchmarks.measure import runner
+    from benchmarks.measure.compiler import BuildFailed
     from benchmarks.measure.generator import GeneratorFailed
     from benchmarks.measure.scenarios import SCENARIOS
-    from benchmarks.measure.servers import BuildFailed
     from benchmarks.reports.report import ReportError
     from benchmarks.show.progress import Progress
 
@@ -291,8 +291,8 @@ def _add_experiments(commands: Any, argv: Sequence[str]) -> None:
 
 def _experiment(arguments: argparse.Namespace) -> int:
     from benchmarks.experiments import ExperimentFailed
+    from benchmarks.measure.compiler import BuildFailed
     from benchmarks.measure.generator import GeneratorFailed
-    from benchmarks.measure.servers import BuildFailed
     from benchmarks.measure.servers.process import ServerFailed
     from benchmarks.reports.report import ReportError
 

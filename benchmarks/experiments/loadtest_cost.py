@@ -24,8 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.experiments import ExperimentFailed
-from benchmarks.measure.generator import pinned
-from benchmarks.measure.launch import environment, python
+from benchmarks.measure.launch import environment, pinned, python
 
 KINDS: Final = ("bare", "task", "tcp", "http")
 LOCUSTFILE: Final = Path(__file__).parent / "locustfiles" / "cost.py"

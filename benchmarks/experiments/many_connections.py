@@ -28,10 +28,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.experiments import ExperimentFailed
+from benchmarks.measure.compiler import cc, compiled
 from benchmarks.measure.generator import Generator
 from benchmarks.measure.launch import environment, python
 from benchmarks.measure.probe import cpu_ns, descendants, kernel_bytes, pss_bytes
-from benchmarks.measure.servers import cc, compiled
 from benchmarks.reports.environment import describe, revision
 from benchmarks.show.wording import number
 from chat_gevent.files import raise_file_limit

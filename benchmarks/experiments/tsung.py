@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.experiments import ExperimentFailed
-from benchmarks.measure.generator import pinned
+from benchmarks.measure.launch import pinned
 from benchmarks.measure.probe import read_processes
 from benchmarks.measure.runner import cores
 from benchmarks.measure.scenarios.base import Bench, Load, Window

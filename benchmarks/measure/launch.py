@@ -1,14 +1,16 @@
 """How this program starts Python: so that it finds these packages, not a folder of the user's.
 
 ``-P`` keeps the current folder off the path of the new process, so that a folder ``benchmarks`` or
-``loadtest`` there is not taken for ours; the folder that holds our packages comes first on that path.
+``loadtest`` there is not taken for ours; the folder that holds our packages comes first on that path. A
+process is pinned to cores by its parent, before it starts.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -25,3 +27,17 @@ def environment(variables: Mapping[str, str] | None = None, packages: Path = PAC
     """This process's environment with ``variables``, and with ``packages`` first on the path of modules."""
     path = os.pathsep.join(filter(None, (str(packages), os.environ.get("PYTHONPATH"))))
     return {**os.environ, "PYTHONPATH": path, **(variables or {})}
+
+
+@contextmanager
+def pinned(cores: Iterable[int] | None) -> Iterator[None]:
+    """Processes started inside inherit these cores; None changes nothing."""
+    if cores is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

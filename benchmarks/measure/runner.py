@@ -18,11 +18,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure.compiler import BuildFailed
 from benchmarks.measure.generator import GeneratorFailed, program
 from benchmarks.measure.probe import read_machine
 from benchmarks.measure.scenarios import interleaved
 from benchmarks.measure.scenarios.base import OTHER_LOAD, Bench, Scenario
-from benchmarks.measure.servers import BuildFailed, Server
+from benchmarks.measure.servers import Server
 from benchmarks.measure.servers.process import ServerFailed
 from benchmarks.reports import environment
 from benchmarks.reports.report import Fired, Report, Trial, utc_now
@@ -113,7 +114,7 @@ def run(
     parameters: dict[str, Any],
     output: Path,
     *,
-    progress: Callable[[str, Server, int], None] = lambda text, server, block: None,
+    progress: Callable[[str, str, int], None] = lambda text, server, block: None,
     done: TrialDone = lambda report, trial: None,
     seed: int | None = None,
     server_cores: tuple[int, ...] | None = None,
@@ -173,7 +174,7 @@ def run(
         for block, sequence in enumerate(orders(servers, parameters["blocks"], seed)):
             for turn in turns(sequence, parameters.get("slices", 1)):
                 interrupt.check()
-                bench = Bench(server_cores, generator_cores, lambda text: progress(text, turn[0], block))  # noqa: B023
+                bench = Bench(server_cores, generator_cores, lambda text: progress(text, turn[0].name, block))  # noqa: B023
                 trials: list[Trial] = []
                 try:
                     if len(turn) > 1:

@@ -19,7 +19,6 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.judge.compare import Result
-from benchmarks.measure.servers import Server
 from benchmarks.reports.report import Metric, Report, Trial
 from benchmarks.show.wording import number, warnings
 
@@ -75,9 +74,9 @@ class Progress:
         """A line that stays."""
         _line(Text(text), self.console)
 
-    def step(self, text: str, server: Server, block: int) -> None:
+    def step(self, text: str, server: str, block: int) -> None:
         """What is being done now."""
-        self._bar.update(self._task, doing=f"block {block + 1}: {server.name}: {text}")
+        self._bar.update(self._task, doing=f"block {block + 1}: {server}: {text}")
 
     def done(self, report: Report, trial: Trial | None) -> None:
         """A trial has ended; None if it failed."""

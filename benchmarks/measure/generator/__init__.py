@@ -12,14 +12,13 @@ import json
 import os
 import select
 import subprocess
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.measure.launch import environment, python
-from benchmarks.measure.servers import BuildFailed, cc, compiled
+from benchmarks.measure.compiler import BuildFailed, cc, compiled
+from benchmarks.measure.launch import environment, pinned, python
 
 SOURCE: Final = Path(__file__).with_name("generator.c")
 CONNECTIONS_PER_PROCESS: Final = 19_000
@@ -49,20 +48,6 @@ def program(tls: bool = False) -> list[str]:
             if not tls:  # without OpenSSL's headers the Python generator does TLS
                 raise
     return python("-m", "benchmarks.measure.generator.fallback")
-
-
-@contextmanager
-def pinned(cores: Iterable[int] | None) -> Iterator[None]:
-    """Processes started inside inherit these cores; None changes nothing."""
-    if cores is None:
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 class Generator:

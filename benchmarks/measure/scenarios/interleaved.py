@@ -16,9 +16,10 @@ from contextlib import ExitStack, contextmanager
 from itertools import accumulate
 from typing import Any, Final
 
+from benchmarks.measure.compiler import BuildFailed
 from benchmarks.measure.generator import GeneratorFailed
 from benchmarks.measure.scenarios.base import Bench, Load, Window, check_window, load_trial
-from benchmarks.measure.servers import BuildFailed, Server
+from benchmarks.measure.servers import Server
 from benchmarks.measure.servers.process import ServerFailed, ServerProcess
 from benchmarks.reports.report import Trial
 

@@ -33,11 +33,9 @@ class ServerProcess:
         environment: dict[str, str] | None = None,
         seconds: float = 30,
     ) -> None:
-        from benchmarks.measure.generator import pinned
-
         self.server = server
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
-        with pinned(cores):
+        with launch.pinned(cores):
             self._process = subprocess.Popen(
                 [*server.command(), "--host", "127.0.0.1", "--port", "0", *options],
                 stdin=subprocess.DEVNULL,

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.measure.generator import Generator, GeneratorFailed, pinned, program
+from benchmarks.measure.generator import Generator, GeneratorFailed, program
+from benchmarks.measure.launch import pinned
 from benchmarks.measure.servers import find
 from benchmarks.measure.servers.process import ServerProcess
 from benchmarks.reports.histograms import decode, encode_counts

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.measure.compiler import BuildFailed, compiled
 from benchmarks.measure.scenarios.tls import certificate_and_key
-from benchmarks.measure.servers import SERVERS, BuildFailed, Server, compiled, find
+from benchmarks.measure.servers import SERVERS, Server, find
 from benchmarks.measure.servers.process import ServerFailed, ServerProcess
 from tests.conftest import require_tool
 
