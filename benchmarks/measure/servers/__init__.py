@@ -19,14 +19,14 @@ import platform
 import shlex
 import shutil
 import subprocess
-import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.measure.compiler import cc, compiled
-from benchmarks.measure.launch import python
+from benchmarks.measure.launch import PACKAGES, python
+from benchmarks.measure.revisions import PACKAGE, locate
 from benchmarks.reports.environment import source_hash
 
 HERE: Final = Path(__file__).parent
@@ -52,6 +52,11 @@ class Server:
     whole: bool = False
     """To be measured in one piece: it takes seconds under load until it is steady, as many threads do."""
 
+    packages: Path = PACKAGES
+    """The folder whose packages it is made of."""
+    revision: str = ""
+    """What these are, where they are not those of this program."""
+
     def missing(self) -> str | None:
         """Why it cannot run here, in a few words; None where it can."""
         for module in self.modules:
@@ -76,7 +81,8 @@ class Server:
             done = subprocess.run([cc() or "cc", "--version"], capture_output=True, text=True, check=False)
             return done.stdout.partition("\n")[0]
         python = f"{platform.python_implementation()} {platform.python_version()}"
-        return ", ".join([*(f"{name} {importlib.metadata.version(name)}" for name in self.modules), python])
+        modules = [f"{name} {importlib.metadata.version(name)}" for name in self.modules]
+        return ", ".join(filter(None, [self.revision, *modules, python]))
 
     def source_hash(self) -> str:
         """SHA-256 over its source files, the first 16 digits."""
@@ -95,10 +101,7 @@ def _python(name: str, summary: str, *modules: str, **more: Any) -> Server:
 
 
 def _chat_gevent(*options: str) -> Callable[[], list[str]]:
-    # The command that users run, from this interpreter's environment.
-    script = Path(sysconfig.get_path("scripts")) / "chat-gevent"
-    start = [str(script)] if script.exists() else python("-m", "chat_gevent")
-    return lambda: [*start, "serve", "--framing", "line", *options]
+    return lambda: python("-m", "chat_gevent", "serve", "--framing", "line", *options)
 
 
 def _c_epoll(*options: str) -> Callable[[], list[str]]:
@@ -173,8 +176,19 @@ def slowed(name: str, busy_ns: int) -> Server:
     return Server(f"{name}+{busy_ns}ns", base.summary, command, base.sources, base.modules, base.tool)
 
 
+def _of_revision(server: Server, source: str) -> Server:
+    if server.sources != _OWN:
+        raise ValueError(f"{server.name} has no revisions: only this project's server has")
+    packages, revision = locate(source)
+    name = f"{server.name}@{Path(source).name if Path(source).exists() else source}"
+    sources = (str(packages / PACKAGE),)
+    return dataclasses.replace(server, name=name, sources=sources, packages=packages, revision=revision)
+
+
 def find(name: str) -> Server:
     """The server called ``name``; options may follow the name, ``NAME+<N>ns`` is the same slowed.
+
+    ``chat_gevent@SOURCE`` is that of another revision, wheel or folder (:mod:`benchmarks.measure.revisions`).
 
     Raises KeyError: there is no such server. Raises ValueError: it cannot be slowed, or not so.
     """
@@ -182,12 +196,16 @@ def find(name: str) -> Server:
         base, *options = shlex.split(name)
     except ValueError as error:
         raise ValueError(f"{name!r}: {error}") from None
+    base, at, source = base.partition("@")
     base, plus, busy = base.partition("+")
     digits = busy.removesuffix("ns")
     if plus and not digits.isdecimal():
         raise ValueError(f"{name!r}: after + comes a time such as 262ns")
     server = slowed(base, int(digits)) if plus else SERVERS[base]
+    if at:
+        server = _of_revision(server, source)
     if options:
         command = server.command
+        name = shlex.join([server.name, *options])
         server = dataclasses.replace(server, name=name, command=lambda: [*command(), *options])
     return server

@@ -43,7 +43,7 @@ class ServerProcess:
                 stderr=self._errors,
                 bufsize=0,
                 start_new_session=True,
-                env=launch.environment(environment),
+                env=launch.environment(environment, server.packages),
             )
         try:
             self.host, self.port = self._wait_until_ready(seconds)
