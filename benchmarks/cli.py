@@ -97,8 +97,8 @@ def _add_run(commands: Any) -> None:
             "--servers",
             metavar="A,B",
             help="servers in this order, the first is the one to compare with; "
-            "a name may be followed by options ('chat_gevent --park-after 5'), and chat_gevent by @ and a git "
-            "revision, a wheel or a folder ('chat_gevent@main'); default: all that can run",
+            "a name may be followed by options ('chat_gevent --park-after 5'), and chat_gevent by @ and a "
+            "git revision, a wheel or a folder ('chat_gevent@main'); default: all that can run",
         )
         parser.add_argument("--output", metavar="FILE", help="the report (default: SCENARIO-TIME.json here)")
         size = parser.add_mutually_exclusive_group()

@@ -107,7 +107,7 @@ def more_failed_blocks(one: Side, two: Side) -> bool:
 
 
 def failed(side: Side) -> str:
-    """In how many of its blocks a server failed, and its last words; empty where in none."""
+    """In how many of its blocks a server failed, and its last message; empty where in none."""
     if not (blocks := _failed_blocks(side)):
         return ""
     every = {trial.block for trial in side.report.trials} | {

@@ -115,19 +115,19 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """One metric of one pair, before anything is estimated; ``doubt`` forbids a verdict but *unclear*."""
+    """One metric of one pair, before anything is estimated; ``caveat`` forbids a verdict but *unclear*."""
 
     one: Side
     two: Side
     figure: Figure
     other: Figure
     metric: Metric
-    doubt: str = ""
+    caveat: str = ""
 
     @property
     def judged(self) -> bool:
         """Whether it takes part in the correction of p values."""
-        return self.metric.primary and not self.doubt
+        return self.metric.primary and not self.caveat
 
 
 def compare(
@@ -276,8 +276,8 @@ def _jobs(result: Result, pairs: Sequence[tuple[Side, Side]], force: bool) -> li
             both = saturated(one.report, one.server.name) and saturated(two.report, two.server.name)
             if metric.when_saturated and not both:
                 metric = dataclasses.replace(metric, primary=False)
-            doubt = caveats.not_the_servers(one, name) or caveats.not_the_servers(two, name) or apart
-            jobs.append(_Job(one, two, figure, other, metric, doubt))
+            caveat = caveats.not_the_servers(one, name) or caveats.not_the_servers(two, name) or apart
+            jobs.append(_Job(one, two, figure, other, metric, caveat))
     return jobs
 
 
@@ -321,7 +321,7 @@ def _verdict(job: _Job, estimate: Estimate, p: float | None, margin: float, toge
         elif verdict is Verdict.UNCLEAR:
             reason = few or _why_unclear(job, estimate, floor, p, margin)
     elif job.metric.primary:
-        verdict, reason = Verdict.UNCLEAR, "; ".join(filter(None, (job.doubt, few)))
+        verdict, reason = Verdict.UNCLEAR, "; ".join(filter(None, (job.caveat, few)))
     return Comparison(
         name=job.figure.name,
         metric=job.metric,

@@ -85,7 +85,7 @@ class Interrupt:
             signal.signal(number, handler)
 
 
-def machine_doubts(described: dict[str, Any], seconds: float = 0.3) -> list[Fired]:
+def machine_caveats(described: dict[str, Any], seconds: float = 0.3) -> list[Fired]:
     """What about the machine makes figures less sure before anything runs: other load, its frequency."""
     found = []
     before = read_machine()
@@ -154,7 +154,7 @@ def run(
         harness=harness(),
         created=utc_now(),
     )
-    report.warnings += machine_doubts(report.environment)
+    report.warnings += machine_caveats(report.environment)
     if server_cores is None:
         report.warnings.append(
             Fired(check="not-pinned", message="one core only: server and load generator shared it")

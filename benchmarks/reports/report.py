@@ -197,9 +197,9 @@ class Report:
             at = f"{where}: trial {trial.order}"
             if trial.server not in names:
                 raise ReportError(f"{at} is of {trial.server!r}, which is not among the report's servers")
-            _no_strangers(at, "metric", trial.values, self.metrics)
-            _no_strangers(at, "histogram", trial.histograms, self.histograms)
-            _no_strangers(at, "series", trial.series, self.series)
+            _all_described(at, "metric", trial.values, self.metrics)
+            _all_described(at, "histogram", trial.histograms, self.histograms)
+            _all_described(at, "series", trial.series, self.series)
         orders = [trial.order for trial in self.trials]
         if len(set(orders)) != len(orders):
             raise ReportError(f"{where}: two trials share an order")
@@ -353,7 +353,7 @@ def _check_schema(document: dict[str, Any], where: str) -> None:
         raise ReportError(f"{where}: not a valid report: {place}: {' '.join(message.split())}")
 
 
-def _no_strangers(at: str, what: str, used: Iterable[str], known: Iterable[str]) -> None:
-    strangers = set(used) - set(known)
-    if strangers:
-        raise ReportError(f"{at} has a {what} {min(strangers)!r} that the report does not describe")
+def _all_described(at: str, what: str, used: Iterable[str], known: Iterable[str]) -> None:
+    undescribed = set(used) - set(known)
+    if undescribed:
+        raise ReportError(f"{at} has a {what} {min(undescribed)!r} that the report does not describe")

@@ -117,14 +117,7 @@ def percentiles(name: str, subjects: Sequence[Subject]) -> Plot | None:
         axes.set_xscale("log")
         axes.set_yscale("log")
         plain_log(axes.yaxis)
-        marks = [
-            (2, "50%"),
-            (10, "90%"),
-            (100, "99%"),
-            (1e3, "99.9%"),
-            (1e4, "99.99%"),
-            (1e5, "99.999%"),
-        ]
+        marks = [(2, "50%"), (10, "90%"), (100, "99%"), (1e3, "99.9%"), (1e4, "99.99%"), (1e5, "99.999%")]
         longest = max(tails[-1] for _, _, tails, _ in lines)
         kept = [(place, text) for place, text in marks if place <= longest * 1.05]
         axes.set_xticks([place for place, _ in kept], [text for _, text in kept], rotation=0)

@@ -36,7 +36,7 @@ def test_all_steps(tmp_path: Path) -> None:
         (elsewhere / name).mkdir()
         (elsewhere / name / "__init__.py").write_text("raise SystemExit('another package of this name')")
     with demo(tmp_path, elsewhere) as process:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=55)
     assert process.returncode == 0, out + err
     assert out.count("ready tcp://") == 2
     assert out.count("average, min, max, median [ms] |") == 2
@@ -58,10 +58,10 @@ def test_all_steps(tmp_path: Path) -> None:
 def test_an_end_by_signal_leaves_nothing_running(tmp_path: Path, number: signal.Signals) -> None:
     """With server and Locust at work: status 130, a line that says so, no traceback, and both are gone."""
     with demo(tmp_path) as process:
-        wait_until(lambda: len(children(process.pid)) >= 2, 60)
+        wait_until(lambda: len(children(process.pid)) >= 2, 25)
         started = children(process.pid)
         process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=25)
     assert process.returncode == 130, err
     assert err.splitlines()[-1] == "demo: stopped; so is all that it started"
     assert "Traceback" not in err
@@ -72,9 +72,9 @@ def test_a_step_that_fails_ends_the_demo(tmp_path: Path) -> None:
     """Where Locust cannot write its report: status 1, the command that failed, and its server is gone."""
     (tmp_path / "locust-chat_gevent.json").mkdir()
     with demo(tmp_path) as process:
-        wait_until(lambda: bool(children(process.pid)), 60)
+        wait_until(lambda: bool(children(process.pid)), 25)
         (server, *_) = children(process.pid)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=25)
     assert process.returncode == 1
     assert "ended with status" in err.splitlines()[-1]
     assert "demo: " in err

@@ -42,7 +42,7 @@ GENERATOR_BUSY = 0.90
 
 @dataclass
 class Bench:
-    """Where trials run: the cores, and what to tell about progress and doubts."""
+    """Where trials run: the cores, and what to tell about progress and caveats."""
 
     server_cores: tuple[int, ...] | None
     generator_cores: tuple[int, ...] | None

@@ -58,11 +58,11 @@ class ServerProcess:
         line = self._process.stdout.readline().decode().strip() if readable else ""
         if not line.startswith("ready "):
             why = f"said {line!r}" if line else "said nothing"
-            raise ServerFailed(f"{self.server.name} is not ready: it {why}; {self.last_words()}")
+            raise ServerFailed(f"{self.server.name} is not ready: it {why}; {self.error_output()}")
         host, _, port = line.removeprefix("ready ").partition("://")[2].rpartition(":")
         return host, int(port)
 
-    def last_words(self) -> str:
+    def error_output(self) -> str:
         """The last line of its standard error."""
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()

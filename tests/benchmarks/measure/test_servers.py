@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 import subprocess
@@ -17,7 +16,7 @@ from benchmarks.measure.compiler import BuildFailed, compiled
 from benchmarks.measure.scenarios.tls import certificate_and_key
 from benchmarks.measure.servers import SERVERS, Server, find
 from benchmarks.measure.servers.process import ServerFailed, ServerProcess
-from tests.conftest import require_tool
+from tests.conftest import require, require_tool
 
 LINE_SERVERS = [name for name, server in SERVERS.items() if server.framing == "line"]
 
@@ -26,9 +25,7 @@ def start(name: str, options: Iterable[str] = ()) -> ServerProcess:
     """Start a server, or skip where it cannot run; on CI it must."""
     server = find(name)
     missing = server.missing()
-    if missing and os.environ.get("CI") != "true":
-        pytest.skip(missing)
-    assert missing is None
+    require(not missing, f"what {name} is made with: {missing}")
     return ServerProcess(server, options=options)
 
 

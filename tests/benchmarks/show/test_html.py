@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,7 +19,7 @@ from benchmarks.show.html import comparison_page, history_page, report_page, sub
 from benchmarks.show.plots import Subject
 from benchmarks.show.wording import markdown
 from tests.benchmarks.made_reports import RATE, make
-from tests.conftest import require_tool
+from tests.conftest import require, require_tool
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -77,7 +78,9 @@ PAGES: dict[str, Callable[[], str]] = {
 def browser() -> Iterator[Browser]:
     """Chromium, without a network of its own."""
     path = require_tool("chromium")
-    sync_api = pytest.importorskip("playwright.sync_api")
+    require(importlib.util.find_spec("playwright"), "the Python package playwright")
+    from playwright import sync_api
+
     with sync_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield chromium
