@@ -16,7 +16,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.report import Report
+from benchmarks.reports.report import Report
 from loadtest import figures
 from loadtest.measures import histogram
 from loadtest.options import Plan

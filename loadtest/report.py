@@ -1,4 +1,4 @@
-"""The report of a Locust run, in the schema of ``benchmarks.report``.
+"""The report of a Locust run, in the schema of ``benchmarks.reports.report``.
 
 A Locust run measures one server once. It is cut into successive windows of equal length, and each is a
 trial, which shows its course; the report says so in a warning, because windows of one run tell nothing of
@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import environment
-from benchmarks.report import Fired, HistogramKind, Metric, Report, SeriesKind, Server, Trial, utc_now
+from benchmarks.reports import environment
+from benchmarks.reports.report import Fired, HistogramKind, Metric, Report, SeriesKind, Server, Trial, utc_now
 from loadtest import figures
 from loadtest.measures import Kept, encode, total
 from loadtest.options import Plan, own_options

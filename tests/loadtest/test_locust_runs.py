@@ -19,7 +19,7 @@ import gevent.lock
 import pytest
 from gevent import socket
 
-from benchmarks.figures import merged
+from benchmarks.reports.figures import merged
 from tests.conftest import require_tool
 from tests.loadtest import peers
 from tests.loadtest.hosts import Hosts
@@ -31,7 +31,7 @@ from tests.operate import ServerProcess
 @contextmanager
 def server_process(name: str, address: str = "127.0.0.1", prefix: tuple[str, ...] = ()) -> Iterator[str]:
     """One of the servers that are benchmarked, in a process of its own; gives its host for Locust."""
-    command = [*prefix, sys.executable, "-m", f"benchmarks.servers.{name}", "--host", address]
+    command = [*prefix, sys.executable, "-m", f"benchmarks.measure.servers.{name}", "--host", address]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
         try:
             assert server.stdout is not None
@@ -392,27 +392,6 @@ def test_holders_hold_and_send_in_turn(tmp_path: Path) -> None:
     assert (done.status, done.total("failed")) == (0, 0), done.output
     assert 100 <= done.total("messages") <= 200
     assert "connections: 50 opened" in done.output
-
-
-def test_a_stall_is_in_the_response_time_and_nothing_is_lost() -> None:
-    """The p99 that a stalled server causes, within 3% of the truth; all messages counted."""
-    import json
-
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.loadtest_stall",
-        "--seconds",
-        "4",
-        "--stall",
-        "0.8",
-        "--json",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    found = json.loads(done.stdout)
-    assert found["response_count"] == found["service_count"] == found["intended"] == 800
-    assert found["response_p99"] == pytest.approx(found["true_p99"], rel=0.03)
-    assert found["locust_count"] < 800
 
 
 def test_steps_find_the_knee_and_say_it(tmp_path: Path) -> None:

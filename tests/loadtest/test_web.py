@@ -16,7 +16,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from benchmarks.report import Report
+from benchmarks.reports.report import Report
 from tests.conftest import require_tool
 from tests.loadtest.run import LOCUST, LOCUSTFILE, ROOT
 
@@ -30,7 +30,7 @@ CHROMIUM = (
 @contextmanager
 def server() -> Iterator[str]:
     """A server to load; gives its host."""
-    command = [sys.executable, "-m", "benchmarks.servers.gevent_plain"]
+    command = [sys.executable, "-m", "benchmarks.measure.servers.gevent_plain"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
             assert process.stdout is not None
