@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from chat_gevent.confirm import ErrorCode
+from loadtest.count.counters import Entry
 from loadtest.errors import ErrorReply, Failure, TcpError, WrongReply
-from loadtest.measures import Entry
 
 if TYPE_CHECKING:
     from loadtest.session import TcpSession

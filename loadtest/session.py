@@ -12,12 +12,12 @@ from collections.abc import Callable
 from time import perf_counter, time
 from typing import Any
 
+from loadtest.client.tls import make_client
+from loadtest.client.transport import Settings
+from loadtest.count.counters import Entry, Measures
 from loadtest.errors import Failure, TcpError, UnexpectedData
-from loadtest.measures import Entry, Measures
 from loadtest.messages import Exchange
 from loadtest.reply import Reply, judge
-from loadtest.tls import make_client
-from loadtest.transport import Settings
 
 
 def no_context() -> dict[str, Any]:

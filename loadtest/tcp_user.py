@@ -20,10 +20,10 @@ from locust.exception import StopTest, StopUser
 from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 
 from loadtest.framing import Framing
-from loadtest.kit import Kit, kit_of
 from loadtest.messages import Exchange
-from loadtest.options import OptionsError, Plan, add_options
-from loadtest.pacing import LATE_SECONDS, Schedule
+from loadtest.run.load_test import Kit, kit_of
+from loadtest.run.options import OptionsError, Plan, add_options
+from loadtest.schedule import LATE_SECONDS, Schedule
 from loadtest.session import TcpSession, no_context
 
 FIRST_BACKOFF = 0.1

@@ -23,8 +23,8 @@ from benchmarks.figures import merged
 from tests.conftest import require_tool
 from tests.loadtest import peers
 from tests.loadtest.hosts import Hosts
+from tests.loadtest.locust_command import LOCUST, LOCUSTFILE, ROOT, Run, run, start
 from tests.loadtest.peers import Peer
-from tests.loadtest.run import LOCUST, LOCUSTFILE, ROOT, Run, run, start
 from tests.operate import ServerProcess
 
 
@@ -442,11 +442,11 @@ STEP = """
 from argparse import Namespace
 from time import time
 from locust.env import Environment
-from loadtest.finish import Finish
-from loadtest.health import Sample
-from loadtest.kit import kit_of
-from loadtest.options import own_options
-from loadtest.shapes import Steps
+from loadtest.run.finishing import Finish
+from loadtest.count.health import Sample
+from loadtest.run.load_test import kit_of
+from loadtest.run.options import own_options
+from loadtest.run.shapes import Steps
 
 environment = Environment(parsed_options=Namespace(**own_options()))
 kit = kit_of(environment)

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 
-from tests.loadtest.run import ROOT
+from tests.loadtest.locust_command import ROOT
 
 
 def test_the_cost_of_a_request_is_measured_beside_a_bare_user() -> None:

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from tests.loadtest.locust_command import ROOT, run
 from tests.loadtest.peers import Peer
-from tests.loadtest.run import ROOT, run
 
 
 def store(connection: Any, _: Any) -> None:

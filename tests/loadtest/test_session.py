@@ -8,12 +8,12 @@ import gevent
 import gevent.event
 import pytest
 
-from loadtest.address import Target
+from loadtest.client.address import Target
+from loadtest.client.transport import Settings
+from loadtest.count.counters import Measures
 from loadtest.framing import Chunk, Framing, Line
-from loadtest.measures import Measures
 from loadtest.messages import confirm_exchange, make_ring
 from loadtest.session import TcpSession
-from loadtest.transport import Settings
 from tests.loadtest import peers
 from tests.loadtest.peers import Peer
 

@@ -14,13 +14,13 @@ from pathlib import Path
 from time import time
 from typing import Any, Final
 
-from loadtest.address import SourcePool, ports_per_address
-from loadtest.figures import Figures, summary
-from loadtest.health import advice
-from loadtest.kit import Kit
-from loadtest.options import OptionsError, Plan, own_options, read_plan
-from loadtest.shapes import make_shape
-from loadtest.thresholds import Threshold
+from loadtest.client.address import SourcePool, ports_per_address
+from loadtest.count.health import advice
+from loadtest.count.thresholds import Threshold
+from loadtest.run.load_test import Kit
+from loadtest.run.options import OptionsError, Plan, own_options, read_plan
+from loadtest.run.shapes import make_shape
+from loadtest.show.tables import Figures, summary
 
 EXIT_FAILED_CONDITION = 3
 """Exit status of a run that a ``--fail-if`` condition failed."""
@@ -54,7 +54,7 @@ class Finish:
         if not self.foreign_shape:
             environment.shape_class = make_shape(self, self.kit.options)
         if environment.web_ui is not None:
-            from loadtest import web
+            from loadtest.show import web
 
             web.attach(self, environment.web_ui)
         events = environment.events
@@ -127,7 +127,7 @@ class Finish:
 
     def report(self) -> Any:
         """The report of the test so far."""
-        from loadtest.report import make_report
+        from loadtest.show.report import make_report
 
         return make_report(
             self.kit.tally,
@@ -188,7 +188,7 @@ class Finish:
 
     def _write_html(self, report: Any) -> Any:
         def write(path: str) -> None:
-            from loadtest.page import report_page  # draws with matplotlib, which takes a second to load
+            from loadtest.show.page import report_page  # draws with matplotlib, which takes a second to load
 
             Path(path).write_text(
                 report_page(report, self.kit.tally, self.plan, self.kit.users_at_most), encoding="utf-8"

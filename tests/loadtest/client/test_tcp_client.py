@@ -13,8 +13,9 @@ import pytest
 from gevent import socket
 from gevent.server import StreamServer
 
-from loadtest.address import SourcePool, Target
-from loadtest.client import TcpClient
+from loadtest.client.address import SourcePool, Target
+from loadtest.client.tcp_client import TcpClient
+from loadtest.client.transport import Settings
 from loadtest.errors import (
     ConnectFailed,
     ConnectionClosed,
@@ -26,7 +27,6 @@ from loadtest.errors import (
     WriteTimeout,
 )
 from loadtest.framing import Chunk, LengthPrefix
-from loadtest.transport import Settings
 from tests.loadtest import peers
 from tests.loadtest.peers import Peer
 

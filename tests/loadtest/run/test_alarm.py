@@ -9,8 +9,8 @@ from time import perf_counter
 import gevent
 import pytest
 
-from loadtest.alarm import Alarm
-from loadtest.health import advice
+from loadtest.count.health import advice
+from loadtest.run.alarm import Alarm
 
 
 @pytest.mark.parametrize("timerfd", [True, False])

@@ -18,10 +18,10 @@ from typing import Any, Final
 
 from benchmarks import environment
 from benchmarks.report import Fired, HistogramKind, Metric, Report, SeriesKind, Server, Trial, utc_now
-from loadtest import figures
-from loadtest.measures import Kept, encode, total
-from loadtest.options import Plan, own_options
-from loadtest.tally import Point, Second, Tally, measured_seconds, messages_of
+from loadtest.count.counters import Kept, encode, total
+from loadtest.count.run_record import Point, Second, Tally, measured_seconds, messages_of
+from loadtest.run.options import Plan, own_options
+from loadtest.show import tables as figures
 
 SERIES: Final = {
     "rate": SeriesKind(title="Messages answered", unit="1/s"),
@@ -215,6 +215,6 @@ def _parameters(options: Any, plan: Plan) -> dict[str, Any]:
 
 def _harness() -> str:
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -13,8 +13,8 @@ from typing import Final
 
 from gevent import getcurrent
 
+from loadtest.client.transport import AGAIN, READ_BYTES, Expired, Settings, Transport
 from loadtest.errors import ConnectionClosed, ConnectionLost, ReadTimeout, UnexpectedData
-from loadtest.transport import AGAIN, READ_BYTES, Expired, Settings, Transport
 
 MOST_READ_BYTES: Final = 4 * 2**20
 """Most bytes of a later read of a long reply."""

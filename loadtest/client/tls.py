@@ -1,4 +1,4 @@
-"""TLS for :class:`loadtest.client.TcpClient`: the same plain socket, and an ``SSLObject`` before the bytes.
+"""TLS for :class:`TcpClient`: the same plain socket, and an ``SSLObject`` before the bytes.
 
 ``ssl.MemoryBIO`` keeps TLS free of I/O: what the socket read is fed in, what is to be sent is taken
 out, so reads, waits and deadlines stay those of the plain client.
@@ -11,9 +11,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from loadtest.client import TcpClient
+from loadtest.client.tcp_client import TcpClient
+from loadtest.client.transport import READ_BYTES, Expired, Settings
 from loadtest.errors import ConnectionClosed, ConnectionLost, ReadTimeout, TlsFailed
-from loadtest.transport import READ_BYTES, Expired, Settings
 
 
 def make_context(

@@ -11,10 +11,10 @@ import gevent.event
 import pytest
 from gevent import ssl as gevent_ssl
 
-from loadtest.address import Target
+from loadtest.client.address import Target
+from loadtest.client.tls import make_client, make_context
+from loadtest.client.transport import Settings
 from loadtest.errors import ConnectionClosed, ReadTimeout, TlsFailed, UnexpectedData
-from loadtest.tls import make_client, make_context
-from loadtest.transport import Settings
 from tests.loadtest import peers
 from tests.loadtest.peers import Peer
 from tests.operate import certificate

@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from loadtest.health import Health, Sample, file_limit
-from loadtest.measures import NO_MESSAGES, Kept, Measures, percentile, total
+from loadtest.count.counters import NO_MESSAGES, Kept, Measures, percentile, total
+from loadtest.count.health import Health, Sample, file_limit
 
 OPEN_SECONDS: Final = 15
 """For how long a second may be added to; workers report every 3 s."""

@@ -25,7 +25,7 @@ from typing import Any, Final
 import gevent
 from gevent import get_hub, getcurrent
 
-from loadtest.address import SourcePool, Target
+from loadtest.client.address import SourcePool, Target
 from loadtest.errors import (
     ConnectFailed,
     ConnectionClosed,

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from locust import LoadTestShape
 from locust.runners import MasterRunner
 
-from loadtest.measures import percentile, samples_needed
-from loadtest.options import OptionsError
-from loadtest.tally import measured_seconds, messages_in
-from loadtest.thresholds import parse_share, parse_time_us
+from loadtest.count.counters import percentile, samples_needed
+from loadtest.count.run_record import measured_seconds, messages_in
+from loadtest.count.thresholds import parse_share, parse_time_us
+from loadtest.run.options import OptionsError
 
 if TYPE_CHECKING:
-    from loadtest.finish import Finish
+    from loadtest.run.finishing import Finish
 
 Tick = tuple[int, float] | None
 REPORT_SECONDS = 4

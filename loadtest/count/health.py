@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import gevent
 
-from loadtest.measures import Measures, merge_counts, percentile
+from loadtest.count.counters import Measures, merge_counts, percentile
 
 SLICE_SECONDS: Final = 0.05
 BUSY: Final = 0.90

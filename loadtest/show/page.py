@@ -17,10 +17,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.report import Report
-from loadtest import figures
-from loadtest.measures import histogram
-from loadtest.options import Plan
-from loadtest.tally import Point, Tally
+from loadtest.count.counters import histogram
+from loadtest.count.run_record import Point, Tally
+from loadtest.run.options import Plan
+from loadtest.show import tables as figures
 
 _COLOURS: Final = {"p50": "#2563eb", "p99": "#dc2626", "first": "#059669", "second": "#d97706"}
 
@@ -32,7 +32,7 @@ def report_page(report: Report, tally: Tally, plan: Plan, users: int) -> str:
     told = [fired.message for fired in report.warnings if fired.check in ("knee", "one-run")]
     conditions = [*report.parameters.items(), *report.environment.items()]
     template = Environment(autoescape=True, trim_blocks=True).from_string(
-        files("loadtest").joinpath("page.html").read_text("utf-8")
+        files("loadtest.show").joinpath("page.html").read_text("utf-8")
     )
     return template.render(
         report=report,

@@ -13,12 +13,12 @@ from typing import Any, Final
 from flask import Blueprint, Response, jsonify, request
 from locust.util.timespan import parse_timespan
 
-from loadtest import figures
-from loadtest.finish import UNKNOWN_HOST, Finish
-from loadtest.measures import NO_MESSAGES
-from loadtest.options import OptionsError, read_plan, read_settings
-from loadtest.page import report_page
-from loadtest.shapes import make_shape
+from loadtest.count.counters import NO_MESSAGES
+from loadtest.run.finishing import UNKNOWN_HOST, Finish
+from loadtest.run.options import OptionsError, read_plan, read_settings
+from loadtest.run.shapes import make_shape
+from loadtest.show import tables as figures
+from loadtest.show.page import report_page
 
 KEY: Final = "tcp"
 COLUMNS: Final = (

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from loadtest.address import ports_per_address
-from loadtest.health import Health, verdicts
-from loadtest.measures import Kept, histogram, samples_needed
-from loadtest.options import Plan
-from loadtest.tally import Tally, measured_seconds
+from loadtest.client.address import ports_per_address
+from loadtest.count.counters import Kept, histogram, samples_needed
+from loadtest.count.health import Health, verdicts
+from loadtest.count.run_record import Tally, measured_seconds
+from loadtest.run.options import Plan
 
 PERCENTS = (50.0, 90.0, 99.0, 99.9)
 

@@ -35,7 +35,7 @@ def parse_share(text: str) -> float:
 
 
 class Measured(Protocol):
-    """Figures by the names that conditions have for them (:class:`loadtest.figures.Figures`)."""
+    """Figures by the names that conditions have for them (:class:`loadtest.show.tables.Figures`)."""
 
     def __getitem__(self, name: str, /) -> float | None:
         """The figure, or None."""

@@ -15,14 +15,14 @@ from hdrh.histogram import HdrHistogram
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.figures import Figures, percentiles
+from loadtest.count.counters import HIGHEST_US, Entry, Kept, Measures, encode, histogram, percentile, total
+from loadtest.count.health import Sample, Sampler, verdicts
+from loadtest.count.run_record import WINDOWS, Tally, messages_in
+from loadtest.count.thresholds import Threshold
 from loadtest.framing import Line
-from loadtest.health import Sample, Sampler, verdicts
-from loadtest.measures import HIGHEST_US, Entry, Kept, Measures, encode, histogram, percentile, total
 from loadtest.messages import Template
-from loadtest.pacing import Schedule, parse_rate
-from loadtest.tally import WINDOWS, Tally, messages_in
-from loadtest.thresholds import Threshold
+from loadtest.schedule import Schedule, parse_rate
+from loadtest.show.tables import Figures, percentiles
 
 LATENCIES = st.lists(st.integers(1, 120_000_000), min_size=1, max_size=300)
 

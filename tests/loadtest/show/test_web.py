@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks.report import Report
 from tests.conftest import require_tool
-from tests.loadtest.run import LOCUST, LOCUSTFILE, ROOT
+from tests.loadtest.locust_command import LOCUST, LOCUSTFILE, ROOT
 
 PICTURES = ROOT / "test-output"
 CHROMIUM = (

@@ -33,19 +33,19 @@ from locust.runners import (
     WorkerRunner,
 )
 
-from loadtest import locust_tables
-from loadtest.alarm import Alarm
+from loadtest.client.transport import Settings
+from loadtest.count.counters import Measures
+from loadtest.count.health import Sampler
+from loadtest.count.run_record import Tally
 from loadtest.framing import Framing
-from loadtest.health import Sampler
-from loadtest.measures import Measures
 from loadtest.messages import Exchange, make_ring
-from loadtest.options import OptionsError, Plan, read_plan, read_settings
-from loadtest.pacing import Schedule
-from loadtest.tally import Tally
-from loadtest.transport import Settings
+from loadtest.run.alarm import Alarm
+from loadtest.run.options import OptionsError, Plan, read_plan, read_settings
+from loadtest.schedule import Schedule
+from loadtest.show import locust_tables
 
 if TYPE_CHECKING:
-    from loadtest.finish import Finish
+    from loadtest.run.finishing import Finish
 
 _kits: weakref.WeakKeyDictionary[Any, Kit] = weakref.WeakKeyDictionary()
 _STRIDE: Final = 389
@@ -232,7 +232,7 @@ class Kit:
             inspect.stack()  # Locust's stop calls it; the first call blocks for 17 to 57 ms, later ones 0.2
             runner.stop = self._stop
         if not isinstance(runner, WorkerRunner):
-            from loadtest.finish import Finish
+            from loadtest.run.finishing import Finish
 
             try:
                 Finish(self).attach()

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from loadtest.address import SourcePool, Target
+from loadtest.client.address import SourcePool, Target
+from loadtest.client.tls import make_context
+from loadtest.client.transport import Settings
+from loadtest.count.thresholds import Threshold
 from loadtest.framing import Framing, parse_framing
 from loadtest.messages import Template
-from loadtest.pacing import parse_rate
-from loadtest.thresholds import Threshold
-from loadtest.tls import make_context
-from loadtest.transport import Settings
+from loadtest.schedule import parse_rate
 
 SHAPES: Final = ("none", "ramp", "steps", "spike", "soak")
 
