@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from chat_gevent.limits import RESERVED_FILES, raise_file_limit
+from chat_gevent.files import RESERVED_FILES, raise_file_limit
 
 KIB: Final = 1024
 MEASURED_CLIENTS: Final = 4000

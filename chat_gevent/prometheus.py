@@ -27,7 +27,7 @@ from prometheus_client.registry import Collector
 from chat_gevent import __version__
 from chat_gevent.confirm import ErrorCode
 from chat_gevent.connection import REFUSALS
-from chat_gevent.limits import open_files
+from chat_gevent.files import open_files
 from chat_gevent.metrics import LAG_BUCKETS
 
 if TYPE_CHECKING:

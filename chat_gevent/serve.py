@@ -29,7 +29,7 @@ from gevent.event import Event
 
 from chat_gevent import config, logs, systemd, tls
 from chat_gevent.confirm import Handler, confirm
-from chat_gevent.limits import default_max_connections, raise_file_limit
+from chat_gevent.files import default_max_connections, raise_file_limit
 from chat_gevent.listeners import Listener, ListenError, listen, take_no_more
 from chat_gevent.metrics import LoopLag, TimedHandler
 from chat_gevent.parking import ParkingLot

@@ -25,7 +25,7 @@ from gevent.server import StreamServer
 from chat_gevent import proxy_protocol, tls
 from chat_gevent.confirm import ErrorCode, Handler, confirm, error_reply
 from chat_gevent.connection import EXPLANATIONS, READ_BYTES, Connection
-from chat_gevent.limits import default_max_connections
+from chat_gevent.files import default_max_connections
 from chat_gevent.listeners import tune
 from chat_gevent.parking import ParkingLot
 from chat_gevent.settings import Settings
@@ -33,7 +33,7 @@ from chat_gevent.settings import Settings
 REFUSED_LINGERING: Final = 32
 """Most refused clients that are waited for to read their refusal; those beyond are told, and closed at once.
 
-Half of the files that :data:`chat_gevent.limits.RESERVED_FILES` keeps."""
+Half of the files that :data:`chat_gevent.files.RESERVED_FILES` keeps."""
 
 # As in parking.py: patched, ``select`` may have lost it.
 poll = get_original("select", "poll")

@@ -30,7 +30,7 @@ from gevent.event import Event
 from gunicorn.workers.base import Worker
 
 from chat_gevent import config, tls
-from chat_gevent.limits import default_max_connections, raise_file_limit
+from chat_gevent.files import default_max_connections, raise_file_limit
 from chat_gevent.listeners import take_no_more
 from chat_gevent.parking import ParkingLot
 from chat_gevent.server import ChatServer

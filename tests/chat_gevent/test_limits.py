@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from chat_gevent.capacity import Machine, advice, measure_connection, report
-from chat_gevent.limits import RESERVED_FILES, open_files
+from chat_gevent.files import RESERVED_FILES, open_files
 from tests.conftest import command, require_tool
 from tests.operate import ServerProcess, exchange, memory, receive, rest, stuff, until
 

@@ -19,8 +19,8 @@ from gevent.pool import Pool
 from gevent.server import StreamServer
 
 from chat_gevent.confirm import Client
+from chat_gevent.files import open_files
 from chat_gevent.framing import Framing
-from chat_gevent.limits import open_files
 from chat_gevent.parking import ParkingLot
 from chat_gevent.server import ChatServer
 from chat_gevent.settings import Settings

@@ -1,4 +1,4 @@
-"""What this machine allows."""
+"""How many files this process may open, has open, and what that means for clients."""
 
 from __future__ import annotations
 
