@@ -1,7 +1,7 @@
 """Where to connect to, and from: targets, their look-up, and the pool of source addresses.
 
 A host is written ``tcp://host:port``, ``tls://host:port``, ``host:port``, ``[v6]:port`` or
-``unix:///path``. Its name is looked up once a process and kept, so that a load test measures the
+``unix:///path``. Its name is looked up once a process and kept, so that a load test counters the
 server and not the resolver.
 
 One source address has about 28,000 ports (``net.ipv4.ip_local_port_range``) towards one destination.

@@ -9,68 +9,101 @@ on the clock of ``time.perf_counter``. One greenlet uses a client at a time.
 from __future__ import annotations
 
 from time import perf_counter
-from typing import Final
+from typing import Any, Final
 
 from gevent import getcurrent
 
-from loadtest.client.transport import AGAIN, READ_BYTES, Expired, Settings, Transport
-from loadtest.errors import ConnectionClosed, ConnectionLost, ReadTimeout, UnexpectedData
+from chat_gevent.framing import MessageTooLong
+from loadtest.client.transport import AGAIN, READ_BYTES, ClientOptions, Transport
+from loadtest.errors import (
+    ConnectionBroken,
+    ConnectionClosed,
+    DeadlinePassed,
+    FramingBroken,
+    ReadTimeout,
+    UnexpectedData,
+)
+from loadtest.framing import marks_ends
 
 MOST_READ_BYTES: Final = 4 * 2**20
 """Most bytes of a later read of a long reply."""
+SHOWN_BYTES: Final = 80
+"""How much of a reply an error shows."""
 
 
 class TcpClient(Transport):
-    """A connection at a time to ``settings.target``, and the messages on it; see the module's docstring."""
+    """A connection at a time to ``options.target``, and the messages on it; see the module's docstring."""
 
-    __slots__ = ("first_byte_at", "reply_at")
+    __slots__ = ("_kept", "_ready", "first_byte_at", "reply_at")
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
+    def __init__(self, options: ClientOptions) -> None:
+        super().__init__(options)
         self.first_byte_at = self.reply_at = 0.0
+        self._kept: Any = b""  # what the framing keeps of an unfinished reply
+        self._ready: list[bytes] | None = None  # replies that were read and not taken yet
+
+    def close(self) -> None:
+        """Close at once, and drop what was read and not taken."""
+        super().close()
+        self._kept = b""
+        self._ready = None
 
     def receive(self, length: int | None = None, deadline: float = 0.0) -> bytes:
         """The next reply, without its framing; ``length`` says its size where the framing can't.
 
         ``deadline`` is on the clock of ``time.perf_counter``; the read time-out from now unless given.
 
-        Raises ReadTimeout, ConnectionClosed, ConnectionLost, FramingBroken.
+        Raises ReadTimeout, ConnectionClosed, ConnectionBroken, FramingBroken.
         """
         if self._ready:
             return self._ready.pop(0)
-        settings = self.settings
-        split = settings.framing.split
-        bounded = settings.framing.bounded or length is None
-        deadline = deadline or perf_counter() + settings.read_timeout
+        options = self.options
+        deadline = deadline or perf_counter() + options.read_timeout
+        kept, self._kept = self._kept, b""
         data, self._buffer = self._buffer, b""
-        pieces = [data] if data else []
-        gathered = len(data)
-        self.first_byte_at = perf_counter() if data else 0.0
-        fresh = not data
+        self.first_byte_at = perf_counter() if data or kept else 0.0
+        if not marks_ends(options.framing):
+            return self._receive_unmarked(data, length, deadline)
+        split, limit = options.framing.split, options.reply_limit
+        beginning, gathered = data[:SHOWN_BYTES], len(data)
+        while True:
+            if data:
+                try:
+                    replies, kept = split(kept, data, limit)
+                except MessageTooLong as error:
+                    raise FramingBroken(str(error)) from None
+                if replies:
+                    self._kept = kept
+                    self.reply_at = perf_counter()
+                    first = replies.pop(0)
+                    self._ready = replies or None
+                    return first
+            data = self._read_more(deadline, beginning, gathered)
+            beginning = beginning or data[:SHOWN_BYTES]
+            gathered += len(data)
+
+    def _receive_unmarked(self, data: bytes, length: int | None, deadline: float) -> bytes:
+        """A reply whose end nothing marks: of at least ``length`` bytes, or what one read returns."""
+        pieces, gathered = [data], len(data)
+        while gathered < (length or 1):
+            data = self._read_more(deadline, b"".join(pieces)[:SHOWN_BYTES], gathered)
+            pieces.append(data)
+            gathered += len(data)
+        self.reply_at = perf_counter()
+        return b"".join(pieces)
+
+    def _read_more(self, deadline: float, beginning: bytes, gathered: int) -> bytes:
+        """Read once more of a reply, ``gathered`` bytes of which are here; long replies take large reads."""
         try:
-            while True:
-                if not fresh and (bounded or gathered >= (length or 0)):
-                    replies, rest = split(b"".join(pieces))
-                    if replies:
-                        self._buffer = rest
-                        self.reply_at = perf_counter()
-                        first = replies.pop(0)
-                        self._ready = replies or None
-                        return first
-                    pieces = [rest]
-                # larger and larger reads: a long reply is not put together anew every 16 KiB
-                data = self.read(deadline, max(READ_BYTES, min(gathered, MOST_READ_BYTES)))
-                if not self.first_byte_at:
-                    self.first_byte_at = perf_counter()
-                if not data:
-                    got = b"".join(pieces)
-                    raise ConnectionClosed(f"after {len(got)} bytes of a reply: {got[:80]!r}")
-                fresh = False
-                pieces.append(data)
-                gathered += len(data)
-        except Expired:
-            got = b"".join(pieces)
-            raise ReadTimeout(f"{len(got)} bytes after {settings.read_timeout:g} s: {got[:80]!r}") from None
+            data = self.read(deadline, max(READ_BYTES, min(gathered, MOST_READ_BYTES)))
+        except DeadlinePassed:
+            seconds = self.options.read_timeout
+            raise ReadTimeout(f"{gathered} bytes after {seconds:g} s: {beginning!r}") from None
+        if not self.first_byte_at:
+            self.first_byte_at = perf_counter()
+        if not data:
+            raise ConnectionClosed(f"after {gathered} bytes of a reply: {beginning!r}")
+        return data
 
     def ask(self, wire: bytes) -> bytes:
         """Send ``wire`` and return what the first read then brings: the whole reply, nearly always.
@@ -79,35 +112,35 @@ class TcpClient(Transport):
         UnexpectedData where bytes had come before anything was asked for. What is missing of the reply
         is read by ``complete``.
         """
-        if self._buffer or self._ready or not self._watching:
+        if self._buffer or self._kept or self._ready or not self._watching:
             self.expect_silence()
         sock = self._socket
         try:
             sent = sock.send(wire)
         except OSError as error:
             if error.errno not in AGAIN:
-                raise ConnectionLost(error.errno or 0, str(error.strerror)) from None
+                raise ConnectionBroken(error.errno or 0, str(error.strerror)) from None
             sent = 0
         if sent != len(wire):
             self._send_rest(wire, sent)
         if not self._watching:  # only sending it in parts stops the watcher
             self._watcher.start(self._wake)
             self._watching = True
-        self._deadline = deadline = perf_counter() + self.settings.read_timeout
+        self._deadline = deadline = perf_counter() + self.options.read_timeout
         if self._timer is None or deadline < self._armed_until:
             self._arm()
         self._waiting = getcurrent()
         try:
             self._hub.switch()
-        except Expired:
-            raise ReadTimeout(f"no reply after {self.settings.read_timeout:g} s") from None
+        except DeadlinePassed:
+            raise ReadTimeout(f"no reply after {self.options.read_timeout:g} s") from None
         finally:
             self._waiting = None
         try:
             data: bytes = sock.recv(READ_BYTES)
         except OSError as error:
             if error.errno not in AGAIN:
-                raise ConnectionLost(error.errno or 0, str(error.strerror)) from None
+                raise ConnectionBroken(error.errno or 0, str(error.strerror)) from None
             return b""
         if not data:
             raise ConnectionClosed("before a reply")
@@ -121,20 +154,25 @@ class TcpClient(Transport):
     def request(self, message: bytes, length: int | None = None) -> bytes:
         """Send one message and return its reply. Raises as ``send``, ``receive`` and ``expect_silence``."""
         self.expect_silence()
-        self.send(self.settings.framing.encode(message))
+        self.send(self.options.framing.encode(message))
         return self.receive(length)
 
     def pipeline(self, messages: list[bytes]) -> list[bytes]:
         """Send messages in one write and return their replies, in order. Raises as ``request``."""
         self.expect_silence()
-        encode = self.settings.framing.encode
+        encode = self.options.framing.encode
         self.send(b"".join([encode(message) for message in messages]))
         return [self.receive() for _ in messages]
 
     @property
     def extra(self) -> bytes:
         """The beginning of what was read beyond the replies that were taken; empty where there is nothing."""
-        return (self._ready or [self._buffer])[0][:80]
+        if self._ready:
+            return self._ready[0][:SHOWN_BYTES]
+        if self._kept:
+            unfinished = b"".join(self.options.framing.finish(self._kept))
+            return unfinished[:SHOWN_BYTES] or b"(an unfinished message)"
+        return self._buffer[:SHOWN_BYTES]
 
     def put_back(self, data: bytes) -> None:
         """Let ``receive`` begin with ``data``, the rest of what ``ask`` returned."""
@@ -143,9 +181,9 @@ class TcpClient(Transport):
     def expect_silence(self) -> None:
         """Make sure that nothing is waiting to be read; a system call only where the watcher saw something.
 
-        Raises UnexpectedData, ConnectionClosed, ConnectionLost.
+        Raises UnexpectedData, ConnectionClosed, ConnectionBroken.
         """
-        if self._buffer or self._ready:
+        if self._buffer or self._kept or self._ready:
             raise UnexpectedData(repr(self.extra))
         if self._watching:
             return
@@ -158,16 +196,16 @@ class TcpClient(Transport):
             self._watching = True
             return
         except OSError as error:
-            raise ConnectionLost(error.errno or 0, str(error.strerror)) from None
+            raise ConnectionBroken(error.errno or 0, str(error.strerror)) from None
         if not data:
             raise ConnectionClosed("while nothing was asked for")
         self._buffer = data
-        raise UnexpectedData(repr(data[:80]))
+        raise UnexpectedData(repr(data[:SHOWN_BYTES]))
 
     def idle(self, seconds: float) -> None:
         """Hold the connection for ``seconds`` and notice at once when the server speaks or leaves.
 
-        Raises UnexpectedData, ConnectionClosed, ConnectionLost.
+        Raises UnexpectedData, ConnectionClosed, ConnectionBroken.
         """
         deadline = perf_counter() + seconds
         try:
@@ -176,7 +214,7 @@ class TcpClient(Transport):
                 self._await_input(deadline)
                 self._watcher.stop()
                 self._watching = False
-        except Expired:
+        except DeadlinePassed:
             return
 
     def finish(self, message: bytes) -> float:
@@ -187,13 +225,13 @@ class TcpClient(Transport):
         """
         self.expect_silence()
         begin = perf_counter()
-        self.send(self.settings.framing.encode(message))
+        self.send(self.options.framing.encode(message))
         try:
-            data = self.read(begin + self.settings.read_timeout)
-        except Expired:
+            data = self.read(begin + self.options.read_timeout)
+        except DeadlinePassed:
             raise ReadTimeout("the stream did not end") from None
         if data:
-            raise UnexpectedData(repr(data[:80]))
+            raise UnexpectedData(repr(data[:SHOWN_BYTES]))
         seconds = perf_counter() - begin
         self.close()
         return seconds

@@ -12,8 +12,8 @@ from time import perf_counter
 from typing import Any
 
 from loadtest.client.tcp_client import TcpClient
-from loadtest.client.transport import READ_BYTES, Expired, Settings
-from loadtest.errors import ConnectionClosed, ConnectionLost, ReadTimeout, TlsFailed
+from loadtest.client.transport import READ_BYTES, ClientOptions
+from loadtest.errors import ConnectionBroken, ConnectionClosed, DeadlinePassed, ReadTimeout, TlsFailed
 
 
 def make_context(
@@ -39,21 +39,21 @@ class TlsClient(TcpClient):
 
     __slots__ = ("_incoming", "_outgoing", "_tls")
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        if settings.tls is None:
-            raise ValueError("a tls:// target needs Settings.tls")
+    def __init__(self, options: ClientOptions) -> None:
+        super().__init__(options)
+        if options.tls is None:
+            raise ValueError("a tls:// target needs ClientOptions.tls")
         self._tls: Any = None
 
     def _opened(self, begin: float, deadline: float) -> None:
-        settings = self.settings
-        assert settings.tls is not None
+        options = self.options
+        assert options.tls is not None
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         started = perf_counter()
         try:
-            self._tls = settings.tls.wrap_bio(
-                self._incoming, self._outgoing, server_hostname=settings.server_name or settings.target.host
+            self._tls = options.tls.wrap_bio(
+                self._incoming, self._outgoing, server_hostname=options.server_name or options.target.host
             )
             while True:
                 try:
@@ -86,11 +86,11 @@ class TlsClient(TcpClient):
         """Send ``wire`` and return what the first record of the answer brings."""
         self.expect_silence()
         self.send(wire)
-        self._deadline = deadline = perf_counter() + self.settings.read_timeout
+        self._deadline = deadline = perf_counter() + self.options.read_timeout
         try:
             data = self.read(deadline)
-        except Expired:
-            raise ReadTimeout(f"no reply after {self.settings.read_timeout:g} s") from None
+        except DeadlinePassed:
+            raise ReadTimeout(f"no reply after {self.options.read_timeout:g} s") from None
         if not data:
             raise ConnectionClosed("before a reply")
         return data
@@ -129,7 +129,7 @@ class TlsClient(TcpClient):
             except BlockingIOError:
                 data = None
             except OSError as error:
-                raise ConnectionLost(error.errno or 0, str(error.strerror)) from None
+                raise ConnectionBroken(error.errno or 0, str(error.strerror)) from None
             if data == b"":
                 raise ConnectionClosed("while nothing was asked for")
             if data:
@@ -151,6 +151,6 @@ class TlsClient(TcpClient):
             raise TlsFailed(str(error), reason=error.reason or type(error).__name__) from None
 
 
-def make_client(settings: Settings) -> TcpClient:
+def make_client(options: ClientOptions) -> TcpClient:
     """The client that fits the target's scheme."""
-    return TlsClient(settings) if settings.target.scheme == "tls" else TcpClient(settings)
+    return TlsClient(options) if options.target.scheme == "tls" else TcpClient(options)

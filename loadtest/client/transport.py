@@ -28,12 +28,13 @@ from gevent import get_hub, getcurrent
 from loadtest.client.address import SourcePool, Target
 from loadtest.errors import (
     ConnectFailed,
+    ConnectionBroken,
     ConnectionClosed,
-    ConnectionLost,
     ConnectTimeout,
-    WriteTimeout,
+    DeadlinePassed,
+    SendTimeout,
 )
-from loadtest.framing import Framing, Line
+from loadtest.framing import MAX_REPLY_BYTES, Line, ReplyFraming
 
 READ_BYTES: Final = 16_384
 """Most bytes the first read of a reply takes; a longer one takes several, which grow."""
@@ -43,19 +44,17 @@ _WRITE: Final = 2
 AGAIN: Final = (errno.EAGAIN, errno.EINTR)
 
 
-class Expired(Exception):
-    """A deadline passed; who set it says in its own words what that means."""
-
-
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ClientOptions:
     """What all clients of a test share. Time-outs are in seconds."""
 
     target: Target
-    framing: Framing = field(default_factory=Line)
+    framing: ReplyFraming = field(default_factory=Line)
     connect_timeout: float = 5.0
     read_timeout: float = 5.0
     write_timeout: float = 5.0
+    reply_limit: int = MAX_REPLY_BYTES
+    """Most bytes of one reply."""
     nodelay: bool = True
     """``TCP_NODELAY``: send at once instead of waiting to fill a segment."""
     linger: int | None = None
@@ -68,33 +67,31 @@ class Settings:
 
 
 class Transport:
-    """Bytes to and from ``settings.target``, one connection at a time; see the module's docstring."""
+    """Bytes to and from ``options.target``, one connection at a time; see the module's docstring."""
 
     __slots__ = (
         "_armed_until",
         "_buffer",
         "_deadline",
         "_hub",
-        "_ready",
         "_socket",
         "_timer",
         "_waiting",
         "_watcher",
         "_watching",
         "connect_seconds",
-        "settings",
+        "options",
         "tls_seconds",
     )
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, options: ClientOptions) -> None:
+        self.options = options
         self._socket: Any = None
         self._watcher: Any = None
         self._timer: Any = None
         self._waiting: Any = None
         self._watching = False
         self._buffer = b""
-        self._ready: list[bytes] | None = None  # replies that were read and not taken yet
         self.connect_seconds = self.tls_seconds = 0.0
 
     @property
@@ -116,11 +113,11 @@ class Transport:
         """
         if self._socket is not None:
             self.close()
-        settings = self.settings
+        options = self.options
         begin = perf_counter()
-        deadline = begin + settings.connect_timeout
+        deadline = begin + options.connect_timeout
         try:
-            family, address = settings.target.resolve()
+            family, address = options.target.resolve()
             self._socket = sock = _socket.socket(family, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK)
             self._prepare(sock, family)
             self._hub = get_hub()
@@ -129,17 +126,17 @@ class Transport:
             self._watcher.start(self._wake)
             self._watching = True
             self._opened(begin, deadline)
-        except Expired:
+        except DeadlinePassed:
             self.close()
-            raise ConnectTimeout(f"{settings.target} within {settings.connect_timeout:g} s") from None
+            raise ConnectTimeout(f"{options.target} within {options.connect_timeout:g} s") from None
         except _socket.gaierror as error:
             self.close()
-            failure = ConnectFailed(0, f"{settings.target}: {error.strerror}")
+            failure = ConnectFailed(0, f"{options.target}: {error.strerror}")
             failure.reason = "name unknown"
             raise failure from None
         except OSError as error:
             self.close()
-            raise ConnectFailed(error.errno or 0, f"{settings.target}: {error.strerror}") from None
+            raise ConnectFailed(error.errno or 0, f"{options.target}: {error.strerror}") from None
         except BaseException:
             self.close()
             raise
@@ -147,14 +144,14 @@ class Transport:
         return self.connect_seconds
 
     def _prepare(self, sock: Any, family: int) -> None:
-        settings = self.settings
+        options = self.options
         if family != _socket.AF_UNIX:
-            if settings.nodelay:
+            if options.nodelay:
                 sock.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-            if settings.sources is not None:
-                settings.sources.bind(sock)
-        if settings.linger is not None:
-            sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, struct.pack("ii", 1, settings.linger))
+            if options.sources is not None:
+                options.sources.bind(sock)
+        if options.linger is not None:
+            sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, struct.pack("ii", 1, options.linger))
 
     def _connect(self, sock: Any, address: Any, deadline: float) -> None:
         while True:
@@ -169,7 +166,7 @@ class Transport:
             if number != errno.EAGAIN:
                 raise OSError(number, errno.errorcode.get(number, str(number)))
             if perf_counter() >= deadline:  # a UNIX socket whose backlog is full has nothing to wait for
-                raise Expired
+                raise DeadlinePassed
             gevent.sleep(0.01)
 
     def _opened(self, begin: float, deadline: float) -> None:
@@ -189,7 +186,6 @@ class Transport:
             self._socket.close()
             self._socket = None
         self._buffer = b""
-        self._ready = None
 
     # -- waiting ---------------------------------------------------------------------------------
 
@@ -202,7 +198,7 @@ class Transport:
             self._watching = False
 
     def _await_input(self, deadline: float) -> None:
-        """Return when a read would not block. Raises Expired."""
+        """Return when a read would not block. Raises DeadlinePassed."""
         if not self._watching:
             self._watcher.start(self._wake)
             self._watching = True
@@ -216,7 +212,7 @@ class Transport:
             self._waiting = None
 
     def _await_events(self, events: int, deadline: float) -> None:
-        """Wait for more than input, with a watcher of its own. Raises Expired."""
+        """Wait for more than input, with a watcher of its own. Raises DeadlinePassed."""
         with closing(self._hub.loop.io(self._socket.fileno(), events)) as watcher:
             self._deadline = deadline
             if self._timer is None or deadline < self._armed_until:
@@ -246,40 +242,40 @@ class Transport:
             if perf_counter() < self._deadline:
                 self._arm()
             else:
-                self._waiting.throw(Expired)
+                self._waiting.throw(DeadlinePassed)
 
     # -- bytes -----------------------------------------------------------------------------------
 
     def send(self, data: bytes) -> None:
         """Send all of ``data``, reading meanwhile what the server answers already.
 
-        Raises WriteTimeout, ConnectionLost.
+        Raises SendTimeout, ConnectionBroken.
         """
         try:
             sent = self._socket.send(data)
         except OSError as error:
             if error.errno not in AGAIN:
-                raise ConnectionLost(error.errno or 0, str(error.strerror)) from None
+                raise ConnectionBroken(error.errno or 0, str(error.strerror)) from None
             sent = 0
         if sent != len(data):
             self._send_rest(data, sent)
 
     def _send_rest(self, data: bytes, sent: int) -> None:
         view = memoryview(data)
-        deadline = perf_counter() + self.settings.write_timeout
+        deadline = perf_counter() + self.options.write_timeout
         while sent < len(data):
             try:
                 self._await_events(_READ | _WRITE, deadline)
-            except Expired:
-                raise WriteTimeout(
-                    f"{len(data) - sent} bytes left after {self.settings.write_timeout:g} s"
+            except DeadlinePassed:
+                raise SendTimeout(
+                    f"{len(data) - sent} bytes left after {self.options.write_timeout:g} s"
                 ) from None
             try:
                 self._gather()
                 sent += self._socket.send(view[sent:])
             except OSError as error:
                 if error.errno not in AGAIN:
-                    raise ConnectionLost(error.errno or 0, str(error.strerror)) from None
+                    raise ConnectionBroken(error.errno or 0, str(error.strerror)) from None
 
     def _gather(self) -> None:
         """Take what there is to read without waiting. Raises OSError, ConnectionClosed."""
@@ -292,11 +288,11 @@ class Transport:
         self._buffer += data
 
     def read(self, deadline: float, size: int = READ_BYTES) -> bytes:
-        """What one read returns; empty at the end of the stream. Raises Expired, ConnectionLost."""
+        """What one read returns; empty at the end of the stream. Raises DeadlinePassed, ConnectionBroken."""
         while True:
             self._await_input(deadline)
             try:
                 return self._socket.recv(size)  # type: ignore[no-any-return]
             except OSError as error:
                 if error.errno not in AGAIN:
-                    raise ConnectionLost(error.errno or 0, str(error.strerror)) from None
+                    raise ConnectionBroken(error.errno or 0, str(error.strerror)) from None

@@ -1,89 +1,30 @@
-"""What is measured, in whole microseconds and without loss, at a cost of one dictionary update a request.
-
-To record a value in an HDR histogram takes about 0.7 µs in Python. So the hot path counts each latency in a
-plain dictionary keyed by whole microseconds. Once a second :meth:`Measures.collect` rounds the keys as an
-HDR histogram of 3 significant digits would (values below 2,048 stay, above they keep 11 bits) and moves the
-counts on; they become HDR histograms when a report is made. Counts of workers are added, never
-averaged, so the percentiles of a distributed run are those of all its samples together.
+"""What users count, in whole microseconds and without loss, at a cost of one dictionary update a request.
 
 Every kind of request (CONNECT, CONFIRM, EXIT, or whatever a user class calls its own) is an
-:class:`Entry`. Its latencies:
+:class:`Entry` of the process's :class:`Counters`. Its latencies:
 
 ``service``     from sent to answered
-``response``    from the intended start to answered; only where a schedule gave one (pacing.py)
+``response``    from the intended start to answered; only where a schedule gave one (schedule.py)
 ``first_byte``  from sent to the first byte of the reply
 
 Nearly every reply comes whole in one read: its first byte and its end are one moment, counted once in
 ``whole``. Only the others are counted in ``split_first`` and ``split_reply``.
+
+Once a second :meth:`Counters.collect` takes what was counted as :class:`EntryTotals`, whose latencies are
+rounded as an HDR histogram rounds them (histograms.py).
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-from hdrh.histogram import HdrHistogram
+from loadtest.count.histograms import Counts, merge_counts, rounded
 
-LOWEST_US: Final = 1
-HIGHEST_US: Final = 3_600_000_000
-DIGITS: Final = 3
-KEPT_BITS: Final = 11
-"""What 3 significant digits come to in an HDR histogram: 2,048 sub-buckets."""
 NO_MESSAGES: Final = frozenset({"CONNECT", "EXIT", "HOLD"})
 """Entries that are about the connection."""
-
-Counts = dict[int, int]
-"""How often each latency was measured, by microseconds."""
-
-
-def merge_counts(into: Counts, others: Iterable[Mapping[int, int]]) -> None:
-    """Add counts to counts."""
-    get = into.get
-    for counts in others:
-        for value, count in counts.items():
-            into[value] = get(value, 0) + count
-
-
-def rounded(counts: Mapping[int, int], into: Counts) -> None:
-    """Add ``counts`` with keys rounded down as the histogram does."""
-    get = into.get
-    for value, count in counts.items():
-        if value >= 2048:
-            shift = value.bit_length() - KEPT_BITS
-            value = (value >> shift) << shift
-        into[value] = get(value, 0) + count
-
-
-def histogram(counts: Mapping[int, int]) -> HdrHistogram:
-    """The HDR histogram of counts, from 1 µs to 1 h; what is outside is counted at its ends."""
-    result = HdrHistogram(LOWEST_US, HIGHEST_US, DIGITS)
-    for value, count in counts.items():
-        result.record_value(min(max(value, LOWEST_US), HIGHEST_US), count)
-    return result
-
-
-def encode(counts: Mapping[int, int]) -> str:
-    """HDR V2, compressed, base64."""
-    return histogram(counts).encode().decode("ascii")  # type: ignore[no-any-return]
-
-
-def percentile(counts: Mapping[int, int], percent: float) -> int:
-    """The microseconds that ``percent`` of the samples did not exceed; 0 without samples."""
-    need = max(1, -int(-sum(counts.values()) * percent // 100))
-    seen = 0
-    for value in sorted(counts):
-        seen += counts[value]
-        if seen >= need:
-            return value
-    return 0
-
-
-def samples_needed(percent: float) -> int:
-    """Samples from which on a percentile says something: 10 of them lie beyond it."""
-    return math.ceil(round(1000 / (100 - percent), 6))
 
 
 class Entry:
@@ -118,7 +59,7 @@ class Entry:
 
 
 @dataclass(slots=True)
-class Kept:
+class EntryTotals:
     """What one kind of request has come to; can be sent (``dataclasses.asdict``) and added."""
 
     service: Counts = field(default_factory=dict)
@@ -131,7 +72,7 @@ class Kept:
     bytes_in: int = 0
 
     @classmethod
-    def of(cls, entry: Entry) -> Kept:
+    def of(cls, entry: Entry) -> EntryTotals:
         """Take what ``entry`` has counted, and clear it."""
         kept = cls(
             failures=dict(entry.failures),
@@ -147,7 +88,7 @@ class Kept:
         entry.clear()
         return kept
 
-    def add(self, other: Kept) -> None:
+    def add(self, other: EntryTotals) -> None:
         """Add what was measured later, or elsewhere."""
         merge_counts(self.service, (other.service,))
         merge_counts(self.response, (other.response,))
@@ -182,15 +123,15 @@ class Kept:
         return bool(self.service or self.failures or self.aborted)
 
 
-def total(kept: Iterable[Kept]) -> Kept:
+def total(kept: Iterable[EntryTotals]) -> EntryTotals:
     """Several added up."""
-    result = Kept()
+    result = EntryTotals()
     for one in kept:
         result.add(one)
     return result
 
 
-class Measures:
+class Counters:
     """What one process is counting, until it is collected."""
 
     def __init__(self) -> None:
@@ -227,12 +168,7 @@ class Measures:
         self.opened = self.late_starts = self.intended = 0
         return taken
 
-    def collect(self) -> dict[str, Kept]:
+    def collect(self) -> dict[str, EntryTotals]:
         """Take what was counted since the last time, by entry."""
-        taken = {entry.name: Kept.of(entry) for entry in list(self.entries.values())}
+        taken = {entry.name: EntryTotals.of(entry) for entry in list(self.entries.values())}
         return {name: kept for name, kept in taken.items() if kept}
-
-
-def from_message(message: dict[str, Any]) -> Kept:
-    """What ``dataclasses.asdict`` of a :class:`Kept` became on its way through msgpack."""
-    return Kept(**message)

@@ -1,7 +1,7 @@
 """Was the generator fast enough? What each generating process says of itself, once a second.
 
-A load test measures the slower of two programs. So every process notes how late its loop was (a
-greenlet that sleeps 50 ms measures how much longer it slept), how busy it kept its core, the longest pause
+A load test counters the slower of two programs. So every process notes how late its loop was (a
+greenlet that sleeps 50 ms counters how much longer it slept), how busy it kept its core, the longest pause
 of the garbage collector, its files and its ports, and :func:`verdicts` says in a sentence where one of
 them, and not the server, set the figures.
 """
@@ -19,7 +19,8 @@ from typing import Any, Final
 
 import gevent
 
-from loadtest.count.counters import Measures, merge_counts, percentile
+from loadtest.count.counters import Counters
+from loadtest.count.histograms import merge_counts, percentile
 
 SLICE_SECONDS: Final = 0.05
 BUSY: Final = 0.90
@@ -27,7 +28,7 @@ BUSY: Final = 0.90
 BUSY_SHARE: Final = 0.2
 """... if that was so in this share of the seconds that had load."""
 LAG_US: Final = 10_000
-"""A loop that was this late, in 1 of 100 looks, adds as much to what it measures."""
+"""A loop that was this late, in 1 of 100 looks, adds as much to what it counters."""
 NEARLY: Final = 0.95
 """Share of a limit (files, ports) from which on it is worth a word."""
 
@@ -101,8 +102,8 @@ def count_files() -> int:
 class Sampler:
     """Looks at this process; ``wait`` takes the time that the looking takes."""
 
-    def __init__(self, measures: Measures) -> None:
-        self._measures = measures
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
         self._pause_began = 0.0
         self._gc_pause = 0.0
         self._lags: dict[int, int] = defaultdict(int)
@@ -117,7 +118,7 @@ class Sampler:
         if not self._watched:
             gc.callbacks.append(self._on_gc)
             self._watched = True
-        self.base_files = max(0, count_files() - self._measures.open)
+        self.base_files = max(0, count_files() - self._counters.open)
         self.sample()
 
     def _on_gc(self, phase: str, info: dict[str, Any]) -> None:
@@ -147,7 +148,7 @@ class Sampler:
             cpu=(cpu - self._cpu) / passed if long_enough else 0.0,
             lags=dict(self._lags),
             gc_pause=int(self._gc_pause * 1e6),
-            open=self._measures.open,
+            open=self._counters.open,
         )
         if long_enough:
             self._cpu_at, self._cpu = now, cpu

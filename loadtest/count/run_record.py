@@ -1,6 +1,6 @@
 """What a test has come to: the totals by entry, the course over time, and the health of each process.
 
-A tally can be added to: a worker sends the tally of its last seconds as plain types, and the master
+A record can be added to: a worker sends the record of its last seconds as plain types, and the master
 adds it to the run's. Seconds are kept by the clock for as long as a late worker may add to them, and
 then go into one of at most :data:`WINDOWS` parts of the run, which double in length when the run gets
 longer. Whatever is a percentile is computed from added counts, never averaged. What comes later still is
@@ -15,8 +15,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from loadtest.count.counters import NO_MESSAGES, Kept, Measures, percentile, total
+from loadtest.count.counters import NO_MESSAGES, Counters, EntryTotals, total
 from loadtest.count.health import Health, Sample, file_limit
+from loadtest.count.histograms import percentile
 
 OPEN_SECONDS: Final = 15
 """For how long a second may be added to; workers report every 3 s."""
@@ -27,7 +28,7 @@ WINDOWS: Final = 20
 class Second:
     """One second of all processes: what was answered, and how many connections were open."""
 
-    entries: dict[str, Kept] = field(default_factory=dict)
+    entries: dict[str, EntryTotals] = field(default_factory=dict)
     open: dict[str, int] = field(default_factory=dict)
     spans: dict[str, float] = field(default_factory=dict)
     """For how many seconds each process counted; not exactly 1, and less where it began or ended."""
@@ -37,7 +38,7 @@ class Second:
     def add(self, other: Second) -> None:
         """Add what another process, or a later report of the same, says of this second."""
         for name, kept in other.entries.items():
-            self.entries.setdefault(name, Kept()).add(kept)
+            self.entries.setdefault(name, EntryTotals()).add(kept)
         self.open.update(other.open)
         for process, span in other.spans.items():
             self.spans[process] = self.spans.get(process, 0.0) + span
@@ -63,7 +64,7 @@ class Point:
     def of(cls, second: Second) -> Point:
         """Reduce a second to figures."""
         messages = total(messages_of(second.entries))
-        connect = second.entries.get("CONNECT", Kept()).service
+        connect = second.entries.get("CONNECT", EntryTotals()).service
 
         def three(counts: dict[int, int]) -> tuple[int, int, int] | None:
             return (percentile(counts, 50), percentile(counts, 99), max(counts)) if counts else None
@@ -117,23 +118,23 @@ def measured_seconds(spans: Iterable[dict[str, float]]) -> float:
     return max(totals.values(), default=0.0)
 
 
-def messages_of(entries: dict[str, Kept]) -> list[Kept]:
+def messages_of(entries: dict[str, EntryTotals]) -> list[EntryTotals]:
     """Those entries that are messages."""
     return [kept for name, kept in entries.items() if name not in NO_MESSAGES]
 
 
-class Tally:
+class RunRecord:
     """See the module's docstring."""
 
     def __init__(self) -> None:
-        self.entries: dict[str, Kept] = {}
+        self.entries: dict[str, EntryTotals] = {}
         self.samples: dict[str, str] = {}
         self.health: dict[str, Health] = {}
         self.open: dict[str, int] = {}
         """Connections of each process that were open at the last look."""
         self.counts: Counter[str] = Counter()
         """Connections ``opened``, ``late_starts``, and messages ``intended``. Workers send what came to these
-        since their last report, as they send all else, so a tally may begin at any time."""
+        since their last report, as they send all else, so a record may begin at any time."""
         self.seconds: dict[int, Second] = {}
         self.keep_seconds = OPEN_SECONDS
         self.course: dict[int, Point] = {}
@@ -147,22 +148,22 @@ class Tally:
 
     # -- filling ---------------------------------------------------------------------------------
 
-    def take(self, process: str, measures: Measures, sample: Sample, base_files: int) -> None:
+    def take(self, process: str, counters: Counters, sample: Sample, base_files: int) -> None:
         """Collect what this process has counted since the last time."""
-        taken = measures.collect()
+        taken = counters.collect()
         for name, kept in taken.items():
-            self.entries.setdefault(name, Kept()).add(kept)
+            self.entries.setdefault(name, EntryTotals()).add(kept)
         spans = {process: sample.span}
-        second = Second(taken, {process: measures.open}, spans, max(sample.lags, default=0), sample.cpu)
+        second = Second(taken, {process: counters.open}, spans, max(sample.lags, default=0), sample.cpu)
         self._add_second(sample.second, second)
-        self.samples.update(measures.samples)
-        self.open[process] = measures.open
-        self.counts.update(measures.collect_counts())
+        self.samples.update(counters.samples)
+        self.open[process] = counters.open
+        self.counts.update(counters.collect_counts())
         health = self.note_health(process, sample)
-        health.ports = max(health.ports, measures.open)
-        health.files = max(health.files, base_files + measures.open)
+        health.ports = max(health.ports, counters.open)
+        health.files = max(health.files, base_files + counters.open)
         health.file_limit = file_limit()
-        health.sources = measures.sources
+        health.sources = counters.sources
 
     def note_health(self, process: str, sample: Sample) -> Health:
         """Count a sample of a process."""
@@ -197,9 +198,9 @@ class Tally:
         self.open.update(message["open"])
         self.counts.update(message["counts"])
         for number, plain in message["seconds"].items():
-            entries = {name: Kept(**kept) for name, kept in plain["entries"].items()}
+            entries = {name: EntryTotals(**kept) for name, kept in plain["entries"].items()}
             for name, kept in entries.items():
-                self.entries.setdefault(name, Kept()).add(kept)
+                self.entries.setdefault(name, EntryTotals()).add(kept)
             self._add_second(number, Second(**{**plain, "entries": entries}))
 
     # -- reading ---------------------------------------------------------------------------------
@@ -251,11 +252,11 @@ class Tally:
         """Requests that were in flight when their users were stopped."""
         return sum(kept.aborted for kept in self.entries.values())
 
-    def messages(self) -> Kept:
+    def messages(self) -> EntryTotals:
         """All entries that are messages, added up."""
         return total(messages_of(self.entries))
 
 
-def messages_in(seconds: Iterable[Second]) -> Kept:
+def messages_in(seconds: Iterable[Second]) -> EntryTotals:
     """The messages of several seconds, added up."""
     return total(kept for second in seconds for kept in messages_of(second.entries))

@@ -1,100 +1,76 @@
-"""What ties the users, the measures and Locust together: one :class:`Kit` for each Locust environment.
+"""The state of a load test in one process: one :class:`LoadTest` for each Locust environment.
 
-In every process a greenlet collects at each whole second what the users counted. In a single process the
-:class:`Tally` it goes to is the run's. A worker sends its tally with Locust's own reports
-(``report_to_master``) and starts a new one; the master adds them (``worker_report``). Locust's master
-waits half a second for the last of them when it quits, however long its workers take to stop; so ours has
-them stop, report and say so before.
+Users ask it for their plan, number, messages and schedule, and count in its ``counters``. In every process
+a greenlet moves at each whole second what they counted into a :class:`RunRecord`. In a single process that
+is the record of the run. A worker sends its own with Locust's reports (``report_to_master``) and starts a
+new one; the master adds them (``worker_report``). How a test stops is in stopping.py.
 """
 
 from __future__ import annotations
 
 import gc
-import inspect
 import math
 import os
-import resource
 import socket
-import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from time import perf_counter, time
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import gevent
-from gevent.lock import RLock
 from locust.runners import (
-    STATE_INIT,
-    STATE_RUNNING,
-    STATE_SPAWNING,
-    STATE_STOPPED,
     MasterRunner,
     WorkerRunner,
 )
 
-from loadtest.client.transport import Settings
-from loadtest.count.counters import Measures
+from loadtest.client.transport import ClientOptions
+from loadtest.count.counters import Counters
 from loadtest.count.health import Sampler
-from loadtest.count.run_record import Tally
-from loadtest.framing import Framing
+from loadtest.count.run_record import RunRecord
+from loadtest.framing import ReplyFraming
 from loadtest.messages import Exchange, make_ring
 from loadtest.run.alarm import Alarm
-from loadtest.run.options import OptionsError, Plan, read_plan, read_settings
+from loadtest.run.options import Plan, read_client_options, read_plan
 from loadtest.schedule import Schedule
-from loadtest.show import locust_tables
 
-if TYPE_CHECKING:
-    from loadtest.run.finishing import Finish
-
-_kits: weakref.WeakKeyDictionary[Any, Kit] = weakref.WeakKeyDictionary()
+_load_tests: weakref.WeakKeyDictionary[Any, LoadTest] = weakref.WeakKeyDictionary()
+UNKNOWN_HOST: Final = "unknown"
+"""What a report says of where the users connected to, before anybody has said it."""
 _STRIDE: Final = 389
 """How far apart neighbouring users start in the ring: a prime, so that all places are used."""
 
 
-def kit_of(environment: Any) -> Kit:
-    """The kit of a Locust environment, made at the first call."""
+def load_test_of(environment: Any) -> LoadTest:
+    """The load test of a Locust environment, made at the first call."""
     try:
-        return _kits[environment]
+        return _load_tests[environment]
     except KeyError:
-        kit = _kits[environment] = Kit(environment)
-        return kit
-
-
-def raise_file_limit() -> None:
-    """Let this process open as many files as the system allows it; Locust itself stops at 10,000."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        load_test = _load_tests[environment] = LoadTest(environment)
+        return load_test
 
 
 LAST_REPLIES_SECONDS: Final = 0.1
 """For how long a stop waits for the replies to what was due before it; what has none then is aborted."""
 _USERS_MESSAGE: Final = "loadtest_users"
-_STOP_MESSAGE: Final = "loadtest_stop"
-_STOPPED_MESSAGE: Final = "loadtest_stopped"
-LAST_REPORTS_SECONDS: Final = 5.0
-"""For how long a master waits for its workers' last reports, beside ``--stop-timeout``."""
 _USERS_EACH: Final = 1_000_000
 """Users that a worker may number before the next worker's numbers begin."""
 _GOLDEN: Final = 0.6180339887498949
 """Multiples of the golden ratio, modulo 1, fill an interval evenly, however many there are."""
 
 
-class Kit:
-    """Plans, messages, schedules, measures and tallies of one environment."""
+class LoadTest:
+    """Plans, messages, schedules, counters and records of one environment."""
 
     def __init__(self, environment: Any) -> None:
         self._environment = weakref.ref(environment)
-        self.measures = Measures()
-        self.tally = Tally()
-        self.sampler = Sampler(self.measures)
-        self._plans: dict[tuple[str, Framing | None], tuple[Plan, Settings]] = {}
-        self._rings: dict[tuple[Framing, int], list[Exchange]] = {}
+        self.counters = Counters()
+        self.record = RunRecord()
+        self.sampler = Sampler(self.counters)
+        self._plans: dict[tuple[str, ReplyFraming | None], tuple[Plan, ClientOptions]] = {}
+        self._rings: dict[tuple[ReplyFraming, int], list[Exchange]] = {}
         self._schedules: set[Schedule] = set()
         self._users = 0
-        self._one_stop = RLock()
-        self._stopped_workers: set[str] = set()
         self._alarm: Alarm | None = None
         self.stopping_at = math.inf
         """When (``time.perf_counter``) the test was told to stop: what is due later was never intended."""
@@ -102,18 +78,26 @@ class Kit:
         """Whether the test has been stopped, and what was counted is the run's for good."""
         self.users_at_most = 0
         """Most users of the whole test at a time, for what is told at its end."""
-        self.finish: Finish | None = None
+        self.spawned_at = 0.0
+        """Unix time at which all users were there, 0 before."""
+        self.stopped_at = 0.0
+        """Unix time at which the test had stopped, 0 before."""
+        self.notes: list[str] = []
+        """What a shape found, in words."""
+        self.after_collecting: list[Callable[[], None]] = []
+        """Called once a second, when what was counted has been collected."""
         self.process = f"{socket.gethostname()}:{os.getpid()}"
         self._collector: gevent.Greenlet[[], None] | None = None
         self._told_users = 0
         environment.events.test_start.add_listener(self._on_test_start)
         environment.events.spawning_complete.add_listener(self._on_spawned)
+        environment.events.test_stopping.add_listener(self._on_stopping)
         environment.events.test_stop.add_listener(self._on_stopped)
         environment.events.reset_stats.add_listener(self._on_reset)
 
     @property
     def environment(self) -> Any:
-        """The environment, which outlives its kit."""
+        """The environment, which outlives its load test."""
         environment = self._environment()
         assert environment is not None
         return environment
@@ -123,17 +107,28 @@ class Kit:
         """The options as they are now; the web form may have changed them since the start."""
         return self.environment.parsed_options
 
+    @property
+    def plan(self) -> Plan:
+        """The plan of the test; a user class may have a framing of its own, which changes nothing here."""
+        return read_plan(self.options)
+
+    @property
+    def host(self) -> str:
+        """Where the users connect to, or :data:`UNKNOWN_HOST`."""
+        hosts = [str(user.host) for user in self.environment.user_classes if user.host]
+        return str(self.environment.host or (hosts[0] if hosts else "") or UNKNOWN_HOST)
+
     # -- for users -------------------------------------------------------------------------------
 
-    def plan_for(self, host: str, framing: Framing | None) -> tuple[Plan, Settings]:
+    def plan_for(self, host: str, framing: ReplyFraming | None) -> tuple[Plan, ClientOptions]:
         """The plan and the settings of users with this host. Raises OptionsError."""
         key = (host, framing)
         try:
             return self._plans[key]
         except KeyError:
             plan = read_plan(self.options, framing)
-            found = self._plans[key] = plan, read_settings(self.options, host, plan)
-            self.measures.sources = len(found[1].sources or [None])
+            found = self._plans[key] = plan, read_client_options(self.options, host, plan)
+            self.counters.sources = len(found[1].sources or [None])
             return found
 
     @property
@@ -187,108 +182,39 @@ class Kit:
     def end_schedule(self, schedule: Schedule) -> None:
         """A user stops: what was due by now was intended, whether or not it was sent."""
         self._schedules.discard(schedule)
-        self.measures.intended += schedule.newly_due(min(perf_counter(), self.stopping_at))
+        self.counters.intended += schedule.newly_due(min(perf_counter(), self.stopping_at))
 
     def _count_intended(self) -> None:
         """Count the messages whose intended start has come since the last time, sent or not."""
         now = min(perf_counter(), self.stopping_at)
-        self.measures.intended += sum(schedule.newly_due(now) for schedule in self._schedules)
+        self.counters.intended += sum(schedule.newly_due(now) for schedule in self._schedules)
 
     # -- for Locust ------------------------------------------------------------------------------
 
     def attach(self) -> None:
-        """Called once Locust has its runner: check the options, raise limits, start collecting."""
-        self.process = f"{socket.gethostname()}:{os.getpid()}"
-        raise_file_limit()
-        locust_tables.install()
-        environment = self.environment
-        try:
-            plan = read_plan(self.options)
-            if environment.host:
-                read_settings(self.options, environment.host, plan)
-            elif getattr(self.options, "headless", False) and not isinstance(
-                environment.runner, WorkerRunner
-            ):
-                from loadtest.tcp_user import TcpUser  # which needs this module
-
-                for user_class in environment.user_classes:
-                    if issubclass(user_class, TcpUser):  # others' hosts are none of ours
-                        read_settings(self.options, user_class.host or "", plan)
-        except OptionsError as error:
-            sys.stderr.write(f"locust: error: {error}\n")
-            sys.exit(2)
-        runner = environment.runner
-        events = environment.events
+        """Exchange with other processes what each counts; to be called once Locust has its runner."""
+        self.process = f"{socket.gethostname()}:{os.getpid()}"  # of this process, which may have been forked
+        runner, events = self.environment.runner, self.environment.events
         if isinstance(runner, MasterRunner):
             events.worker_report.add_listener(self._on_worker_report)
-            runner.register_message(_STOPPED_MESSAGE, self._on_worker_stopped)
-            runner.stop = self._stop_master  # type: ignore[method-assign]
         elif isinstance(runner, WorkerRunner):
             events.report_to_master.add_listener(self._on_report_to_master)
             runner.register_message(_USERS_MESSAGE, self._on_users)
-            runner.register_message(_STOP_MESSAGE, self._on_stop_message, concurrent=True)
-            events.quitting.add_listener(self._on_worker_quitting)
-        if not isinstance(runner, MasterRunner):
-            inspect.stack()  # Locust's stop calls it; the first call blocks for 17 to 57 ms, later ones 0.2
-            runner.stop = self._stop
-        if not isinstance(runner, WorkerRunner):
-            from loadtest.run.finishing import Finish
 
-            try:
-                Finish(self).attach()
-            except OptionsError as error:
-                sys.stderr.write(f"locust: error: {error}\n")
-                sys.exit(2)
+    def collect_each_second(self) -> None:
+        """Start the greenlet that collects."""
         self._collector = gevent.spawn(self._collect_forever)
 
-    def _stop(self) -> None:
-        """Note when the test stops, let in what is on its way, and only then have Locust stop the users.
-
-        Locust takes its time from being told to stop until the last user is dead. Who fell due meanwhile
-        would send and be killed at once: a request in flight, and a backlog, of Locust's own making.
-        """
-        runner = self.environment.runner
-        with self._one_stop:  # a second one, which an interrupt may ask for, returns when all is done
-            if self.stopping_at == math.inf:
-                self.stopping_at, self.tally.stopping_at = perf_counter(), time()
-                if self._alarm is not None:
-                    self._alarm.last_call(self.stopping_at)
-                    until = self.stopping_at + LAST_REPLIES_SECONDS
-                    while self._alarm.left_asleep < len(self._schedules) and perf_counter() < until:
-                        gevent.sleep(0.001)
-            type(runner).stop(runner)
-
-    def _stop_master(self, send_stop_to_client: bool = True) -> None:
-        """Before workers are told to quit, have them stop and report; Locust only waits a moment."""
-        runner = self.environment.runner
-        was_at_work = runner.state in (STATE_SPAWNING, STATE_RUNNING)
-        type(runner).stop(runner, send_stop_to_client)  # first, or it would give a worker's users to others
-        if was_at_work and not send_stop_to_client:
-            self._stopped_workers.clear()
-            runner.send_message(_STOP_MESSAGE)
-            until = perf_counter() + self.environment.stop_timeout + LAST_REPORTS_SECONDS
-            while self._workers_at_work(runner) and perf_counter() < until:
-                gevent.sleep(0.01)
-
-    def _workers_at_work(self, runner: MasterRunner) -> bool:
-        busy = runner.clients.spawning + runner.clients.running
-        return any(worker.id not in self._stopped_workers for worker in busy)
-
-    def _on_worker_stopped(self, msg: Any, **_: Any) -> None:
-        self._stopped_workers.add(msg.node_id)
-
-    def _on_stop_message(self, **_: Any) -> None:
-        runner = self.environment.runner
-        runner.stop()
-        runner._send_stats()
-        runner.send_message(_STOPPED_MESSAGE)
-
-    def _on_worker_quitting(self, **_: Any) -> None:
-        """A worker that is interrupted itself (Ctrl-C goes to all ``--processes``) would leave unreported."""
-        runner = self.environment.runner
-        if runner.state not in (STATE_INIT, STATE_STOPPED):
-            runner.stop()
-            runner._send_stats()
+    def stop_sending(self) -> None:
+        """Let nothing fall due from now on, and wait a moment for the replies to what was due before."""
+        if self.stopping_at < math.inf:
+            return
+        self.stopping_at, self.record.stopping_at = perf_counter(), time()
+        if self._alarm is not None:
+            self._alarm.last_call(self.stopping_at)
+            until = self.stopping_at + LAST_REPLIES_SECONDS
+            while self._alarm.left_asleep < len(self._schedules) and perf_counter() < until:
+                gevent.sleep(0.001)
 
     def _on_test_start(self, **_: Any) -> None:
         self.over = False
@@ -297,9 +223,11 @@ class Kit:
             self._alarm.last_call(math.inf)
         self._plans.clear()
         self._rings.clear()
-        self.measures.reset()
-        self.tally = Tally()
+        self.counters.reset()
+        self.record = RunRecord()
         self.users_at_most = 0
+        self.spawned_at = self.stopped_at = 0.0
+        self.notes.clear()
         self.sampler.begin()
         runner = self.environment.runner
         if self.options is not None and isinstance(runner, MasterRunner):
@@ -312,19 +240,24 @@ class Kit:
         they have counted since their last report, as Locust's own reports are.
         """
         self._count_intended()  # what is due of schedules that go on was before
-        self.measures.reset()
-        self.tally = Tally()
+        self.counters.reset()
+        self.record = RunRecord()
 
     def _on_spawned(self, **_: Any) -> None:
         if self.environment.reset_stats:
             self._on_reset()
         gc.freeze()  # thousands of users that stay are not looked through at every full collection
+        self.spawned_at = self.record.spawned_at = self.spawned_at or time()
+
+    def _on_stopping(self, **_: Any) -> None:
+        self.record.stopping_at = min(self.record.stopping_at, time())
 
     def _on_stopped(self, **_: Any) -> None:
         gc.unfreeze()
+        self.collect()
         if not isinstance(self.environment.runner, MasterRunner):  # its workers' last reports are yet to come
-            self.collect()
             self.over = True
+        self.stopped_at = time()
 
     def _on_users(self, msg: Any, **_: Any) -> None:
         self.options.tcp_total_users = msg.data
@@ -340,11 +273,11 @@ class Kit:
         while True:
             self.sampler.wait()
             self.collect()
-            if self.finish is not None:
-                self.finish.end_when_done()
+            for call in self.after_collecting:
+                call()
 
     def collect(self) -> None:
-        """Move what was counted since the last time into the tally; between tests nothing is."""
+        """Move what was counted since the last time into the record; between tests nothing is."""
         if self.over:
             return
         runner = self.environment.runner
@@ -352,23 +285,23 @@ class Kit:
             self.users_at_most = max(self.users_at_most, runner.target_user_count)
         if isinstance(runner, MasterRunner):
             self._tell_users(runner)
-            self.tally.note_health("master", self.sampler.sample())
-            self.tally.settle(time())
+            self.record.note_health("master", self.sampler.sample())
+            self.record.settle(time())
             return
         self._count_intended()
-        self.tally.take(self.process, self.measures, self.sampler.sample(), self.sampler.base_files)
+        self.record.take(self.process, self.counters, self.sampler.sample(), self.sampler.base_files)
         if not isinstance(runner, WorkerRunner):
-            self.tally.settle(time())
+            self.record.settle(time())
 
     def _on_report_to_master(self, client_id: str, data: dict[str, Any]) -> None:
         self.collect()
-        data["loadtest"] = self.tally.to_message()
-        self.tally = Tally()
+        data["loadtest"] = self.record.to_message()
+        self.record = RunRecord()
 
     def _on_worker_report(self, client_id: str, data: dict[str, Any]) -> None:
         message = data.get("loadtest")
         if message:
-            self.tally.add(message)
+            self.record.add(message)
 
 
 def _walk(ring: list[Exchange], start: int) -> Iterator[Exchange]:

@@ -14,24 +14,21 @@ from typing import Any, Final
 
 from loadtest.client.address import SourcePool, Target
 from loadtest.client.tls import make_context
-from loadtest.client.transport import Settings
+from loadtest.client.transport import ClientOptions
 from loadtest.count.thresholds import Threshold
-from loadtest.framing import Framing, parse_framing
+from loadtest.errors import OptionsError
+from loadtest.framing import ReplyFraming, marks_ends, parse_framing
 from loadtest.messages import Template
 from loadtest.schedule import parse_rate
 
 SHAPES: Final = ("none", "ramp", "steps", "spike", "soak")
 
 
-class OptionsError(ValueError):
-    """Options that don't fit together or can't be read; the message is one line for a person."""
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What each user of a test does, read from the options. Times are in seconds, sizes in bytes."""
 
-    framing: Framing
+    framing: ReplyFraming
     message_size: int = 32
     template: Template | None = None
     think: tuple[float, float] = (0.0, 0.0)
@@ -234,7 +231,7 @@ def _think(text: str) -> tuple[float, float]:
     return pause
 
 
-def read_plan(options: Any, framing: Framing | None = None) -> Plan:
+def read_plan(options: Any, framing: ReplyFraming | None = None) -> Plan:
     """The plan that ``options`` say; ``framing`` is a user class's own. Raises OptionsError."""
     try:
         rate, per_user = parse_rate(options.rate) if getattr(options, "rate", "") else (0.0, False)
@@ -264,12 +261,12 @@ def read_plan(options: Any, framing: Framing | None = None) -> Plan:
         )
     if plan.rate and plan.think != (0.0, 0.0):
         raise OptionsError("--rate already says when messages are sent: leave out --think-time")
-    if plan.pipeline > 1 and not plan.framing.bounded:
+    if plan.pipeline > 1 and not marks_ends(plan.framing):
         raise OptionsError("--pipeline needs a framing that marks where a reply ends, and chunk does not")
     return plan
 
 
-def read_settings(options: Any, host: str, plan: Plan) -> Settings:
+def read_client_options(options: Any, host: str, plan: Plan) -> ClientOptions:
     """The clients' settings for ``host``. Raises OptionsError."""
     try:
         target = Target.parse(host)
@@ -285,7 +282,7 @@ def read_settings(options: Any, host: str, plan: Plan) -> Settings:
         linger = _number(options, "linger", -1.0, -1.0)
         if linger % 1:
             raise OptionsError(f"--linger {linger:g}: the kernel counts whole seconds; 0 closes with a reset")
-        return Settings(
+        return ClientOptions(
             target=target,
             framing=plan.framing,
             connect_timeout=_number(options, "connect_timeout", 5.0, 0.001),

@@ -12,34 +12,32 @@ from __future__ import annotations
 
 import math
 from time import time
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from locust import LoadTestShape
 from locust.runners import MasterRunner
 
-from loadtest.count.counters import percentile, samples_needed
+from loadtest.count.histograms import percentile, samples_needed
 from loadtest.count.run_record import measured_seconds, messages_in
 from loadtest.count.thresholds import parse_share, parse_time_us
-from loadtest.run.options import OptionsError
-
-if TYPE_CHECKING:
-    from loadtest.run.finishing import Finish
+from loadtest.errors import OptionsError
+from loadtest.run.load_test import LoadTest
 
 Tick = tuple[int, float] | None
 REPORT_SECONDS = 4
 """How long it may take until the master has what workers counted: they report every 3 s."""
 
 
-class KitShape(LoadTestShape):
+class LoadShape(LoadTestShape):
     """What the shapes share. ``top`` is the number of users at the top, ``length`` is in seconds."""
 
     abstract: ClassVar[bool] = True
     use_common_options: ClassVar[bool] = True
 
-    def __init__(self, finish: Finish, options: Any) -> None:
+    def __init__(self, load_test: LoadTest, options: Any) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.finish = finish
-        self.runner = finish.kit.environment.runner
+        self.load_test = load_test
+        self.runner = load_test.environment.runner
         self.top = _positive(options, "shape_users")
         self.length = float(_positive(options, "shape_time"))
         self._tick = 0, 1.0
@@ -59,7 +57,7 @@ class KitShape(LoadTestShape):
         raise NotImplementedError
 
 
-class Ramp(KitShape):
+class Ramp(LoadShape):
     """From none to all."""
 
     def users_at(self, seconds: float) -> int | None:
@@ -71,7 +69,7 @@ class Ramp(KitShape):
         )
 
 
-class Spike(KitShape):
+class Spike(LoadShape):
     """Calm, storm, calm."""
 
     def users_at(self, seconds: float) -> int | None:
@@ -80,7 +78,7 @@ class Spike(KitShape):
         return None if third > 2 else self.top if third == 1 else max(1, self.top // 10)
 
 
-class Soak(KitShape):
+class Soak(LoadShape):
     """The same load for long."""
 
     def users_at(self, seconds: float) -> int | None:
@@ -91,11 +89,11 @@ class Soak(KitShape):
         return max(1, min(self.top, math.ceil(self.top * (seconds + 1) / ramp)))
 
 
-class Steps(KitShape):
+class Steps(LoadShape):
     """More and more users, until the limits are crossed or there are no more."""
 
-    def __init__(self, finish: Finish, options: Any) -> None:
-        super().__init__(finish, options)
+    def __init__(self, load_test: LoadTest, options: Any) -> None:
+        super().__init__(load_test, options)
         self.step_users = _positive(options, "step_users")
         self.step_time = float(_positive(options, "step_time"))
         try:
@@ -115,11 +113,11 @@ class Steps(KitShape):
         self.step = 1
         self._step_began = time()
         self._held = ""
-        self.finish.kit.tally.keep_seconds = math.ceil(self.step_time) + 15
+        self.load_test.record.keep_seconds = math.ceil(self.step_time) + 15
 
     def users_at(self, seconds: float) -> int | None:
         """The users of the step; a step ends with a judgement."""
-        self.finish.kit.tally.keep_seconds = math.ceil(self.step_time) + 15  # a test has a tally of its own
+        self.load_test.record.keep_seconds = math.ceil(self.step_time) + 15  # a test has a record of its own
         if time() - self._step_began >= self.step_time:
             broke = self._judge()
             last = self.step * self.step_users >= self.top
@@ -133,7 +131,7 @@ class Steps(KitShape):
     def _judge(self) -> str:
         """How the step that ends broke a limit; empty where it held."""
         now = time()
-        seconds = self.finish.kit.tally.between(self._step_began + 1, now - self._late)
+        seconds = self.load_test.record.between(self._step_began + 1, now - self._late)
         messages = messages_in(seconds)
         answered = messages.passed + messages.failed
         users = min(self.top, self.step * self.step_users)
@@ -153,7 +151,7 @@ class Steps(KitShape):
         limits = f"p99 {self.p99_us / 1e3:g} ms and {self.errors:.2%} errors"
         held = f"highest rate that held {limits}: {self._held}" if self._held else f"no step held {limits}"
         end = f"; broken by {broke}" if broke else "; no step broke it"
-        self.finish.notes.append(held + end)
+        self.load_test.notes.append(held + end)
 
 
 def _positive(options: Any, name: str) -> int:
@@ -167,8 +165,8 @@ def _positive(options: Any, name: str) -> int:
     return math.ceil(number)
 
 
-def make_shape(finish: Finish, options: Any) -> KitShape | None:
+def make_shape(load_test: LoadTest, options: Any) -> LoadShape | None:
     """The shape that ``options`` ask for, or None. Raises OptionsError."""
-    kinds: dict[str, type[KitShape]] = {"ramp": Ramp, "steps": Steps, "spike": Spike, "soak": Soak}
+    kinds: dict[str, type[LoadShape]] = {"ramp": Ramp, "steps": Steps, "spike": Spike, "soak": Soak}
     kind = kinds.get(getattr(options, "shape", "none"))
-    return kind(finish, options) if kind else None
+    return kind(load_test, options) if kind else None

@@ -17,18 +17,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.report import Report
-from loadtest.count.counters import histogram
-from loadtest.count.run_record import Point, Tally
+from loadtest.count.histograms import histogram
+from loadtest.count.run_record import Point, RunRecord
 from loadtest.run.options import Plan
-from loadtest.show import tables as figures
+from loadtest.show import tables
 
 _COLOURS: Final = {"p50": "#2563eb", "p99": "#dc2626", "first": "#059669", "second": "#d97706"}
 
 
-def report_page(report: Report, tally: Tally, plan: Plan, users: int) -> str:
+def report_page(report: Report, record: RunRecord, plan: Plan, users: int) -> str:
     """The whole page."""
-    points = tally.points()
-    pace = figures.pace(tally, plan, users)
+    points = record.points()
+    pace = tables.pace(record, plan, users)
     told = [fired.message for fired in report.warnings if fired.check in ("knee", "one-run")]
     conditions = [*report.parameters.items(), *report.environment.items()]
     template = Environment(autoescape=True, trim_blocks=True).from_string(
@@ -39,26 +39,26 @@ def report_page(report: Report, tally: Tally, plan: Plan, users: int) -> str:
         host=report.servers[0].name,
         users=users,
         model=plan.model,
-        warnings=[text for _, text in figures.warnings(tally)],
+        warnings=[text for _, text in tables.warnings(record)],
         notes=[*([pace] if pace else []), *told],
-        latencies=figures.latency_rows(tally),
-        ms=figures.milliseconds,
-        plots=_plots(tally, points) if points else [],
+        latencies=tables.latency_rows(record),
+        ms=tables.milliseconds,
+        plots=_plots(record, points) if points else [],
         errors=[
-            (name, group, count, tally.samples.get(group, ""))
-            for (name, group), count in tally.failures.most_common()
+            (name, group, count, record.samples.get(group, ""))
+            for (name, group), count in record.failures.most_common()
         ],
-        aborted=tally.aborted,
+        aborted=record.aborted,
         generator=[
-            (process, figures.health_line(health))
-            for process, health in sorted(tally.health.items())
+            (process, tables.health_line(health))
+            for process, health in sorted(record.health.items())
             if process != "master"
         ],
         conditions=conditions,
     )
 
 
-def _plots(tally: Tally, points: list[tuple[int, Point]]) -> list[tuple[str, Markup]]:
+def _plots(record: RunRecord, points: list[tuple[int, Point]]) -> list[tuple[str, Markup]]:
     begin = points[0][0]
     times = [number - begin for number, _ in points]
     drawn = [point for _, point in points]
@@ -97,7 +97,7 @@ def _plots(tally: Tally, points: list[tuple[int, Point]]) -> list[tuple[str, Mar
         axes.legend(frameon=False)
 
     def distribution(axes: Axes) -> None:
-        messages = tally.messages()
+        messages = record.messages()
         for label, counts, colour in (
             ("service", messages.service, _COLOURS["p50"]),
             ("response", messages.response, _COLOURS["p99"]),

@@ -1,6 +1,6 @@
 """The report of a Locust run, in the schema of ``benchmarks.report``.
 
-A Locust run measures one server once. It is cut into successive windows of equal length, and each is a
+A Locust run counters one server once. It is cut into successive windows of equal length, and each is a
 trial, which shows its course; the report says so in a warning, because windows of one run tell nothing of
 how runs differ, and ``python -m benchmarks compare`` takes the whole run as one sample. Every answered
 request is in the histogram of its window. Rates are given only for whole windows after the last user was
@@ -18,10 +18,11 @@ from typing import Any, Final
 
 from benchmarks import environment
 from benchmarks.report import Fired, HistogramKind, Metric, Report, SeriesKind, Server, Trial, utc_now
-from loadtest.count.counters import Kept, encode, total
-from loadtest.count.run_record import Point, Second, Tally, measured_seconds, messages_of
+from loadtest.count.counters import EntryTotals, total
+from loadtest.count.histograms import encode
+from loadtest.count.run_record import Point, RunRecord, Second, measured_seconds, messages_of
 from loadtest.run.options import Plan, own_options
-from loadtest.show import tables as figures
+from loadtest.show import tables
 
 SERIES: Final = {
     "rate": SeriesKind(title="Messages answered", unit="1/s"),
@@ -42,7 +43,7 @@ _LOCUST: Final = ("num_users", "spawn_rate", "run_time", "processes", "tags", "e
 
 
 def make_report(
-    tally: Tally,
+    record: RunRecord,
     plan: Plan,
     options: Any,
     host: str,
@@ -53,14 +54,14 @@ def make_report(
     complete: bool = True,
     ended_at: float | None = None,
 ) -> Report:
-    """The report of what ``tally`` holds; ``spawned_at`` is when (Unix time) all ``users`` were there, and
+    """The report of what ``record`` holds; ``spawned_at`` is when (Unix time) all ``users`` were there, and
     ``ended_at`` when the run ended: now, unless given."""
-    fired = [Fired(check=check, message=text) for check, text in figures.warnings(tally)]
-    trials = _trials(tally, plan, host, spawned_at)
+    fired = [Fired(check=check, message=text) for check, text in tables.warnings(record)]
+    trials = _trials(record, plan, host, spawned_at)
     if trials and plan.rate:
-        trials[-1].values["intended"] = float(tally.counts["intended"])
-        trials[-1].values["late_starts"] = float(tally.counts["late_starts"])
-    pace = figures.pace(tally, plan, users)
+        trials[-1].values["intended"] = float(record.counts["intended"])
+        trials[-1].values["late_starts"] = float(record.counts["late_starts"])
+    pace = tables.pace(record, plan, users)
     fired += [Fired(check="schedule", message=pace)] if pace else []
     fired += [Fired(check="knee", message=note) for note in notes]
     if len(trials) > 1:
@@ -115,14 +116,14 @@ def make_report(
     )
 
 
-def _trials(tally: Tally, plan: Plan, host: str, spawned_at: float) -> list[Trial]:
-    points = tally.points()
+def _trials(record: RunRecord, plan: Plan, host: str, spawned_at: float) -> list[Trial]:
+    points = record.points()
     if not points:
         return []
     begin = points[0][0]
-    length = tally.window_seconds
-    windows = {first: [second] for first, second in tally.windows.items()}
-    for number, second in tally.seconds.items():
+    length = record.window_seconds
+    windows = {first: [second] for first, second in record.windows.items()}
+    for number, second in record.seconds.items():
         windows.setdefault(number - number % length, []).append(second)
     while len(windows) > 10:
         length *= 2
@@ -134,7 +135,7 @@ def _trials(tally: Tally, plan: Plan, host: str, spawned_at: float) -> list[Tria
     trials = []
     for block, first in enumerate(sorted(windows)):
         inside = [(number, point) for number, point in points if first <= number < first + length]
-        steady = first >= spawned_at and first + length <= min(last, tally.stopping_at)
+        steady = first >= spawned_at and first + length <= min(last, record.stopping_at)
         seconds = min(first + length, last + 1) - max(first, begin)
         trials.append(_trial(host, block, windows[first], inside, seconds, begin, steady=steady))
     return trials
@@ -165,7 +166,7 @@ def _trial(
     counts = {
         "service": messages.service,
         "response": messages.response,
-        "connect": entries.get("CONNECT", Kept()).service,
+        "connect": entries.get("CONNECT", EntryTotals()).service,
         "first_byte": messages.first_byte if messages.split_first else {},
     }
     own = [name for name in names if entries[name] in messages_of(entries)]

@@ -11,6 +11,7 @@ from typing import Any
 from gevent import subprocess as gevent_subprocess
 
 from benchmarks.report import Report
+from tests.timing import seconds
 
 ROOT = Path(__file__).parents[2]
 LOCUSTFILE = ROOT / "loadtest" / "locustfile.py"
@@ -82,5 +83,5 @@ def run(folder: Path, host: str, *options: str, locustfile: Path = LOCUSTFILE, n
     """Run Locust to its end."""
     path = folder / f"{name}.json"
     process = start(host, "--report", str(path), *options, locustfile=locustfile)
-    output, _ = process.communicate(timeout=50)
+    output, _ = process.communicate(timeout=seconds(50))
     return Run(process.returncode, output, path)

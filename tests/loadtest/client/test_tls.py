@@ -13,10 +13,10 @@ from gevent import ssl as gevent_ssl
 
 from loadtest.client.address import Target
 from loadtest.client.tls import make_client, make_context
-from loadtest.client.transport import Settings
+from loadtest.client.transport import ClientOptions
 from loadtest.errors import ConnectionClosed, ReadTimeout, TlsFailed, UnexpectedData
-from tests.loadtest import peers
-from tests.loadtest.peers import Peer
+from tests.loadtest import servers
+from tests.loadtest.servers import ScriptedServer
 from tests.operate import certificate
 
 
@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def tls_peer(folder: Path, handler: peers.Handler, **how: Any) -> tuple[Peer, list[str | None]]:
+def tls_server(folder: Path, handler: servers.Handler, **how: Any) -> tuple[ScriptedServer, list[str | None]]:
     """A TLS server, and the names that clients asked for."""
     context = gevent_ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "server.pem", folder / "server.key")
@@ -39,22 +39,22 @@ def tls_peer(folder: Path, handler: peers.Handler, **how: Any) -> tuple[Peer, li
     if how.get("client_certificate"):
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(folder / "ca.pem")
-    return Peer(handler, ssl_context=context), names
+    return ScriptedServer(handler, ssl_context=context), names
 
 
-def client_of(peer: Peer, folder: Path, **how: Any) -> Any:
+def client_of(server: ScriptedServer, folder: Path, **how: Any) -> Any:
     """A client that trusts the CA, not connected yet."""
     files = {key: str(folder / how.pop(key)) for key in ("ca", "certificate", "key") if key in how}
     context = make_context(files.get("ca"), files.get("certificate"), files.get("key"))
-    target = Target("tls", "127.0.0.1", peer.port)
-    return make_client(Settings(target, tls=context, read_timeout=2.0, **how))
+    target = Target("tls", "127.0.0.1", server.port)
+    return make_client(ClientOptions(target, tls=context, read_timeout=2.0, **how))
 
 
 def test_requests_go_through_tls_and_the_name_is_sent(folder: Path) -> None:
     """Handshake timed within connect, SNI as given, replies in pieces and pipelines as without TLS."""
-    peer, names = tls_peer(folder, peers.confirm)
-    with peer:
-        client = client_of(peer, folder, ca="ca.pem", server_name="localhost")
+    server, names = tls_server(folder, servers.confirm)
+    with server:
+        client = client_of(server, folder, ca="ca.pem", server_name="localhost")
         assert 0 < client.connect() < 2
         assert 0 < client.tls_seconds <= client.connect_seconds
         assert client.request(b"hello") == b"Received: hello"
@@ -69,10 +69,10 @@ def test_requests_go_through_tls_and_the_name_is_sent(folder: Path) -> None:
 
 def test_a_server_with_a_wrong_name_or_an_unknown_ca_is_refused(folder: Path) -> None:
     """A failed handshake is a TlsFailed with OpenSSL's reason."""
-    peer, _ = tls_peer(folder, peers.confirm)
-    with peer:
+    server, _ = tls_server(folder, servers.confirm)
+    with server:
         for how in ({"ca": "ca.pem", "server_name": "example.org"}, {"server_name": "localhost"}):
-            client = client_of(peer, folder, **how)
+            client = client_of(server, folder, **how)
             with pytest.raises(TlsFailed) as caught:
                 client.connect()
             assert repr(caught.value) == "TlsFailed(CERTIFICATE_VERIFY_FAILED)"
@@ -81,14 +81,14 @@ def test_a_server_with_a_wrong_name_or_an_unknown_ca_is_refused(folder: Path) ->
 
 def test_a_client_certificate_opens_a_server_that_asks_for_one(folder: Path) -> None:
     """With it requests work; without it the first one fails, since TLS 1.3 says so only then."""
-    peer, _ = tls_peer(folder, peers.confirm, client_certificate=True)
-    with peer:
+    server, _ = tls_server(folder, servers.confirm, client_certificate=True)
+    with server:
         how = {"ca": "ca.pem", "server_name": "localhost"}
-        client = client_of(peer, folder, certificate="client.pem", key="client.key", **how)
+        client = client_of(server, folder, certificate="client.pem", key="client.key", **how)
         client.connect()
         assert client.request(b"hello") == b"Received: hello"
         client.close()
-        client = client_of(peer, folder, **how)
+        client = client_of(server, folder, **how)
 
         def ask() -> None:
             client.connect()
@@ -108,22 +108,22 @@ def speak(connection: Any, _: Any) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.sendall(b"hello there\n")
     SPOKEN.set()
-    peers.never(connection, _)
+    servers.never(connection, _)
 
 
 @pytest.mark.parametrize(
     ("handler", "error"),
-    [(peers.never, ReadTimeout), (peers.leave, ConnectionClosed), (speak, UnexpectedData)],
+    [(servers.never, ReadTimeout), (servers.leave, ConnectionClosed), (speak, UnexpectedData)],
 )
 def test_failures_have_the_classes_that_they_have_without_tls(
-    folder: Path, handler: peers.Handler, error: type[Exception]
+    folder: Path, handler: servers.Handler, error: type[Exception]
 ) -> None:
     """Time-out, end of stream, and data that nobody asked for."""
-    peer, _ = tls_peer(folder, handler)
-    with peer:
-        client = client_of(peer, folder, ca="ca.pem", server_name="localhost")
-        client.settings = Settings(
-            client.settings.target, tls=client.settings.tls, server_name="localhost", read_timeout=0.3
+    server, _ = tls_server(folder, handler)
+    with server:
+        client = client_of(server, folder, ca="ca.pem", server_name="localhost")
+        client.options = ClientOptions(
+            client.options.target, tls=client.options.tls, server_name="localhost", read_timeout=0.3
         )
         client.connect()
         if handler is speak:

@@ -15,14 +15,15 @@ from hdrh.histogram import HdrHistogram
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.count.counters import HIGHEST_US, Entry, Kept, Measures, encode, histogram, percentile, total
+from loadtest.count.counters import Counters, Entry, EntryTotals, total
 from loadtest.count.health import Sample, Sampler, verdicts
-from loadtest.count.run_record import WINDOWS, Tally, messages_in
+from loadtest.count.histograms import HIGHEST_US, encode, histogram, percentile
+from loadtest.count.results import Results, percentiles
+from loadtest.count.run_record import WINDOWS, RunRecord, messages_in
 from loadtest.count.thresholds import Threshold
 from loadtest.framing import Line
 from loadtest.messages import Template
 from loadtest.schedule import Schedule, parse_rate
-from loadtest.show.tables import Figures, percentiles
 
 LATENCIES = st.lists(st.integers(1, 120_000_000), min_size=1, max_size=300)
 
@@ -46,7 +47,7 @@ def test_kept_counts_make_the_histogram_that_recording_each_value_makes(values: 
     each = HdrHistogram(1, HIGHEST_US, 3)
     for value in values:
         each.record_value(value)
-    kept = histogram(Kept.of(counted(values)).service)
+    kept = histogram(EntryTotals.of(counted(values)).service)
     assert kept.get_total_count() == len(values)
     for percent in (0, 50, 90, 99, 99.9, 100):
         assert kept.get_value_at_percentile(percent) == each.get_value_at_percentile(percent)
@@ -57,54 +58,56 @@ def test_a_histogram_merged_from_four_workers_equals_that_of_all_samples_togethe
     """Percentiles of a distributed run are those of all its samples; nothing is averaged on the way."""
     draw = random.Random(1)
     samples = [[int(draw.lognormvariate(6 + worker, 1)) + 1 for _ in range(5_000)] for worker in range(4)]
-    master = Tally()
+    master = RunRecord()
     for number, values in enumerate(samples):
-        worker, measures = Tally(), Measures()
+        worker, counters = RunRecord(), Counters()
         for value in values:
-            measures.entry("CONFIRM").whole[value] += 1
-        worker.take(f"worker-{number}", measures, sample(100), 0)
+            counters.entry("CONFIRM").whole[value] += 1
+        worker.take(f"worker-{number}", counters, sample(100), 0)
         sent = msgpack.dumps({"loadtest": worker.to_message()})
         master.add(msgpack.loads(sent, strict_map_key=False)["loadtest"])
     together = [value for values in samples for value in values]
-    assert encode(master.messages().service) == encode(Kept.of(counted(together)).service)
-    assert encode(messages_in(master.seconds.values()).service) == encode(Kept.of(counted(together)).service)
+    assert encode(master.messages().service) == encode(EntryTotals.of(counted(together)).service)
+    assert encode(messages_in(master.seconds.values()).service) == encode(
+        EntryTotals.of(counted(together)).service
+    )
     assert len(master.health) == 4
     assert master.messages().passed == 20_000
 
 
 def test_seconds_go_into_windows_without_loss() -> None:
     """A long run is cut into a bounded number of parts that hold every sample."""
-    tally, measures = Tally(), Measures()
+    record, counters = RunRecord(), Counters()
     for second in range(1, 200):
-        measures.entry("CONFIRM").whole[second] += second
-        measures.entry("CONFIRM").failures["ReadTimeout"] += 1
-        tally.take("one", measures, sample(second), 0)
-        tally.settle(second)
-    assert len(tally.windows) <= WINDOWS
-    parts = [*tally.windows.values(), *tally.seconds.values()]
-    assert messages_in(parts).passed == tally.messages().passed == sum(range(200))
+        counters.entry("CONFIRM").whole[second] += second
+        counters.entry("CONFIRM").failures["ReadTimeout"] += 1
+        record.take("one", counters, sample(second), 0)
+        record.settle(second)
+    assert len(record.windows) <= WINDOWS
+    parts = [*record.windows.values(), *record.seconds.values()]
+    assert messages_in(parts).passed == record.messages().passed == sum(range(200))
     assert messages_in(parts).failed == 199
-    assert len(tally.points()) == 199
+    assert len(record.points()) == 199
 
 
 def test_a_rate_is_what_was_answered_in_the_time_that_was_measured() -> None:
     """A second in which two processes counted for 1.02 s each has 2% more answers, and no higher rate."""
-    tally, measures = Tally(), Measures()
+    record, counters = RunRecord(), Counters()
     for second in range(10):
         for process in ("one", "other"):
-            measures.entry("CONFIRM").whole[100] += 255
-            tally.take(process, measures, sample(second, span=1.02), 0)
-    assert Figures(tally)["rate"] == pytest.approx(500)
-    assert [point.rate for _, point in tally.points()] == [pytest.approx(500)] * 10
-    tally.spawned_at, tally.stopping_at = 4.5, 7.5
-    measures.entry("CONFIRM").whole[100] += 255  # in a sample of the same second that is late by 1.02 s
-    tally.take("one", measures, sample(5, span=1.02), 0)
-    assert Figures(tally)["rate"] == pytest.approx((2 * 2 * 255 + 255) / (3 * 1.02))
+            counters.entry("CONFIRM").whole[100] += 255
+            record.take(process, counters, sample(second, span=1.02), 0)
+    assert Results(record)["rate"] == pytest.approx(500)
+    assert [point.rate for _, point in record.points()] == [pytest.approx(500)] * 10
+    record.spawned_at, record.stopping_at = 4.5, 7.5
+    counters.entry("CONFIRM").whole[100] += 255  # in a sample of the same second that is late by 1.02 s
+    record.take("one", counters, sample(5, span=1.02), 0)
+    assert Results(record)["rate"] == pytest.approx((2 * 2 * 255 + 255) / (3 * 1.02))
 
 
 def test_samples_meet_at_whole_seconds_and_leave_no_time_out() -> None:
     """What is counted in a second of the clock is of that second; spans add up to all the time there was."""
-    sampler = Sampler(Measures())
+    sampler = Sampler(Counters())
     sampler.begin()
     begin, taken = perf_counter(), []
     for _ in range(2):
@@ -119,37 +122,37 @@ def test_samples_meet_at_whole_seconds_and_leave_no_time_out() -> None:
 
 def test_a_report_that_comes_late_is_added_to_what_was_there() -> None:
     """A second that is settled keeps its messages and connections; totals, course and windows agree."""
-    tally, measures = Tally(), Measures()
+    record, counters = RunRecord(), Counters()
     for process, answered, latency in (("early", 50, 100), ("late", 7, 900)):
-        measures.entry("CONFIRM").whole[latency] += answered
-        measures.entry("CONFIRM").failures["ReadTimeout"] += 1
-        measures.open = answered
-        tally.take(process, measures, sample(100), 0)
-        ((number, point),) = tally.points()
-        assert (number, point.messages) == (100, tally.messages().passed)
-        tally.settle(200)
-        assert tally.points() == [(number, point)]
+        counters.entry("CONFIRM").whole[latency] += answered
+        counters.entry("CONFIRM").failures["ReadTimeout"] += 1
+        counters.open = answered
+        record.take(process, counters, sample(100), 0)
+        ((number, point),) = record.points()
+        assert (number, point.messages) == (100, record.messages().passed)
+        record.settle(200)
+        assert record.points() == [(number, point)]
     assert (point.messages, point.failed, point.open, point.rate) == (57, 2, 57, 57)
     assert point.service == (100, 100, 900)
-    assert messages_in(tally.windows.values()).passed == tally.messages().passed == 57
+    assert messages_in(record.windows.values()).passed == record.messages().passed == 57
 
 
 def test_a_tally_that_begins_anew_has_only_what_came_since() -> None:
     """As when a person resets the master's figures: workers' earlier counts don't come back."""
-    worker, measures = Schedule(0.0, 0.01), Measures()
+    worker, counters = Schedule(0.0, 0.01), Counters()
 
     def report(now: float, answered: int) -> dict[str, Any]:
-        measures.intended += worker.newly_due(now)
-        measures.entry("CONFIRM").whole[100] += answered
-        tally = Tally()
-        tally.take("one", measures, sample(int(now)), 0)
-        return tally.to_message()
+        counters.intended += worker.newly_due(now)
+        counters.entry("CONFIRM").whole[100] += answered
+        record = RunRecord()
+        record.take("one", counters, sample(int(now)), 0)
+        return record.to_message()
 
-    master = Tally()
+    master = RunRecord()
     master.add(report(9.995, 1000))
     master.add(report(19.995, 900))
     assert (master.counts["intended"], master.messages().passed) == (2000, 1900)
-    master = Tally()
+    master = RunRecord()
     master.add(report(29.995, 1000))
     assert (master.counts["intended"], master.messages().passed) == (1000, 1000)
 
@@ -159,10 +162,10 @@ def test_the_first_byte_differs_from_the_reply_only_where_it_came_apart() -> Non
     entry = counted([100, 200])
     entry.split_first[50] += 1
     entry.split_reply[300] += 1
-    kept = Kept.of(entry)
+    kept = EntryTotals.of(entry)
     assert kept.service == {100: 1, 200: 1, 300: 1}
     assert kept.first_byte == {50: 1, 100: 1, 200: 1}
-    assert asdict(total([kept, Kept()])) == asdict(kept)
+    assert asdict(total([kept, EntryTotals()])) == asdict(kept)
 
 
 def test_a_percentile_that_rests_on_too_few_samples_is_not_shown() -> None:
@@ -173,11 +176,13 @@ def test_a_percentile_that_rests_on_too_few_samples_is_not_shown() -> None:
     assert percentile({1: 98, 7: 2}, 99) == 7
 
 
-def tally_of(passed: dict[int, int], failed: int) -> Tally:
-    """A tally with these service times and failures."""
-    tally = Tally()
-    tally.entries["CONFIRM"] = Kept(service=passed, failures={"ReadTimeout": failed} if failed else {})
-    return tally
+def tally_of(passed: dict[int, int], failed: int) -> RunRecord:
+    """A record with these service times and failures."""
+    record = RunRecord()
+    record.entries["CONFIRM"] = EntryTotals(
+        service=passed, failures={"ReadTimeout": failed} if failed else {}
+    )
+    return record
 
 
 @pytest.mark.parametrize(
@@ -197,7 +202,7 @@ def tally_of(passed: dict[int, int], failed: int) -> Tally:
 )
 def test_conditions_say_whether_a_run_failed(text: str, broken: bool) -> None:
     """Percentiles with units, shares and counts; a figure that was not measured can't clear a run."""
-    figures = Figures(tally_of({1_000: 9_000, 100_000: 1_000}, 50))
+    figures = Results(tally_of({1_000: 9_000, 100_000: 1_000}, 50))
     reason = Threshold.parse(text).broken(figures)
     assert (reason is not None) is broken
     assert reason is None or reason.startswith(text)
@@ -206,7 +211,7 @@ def test_conditions_say_whether_a_run_failed(text: str, broken: bool) -> None:
 @pytest.mark.parametrize(("text", "needed"), [("p99>1s", "1,000"), ("service.p99.9>1s", "10,000")])
 def test_a_percentile_that_is_not_shown_does_not_clear_a_run(text: str, needed: str) -> None:
     """One rule for both; the reason is that there are too few samples, and how many it takes."""
-    figures = Figures(tally_of({1_000: 999}, 0))
+    figures = Results(tally_of({1_000: 999}, 0))
     reason = Threshold.parse(text).broken(figures)
     assert reason is not None
     assert f"can't be judged by 999 samples: it takes {needed}" in reason
@@ -271,18 +276,18 @@ def test_templates_fill_in_their_fields_and_expect_what_they_send() -> None:
 
 def test_a_generator_that_was_the_bottleneck_is_named() -> None:
     """Busy, late, out of files or out of ports: each has a sentence, and a healthy one has none."""
-    tally, measures = Tally(), Measures()
+    record, counters = RunRecord(), Counters()
     for second in range(10):
-        tally.take("busy", measures, sample(second, cpu=0.97), 0)
-        tally.take("late", measures, sample(second, late=30_000), 0)
-        tally.take("well", measures, sample(second), 0)
-    found = verdicts(tally.health.items(), [], 28_000)
+        record.take("busy", counters, sample(second, cpu=0.97), 0)
+        record.take("late", counters, sample(second, late=30_000), 0)
+        record.take("well", counters, sample(second), 0)
+    found = verdicts(record.health.items(), [], 28_000)
     assert [check for check, _ in found] == ["generator-busy", "generator-late"]
     assert "busy" in found[0][1]
     assert "late" in found[1][1]
-    well = [("well", tally.health["well"])]
+    well = [("well", record.health["well"])]
     assert verdicts(well, [], 28_000) == []
     out_of = ["ConnectFailed(EMFILE)", "ConnectFailed(EADDRNOTAVAIL)"]
     assert [check for check, _ in verdicts(well, out_of, 28_000)] == ["generator-files", "generator-address"]
-    tally.health["well"].ports = 28_000  # it could connect at first, so its address was its own
+    record.health["well"].ports = 28_000  # it could connect at first, so its address was its own
     assert [check for check, _ in verdicts(well, out_of, 28_000)] == ["generator-files", "generator-ports"]

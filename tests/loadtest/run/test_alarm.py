@@ -11,6 +11,7 @@ import pytest
 
 from loadtest.count.health import advice
 from loadtest.run.alarm import Alarm
+from tests.timing import seconds
 
 
 @pytest.mark.parametrize("timerfd", [True, False])
@@ -38,18 +39,18 @@ def test_waking_is_finer_than_the_milliseconds_of_the_loop() -> None:
         moment = perf_counter() + 0.0023 + number / 1e5
         alarm.sleep_until(moment)
         late.append(perf_counter() - moment)
-    assert statistics.median(late) < 0.0004
+    assert statistics.median(late) < seconds(0.0004)
 
 
 def test_a_killed_sleeper_is_passed_over() -> None:
     """The others wake as if it had never been there."""
     alarm = Alarm()
     begin = perf_counter()
-    first, second = (gevent.spawn(alarm.sleep_until, begin + seconds) for seconds in (0.02, 0.03))
+    first, second = (gevent.spawn(alarm.sleep_until, begin + after) for after in (0.02, 0.03))
     gevent.idle()  # both have begun to sleep
     first.kill()
     second.get(timeout=5)
-    assert 0.03 <= perf_counter() - begin < 0.5
+    assert 0.03 <= perf_counter() - begin < seconds(0.5)
 
 
 @pytest.mark.parametrize("timerfd", [True, False])
@@ -57,8 +58,7 @@ def test_nobody_is_woken_after_the_last_call(timerfd: bool) -> None:
     """Whose moment is after it sleeps on, whenever it lay down, until all are woken again."""
     alarm = Alarm(timerfd=timerfd)
     begin = perf_counter()
-    seconds = (0.01, 0.02, 0.03)
-    due, late, unborn = (gevent.Greenlet(alarm.sleep_until, begin + after) for after in seconds)
+    due, late, unborn = (gevent.Greenlet(alarm.sleep_until, begin + after) for after in (0.01, 0.02, 0.03))
     due.start()
     late.start()
     gevent.idle()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -19,6 +19,8 @@ import pytest
 from benchmarks.report import Report
 from tests.conftest import require_tool
 from tests.loadtest.locust_command import LOCUST, LOCUSTFILE, ROOT
+from tests.loadtest.ports import reserved_port
+from tests.timing import seconds
 
 PICTURES = ROOT / "test-output"
 CHROMIUM = (
@@ -42,31 +44,22 @@ def server() -> Iterator[str]:
 @contextmanager
 def locust(host: str, *options: str) -> Iterator[str]:
     """Locust with its page; gives the page's address."""
-    import socket
+    with ExitStack() as ports:
+        port, master = ports.enter_context(reserved_port()), ports.enter_context(reserved_port())
+        command = [*LOCUST, "-f", str(LOCUSTFILE), "--host", host]
+        command += ["--web-host", "127.0.0.1", "--web-port", str(port)]
+        if "--processes" in options:
+            command += ["--master-bind-port", str(master), "--master-port", str(master)]
+        with page_of([*command, *options], f"http://127.0.0.1:{port}") as page:
+            yield page
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        *LOCUST,
-        "-f",
-        str(LOCUSTFILE),
-        "--host",
-        host,
-        "--web-host",
-        "127.0.0.1",
-        "--web-port",
-        str(port),
-    ]
-    if "--processes" in options:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            command += ["--master-bind-port", str(free.getsockname()[1])]
-            command += ["--master-port", command[-1]]
-    page = f"http://127.0.0.1:{port}"
-    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+
+@contextmanager
+def page_of(command: list[str], page: str) -> Iterator[str]:
+    """Run ``command`` and give the address of its page once that answers."""
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
-            end = time.monotonic() + 20
+            end = time.monotonic() + seconds(20)
             while True:
                 try:
                     urlopen(page, timeout=5).close()
@@ -102,6 +95,13 @@ def on_schedule(page: str) -> tuple[int, int]:
     )
     assert found is not None
     return int(found[1].replace(",", "")), int(found[2].replace(",", ""))
+
+
+def wait_for_last_reports(page: str, end: float) -> None:
+    """Until what a stopped test intended is all answered; workers report every three seconds."""
+    while (found := on_schedule(page))[0] != found[1]:
+        assert time.monotonic() < end, rows(page)
+        time.sleep(0.1)
 
 
 @pytest.mark.browser
@@ -155,7 +155,7 @@ def test_the_tab_of_several_processes_has_all_of_them() -> None:
         assert refused["success"] is False
         assert "messages a second" in refused["message"]
         assert swarm(hold="5", rate="5")["success"] is False
-        end = time.monotonic() + 20
+        end = time.monotonic() + seconds(20)
         while ask(page, "worker-count")["worker_count"] < 2:
             assert time.monotonic() < end
             time.sleep(0.1)
@@ -179,25 +179,28 @@ def test_a_reset_of_the_figures_leaves_no_backlog_that_was_not_there() -> None:
         server() as host,
         locust(host, "--processes", "2", "--autostart", "-u", "10", "--rate", "400") as page,
     ):
-        end = time.monotonic() + 40
+        end = time.monotonic() + seconds(40)
         while on_schedule(page)[0] < 2000:
             assert time.monotonic() < end, rows(page)
             time.sleep(0.2)
         urlopen(f"{page}/stats/reset", data=b"", timeout=10).close()
-        assert on_schedule(page)[0] < 2000
-        while True:
-            intended, answered = on_schedule(page)
-            if intended > 1500 and abs(intended - answered) < 200:  # both workers have reported
-                break
-            assert time.monotonic() < end, (intended, answered)
+        begin = time.monotonic()
+        while on_schedule(page)[0] < 1500:  # both workers have reported
+            assert time.monotonic() < end, rows(page)
             time.sleep(0.2)
+        urlopen(f"{page}/stop", data=b"", timeout=10).close()
+        elapsed = time.monotonic() - begin
+        wait_for_last_reports(page, end)
+        intended, answered = on_schedule(page)
+        assert intended == answered  # and no backlog: what was answered before is not missing
+        assert 1500 <= intended <= 400 * (elapsed + 4)  # reports come every 3 s
 
 
 @pytest.mark.parametrize("processes", [(), ("--processes", "2")], ids=["one-process", "workers"])
 def test_a_report_is_the_same_whenever_it_is_downloaded(processes: tuple[str, ...]) -> None:
     """What comes after a stop is no part of the run: no trials without messages, no idle generator."""
     with server() as host, locust(host, *processes) as page:
-        end = time.monotonic() + 40
+        end = time.monotonic() + seconds(40)
         while processes and ask(page, "worker-count")["worker_count"] < 2:
             assert time.monotonic() < end
             time.sleep(0.1)
@@ -214,8 +217,7 @@ def test_a_report_is_the_same_whenever_it_is_downloaded(processes: tuple[str, ..
             del found["id"], found["environment"]
             return found
 
-        if processes:
-            time.sleep(4)  # workers report every three seconds
+        wait_for_last_reports(page, end)
         first = report()
         time.sleep(3.3)  # in which three more samples would be taken
         assert report() == first

@@ -13,7 +13,7 @@ from gevent.server import StreamServer
 Handler = Callable[[Any, Any], None]
 
 
-class Peer:
+class ScriptedServer:
     """A server with one way of behaving; a context manager."""
 
     def __init__(self, handler: Handler, **options: Any) -> None:
@@ -25,7 +25,7 @@ class Peer:
 
         self.server = StreamServer(("127.0.0.1", 0), handle, **options)
 
-    def __enter__(self) -> Peer:
+    def __enter__(self) -> ScriptedServer:
         self.server.start()
         return self
 
