@@ -34,9 +34,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.reports.histograms import quantile_of
 from benchmarks.servers import find
-from benchmarks.servers.process import ServerProcess, allow_files
+from benchmarks.servers.process import ServerProcess
 from benchmarks.statistics import paired
+from chat_gevent.files import raise_file_limit
 
 LINE = b"x" * 31 + b"\n"
 CONFIRMED = b"Received: " + LINE
@@ -98,11 +100,6 @@ def measure(clients: list[socket.socket], seconds: float, rate: float) -> list[f
                 latencies.append((now - due) * 1e3)
                 waiting -= 1
     return latencies
-
-
-def quantile(values: list[float], q: float) -> float:
-    """The ``q`` quantile of ``values``."""
-    return sorted(values)[min(len(values) - 1, int(q * len(values)))]
 
 
 # -- the others ----------------------------------------------------------------------------------------
@@ -233,9 +230,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     for name, turns in latencies.items():
         pooled = [latency for turn in turns for latency in turn]
         figures[name] = {
-            "p99_ms": [quantile(turn, 0.99) for turn in turns],
-            "p99_pooled_ms": quantile(pooled, 0.99),
-            "p50_ms": quantile(pooled, 0.5),
+            "p99_ms": [quantile_of(turn, 0.99) for turn in turns],
+            "p99_pooled_ms": quantile_of(pooled, 0.99),
+            "p50_ms": quantile_of(pooled, 0.5),
         }
     figures["p99_ratio"] = ratio_of(figures["alone"]["p99_ms"], figures["abused"]["p99_ms"])
     return {**figures, **abusing.figures}
@@ -249,7 +246,7 @@ def ratio_of(alone: list[float], abused: list[float]) -> dict[str, float]:
 
 def show_turn(number: int, latencies: dict[str, list[list[float]]], used: dict[str, float]) -> None:
     """Tell a pair of turns in a line."""
-    alone, abused = (quantile(latencies[name][-1], 0.99) for name in ("alone", "abused"))
+    alone, abused = (quantile_of(latencies[name][-1], 0.99) for name in ("alone", "abused"))
     print(
         f"{number:4}: p99 alone {alone:7.3f} ms, abused {abused:7.3f} ms, ratio {abused / alone:6.2f}; "
         f"MiB of server {used['server']:5.1f}, TCP buffers {used['tcp_buffers']:5.1f}",
@@ -301,7 +298,7 @@ def main() -> int:
     add("--option", action="append", default=[], help="of chat-gevent serve; may be repeated")
     add("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    allow_files()
+    raise_file_limit()
     if arguments.child:
         host, _, port = arguments.child.rpartition(":")
         abuse((host, int(port)), arguments.loris, arguments.never_readers, arguments.interval)

@@ -21,7 +21,8 @@ from typing import Any
 import psutil
 
 from benchmarks.servers import SERVERS
-from benchmarks.servers.process import ServerProcess, allow_files
+from benchmarks.servers.process import ServerProcess
+from chat_gevent.files import raise_file_limit
 
 SLEEP_SECONDS = 0.1
 LIMIT_SECONDS = 60.0
@@ -65,7 +66,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="messages of each (%(default)s)")
     parser.add_argument("--park-after", default="0", metavar="SECONDS", help="as of the server (%(default)s)")
     arguments = parser.parse_args()
-    hard = allow_files()
+    hard = raise_file_limit()
     if not 0 < arguments.clients <= hard - 100:
         parser.error(f"--clients: must be 1 to {hard - 100}, of {hard} files that this process may open")
     if arguments.rounds < 1:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from benchmarks.report import Report
+    from benchmarks.reports.report import Report
     from benchmarks.scenarios.base import Scenario
     from benchmarks.servers import Server
 
@@ -162,9 +162,9 @@ def _servers(
 
 
 def _check_files(parameters: dict[str, Any]) -> None:
-    from benchmarks.servers.process import allow_files
+    from chat_gevent.files import raise_file_limit
 
-    wanted, limit = parameters["connections"] + parameters.get("idle", 0) + OTHER_FILES, allow_files()
+    wanted, limit = parameters["connections"] + parameters.get("idle", 0) + OTHER_FILES, raise_file_limit()
     if wanted > limit:
         raise UsageError(
             f"a server may open {limit:,} files here (ulimit -Hn): "
@@ -188,7 +188,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from benchmarks import runner
     from benchmarks.generator import GeneratorFailed
     from benchmarks.progress import Progress
-    from benchmarks.report import ReportError
+    from benchmarks.reports.report import ReportError
     from benchmarks.scenarios import SCENARIOS
     from benchmarks.servers import BuildFailed
 

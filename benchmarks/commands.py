@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.compare import MARGIN, CompareError, compare
 from benchmarks.doubts import runs_needed
-from benchmarks.report import Report, ReportError
+from benchmarks.reports.report import Report, ReportError
 from benchmarks.statistics import LEAST
 
 if TYPE_CHECKING:

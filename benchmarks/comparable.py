@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from benchmarks.report import Report
+from benchmarks.reports.report import Report
 
 _CONDITIONS: Final = ("kernel", "cpu", "cores", "pinning", "generator")
 """What must be equal of the environment: each can change a server's cost by more than its code does."""

@@ -24,8 +24,8 @@ from typing import Final
 from benchmarks import doubts, noise
 from benchmarks.comparable import differences
 from benchmarks.doubts import Side
-from benchmarks.figures import Figure, by_block, figures, saturated
-from benchmarks.report import Metric, Report
+from benchmarks.reports.figures import Figure, by_block, figures, saturated
+from benchmarks.reports.report import Metric, Report
 from benchmarks.runs import pool
 from benchmarks.statistics import (
     ALPHA,

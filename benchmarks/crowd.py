@@ -28,12 +28,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.environment import describe, revision
 from benchmarks.generator import Generator, GeneratorFailed
 from benchmarks.probe import cpu_ns, descendants, kernel_bytes, pss_bytes
+from benchmarks.reports.environment import describe, revision
 from benchmarks.servers import BuildFailed, cc, compiled
-from benchmarks.servers.process import allow_files
 from benchmarks.text import number
+from chat_gevent.files import raise_file_limit
 
 SOURCE: Final = Path(__file__).parent / "generator" / "crowd.c"
 SERVER: Final = "10.0.0.1"
@@ -163,7 +163,7 @@ def build(source: Path, target: Path) -> list[str]:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Make the crowd; returns the figures. Raises CrowdFailed, GeneratorFailed, BuildFailed."""
     total = arguments.connections
-    workers = arguments.workers or workers_needed(total, allow_files())
+    workers = arguments.workers or workers_needed(total, raise_file_limit())
     program = str(compiled(SOURCE, build))
     figures: dict[str, Any] = {
         "connections": total,

@@ -27,7 +27,7 @@ from rich.status import Status
 from benchmarks import text
 from benchmarks.commands import labels
 from benchmarks.compare import compare
-from benchmarks.report import Report
+from benchmarks.reports.report import Report
 
 REPORTS: Final = Path("demo-reports")
 

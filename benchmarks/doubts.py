@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.figures import failures, saturated
-from benchmarks.report import Fired, Report, Server
+from benchmarks.reports.figures import failures, saturated
+from benchmarks.reports.report import Fired, Report, Server
 from benchmarks.statistics import ALPHA, LEAST, more_often
 
 _GENERATOR: Final = ("generator-busy", "generator-late")

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from benchmarks import plots, text
 from benchmarks.comparable import differences
-from benchmarks.figures import Figure, figures
-from benchmarks.report import Report, ReportError
+from benchmarks.reports.drawing import Plot
+from benchmarks.reports.figures import Figure, figures
+from benchmarks.reports.report import Report, ReportError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -110,7 +111,7 @@ def lines(members: list[tuple[str, Report]]) -> dict[str, tuple[Figure, dict[str
     return result
 
 
-def plots_of(found: History) -> list[plots.Plot]:
+def plots_of(found: History) -> list[Plot]:
     """A drawing for every primary metric of every set with two reports or more."""
     drawn = []
     for members in found.sets:

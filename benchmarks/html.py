@@ -6,7 +6,6 @@ that fired, and where and how it was measured with every difference marked.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,9 +13,11 @@ from typing import Any, Final
 from benchmarks import history, plots, text
 from benchmarks.comparable import flatten, said
 from benchmarks.compare import Comparison, Result
-from benchmarks.figures import Figure, figures
-from benchmarks.plots import Plot, Subject
-from benchmarks.report import Report
+from benchmarks.plots import Subject
+from benchmarks.reports.drawing import Plot
+from benchmarks.reports.figures import Figure, figures
+from benchmarks.reports.page import FactRow, Facts, render
+from benchmarks.reports.report import Report
 from benchmarks.statistics import Verdict
 
 _MANY: Final = 9
@@ -28,7 +29,6 @@ class _Row:
     cells: Sequence[str]
     mood: str = ""
     reason: str = ""
-    differs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def comparison_page(result: Result) -> str:
         ],
         plots=[*_ratio_plots(result), *subject_plots(subjects)] if result.comparisons else [],
         warnings=text.warnings(result),
-        facts=_facts(result.labels, result.reports),
+        conditions=_facts(result.labels, result.reports),
         command="compare",
     )
 
@@ -81,7 +81,7 @@ def report_page(report: Report, label: str = "", before: Iterable[Plot] = ()) ->
         after=[],
         plots=[*before, *subject_plots(subjects)],
         warnings=text.warnings(result),
-        facts=_facts(result.labels, [report]),
+        conditions=_facts(result.labels, [report]),
         command="show",
     )
 
@@ -103,7 +103,7 @@ def history_page(found: history.History) -> str:
         after=[],
         plots=history.plots_of(found),
         warnings=[],
-        facts=[],
+        conditions=[],
         command="history",
     )
 
@@ -249,7 +249,7 @@ def _made(label: str, report: Report) -> str:
     return f"{label}: made {report.created.replace('T', ' ').replace('Z', ' UTC')}, {commit}{dirty}"
 
 
-def _facts(labels: Sequence[str], reports: Sequence[Report]) -> list[_Table]:
+def _facts(labels: Sequence[str], reports: Sequence[Report]) -> list[Facts]:
     """Parameters and environment side by side, what differs marked, and the servers."""
     tables = []
     for title, pick in (
@@ -261,40 +261,20 @@ def _facts(labels: Sequence[str], reports: Sequence[Report]) -> list[_Table]:
         rows = []
         for name in names:
             values = [facts.get(name) for facts in flat]
-            rows.append(
-                _Row(
-                    (name.replace("_", " "), *map(said, values)), differs=any(v != values[0] for v in values)
-                )
-            )
+            cells = (name.replace("_", " "), *map(said, values))
+            rows.append(FactRow(cells, differs=any(value != values[0] for value in values)))
         rows.sort(key=lambda row: not row.differs)
-        tables.append(_Table(title, ("", *labels), rows, folded=title == "Environment" and len(reports) == 1))
+        folded = title == "Environment" and len(reports) == 1
+        tables.append(Facts(title, rows, ("", *labels), folded))
     servers = {
         server.name
         + ("" if len(reports) == 1 else f", {label}"): f"{server.version}; {' '.join(server.command)}"
         for label, report in zip(labels, reports, strict=True)
         for server in report.servers
     }
-    tables.append(_Table("Servers", ("", ""), [_Row(item) for item in servers.items()], folded=True))
+    tables.append(Facts("Servers", [FactRow(item) for item in servers.items()], folded=True))
     return tables
 
 
-@functools.cache
-def _environment() -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    return Environment(
-        loader=PackageLoader("benchmarks"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _render(*, plots: Iterable[Plot], **values: Any) -> str:
-    from markupsafe import Markup
-
-    # The drawings are Matplotlib's, which escapes every text; all else goes through autoescape.
-    drawings = [{"title": p.title, "caption": p.caption, "svg": Markup(p.svg)} for p in plots]
-    page: str = _environment().get_template("page.html").render(plots=drawings, **values)
-    return page
+def _render(**values: Any) -> str:
+    return render("benchmarks", "page.html", **values)

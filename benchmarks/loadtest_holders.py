@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.probe import pss_bytes
+from chat_gevent.files import raise_file_limit
 
 STEPS: Final = 4
 ME: Final = (sys.executable, "-m", "benchmarks.loadtest_holders")
@@ -29,10 +30,7 @@ ME: Final = (sys.executable, "-m", "benchmarks.loadtest_holders")
 
 def serve(port: int) -> None:
     """Confirm whole lines, one process of several on the same port."""
-    import resource
-
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    raise_file_limit()
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     listener.bind(("127.0.0.1", port))
@@ -133,7 +131,7 @@ def one_process(users: int, pause: float) -> dict[str, Any]:
 
 def many_processes(users: int, processes: int, seconds: int) -> dict[str, Any]:
     """The real command over several processes. Raises RuntimeError."""
-    from benchmarks.report import Report
+    from benchmarks.reports.report import Report
 
     servers = Servers(users // 15_000 + 1)
     locustfile = Path(__file__).parent.parent / "loadtest" / "locustfile.py"

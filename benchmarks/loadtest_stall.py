@@ -22,6 +22,8 @@ import gevent
 from gevent import subprocess as gevent_subprocess
 from gevent.server import StreamServer
 
+from benchmarks.reports.histograms import quantile, quantile_of
+
 PLAIN = """
 import os, socket
 from time import perf_counter
@@ -74,12 +76,12 @@ class StallingServer:
                 gevent.sleep(self.began + self.stall - now)
             connection.sendall(b"Received: " + line)
 
-    def true_percentile(self, percent: float, interval: float, each: int) -> float:
+    def true_quantile(self, q: float, interval: float, each: int) -> float:
         """Seconds: each message's delay, had it been sent when it should have been."""
         end = self.began + self.stall
         starts = [first + k * interval for first in self.firsts for k in range(each)]
-        delays = sorted(end - start if self.began <= start < end else 0.0 for start in starts)
-        return delays[max(0, math.ceil(len(delays) * percent / 100) - 1)]
+        delays = (end - start if self.began <= start < end else 0.0 for start in starts)
+        return quantile_of(delays, q)
 
 
 def run_locust(locustfile: Path, host: str, users: int, seconds: float, *options: str, **env: str) -> None:
@@ -108,8 +110,8 @@ def run_locust(locustfile: Path, host: str, users: int, seconds: float, *options
 
 def measure(users: int, rate: float, seconds: float, stall: float) -> dict[str, Any]:
     """Both runs; percentiles in milliseconds."""
-    from benchmarks.figures import merged
-    from benchmarks.report import Report
+    from benchmarks.reports.figures import merged
+    from benchmarks.reports.report import Report
 
     each = round(rate * seconds)
     found: dict[str, Any] = {"intended": users * each}
@@ -126,7 +128,7 @@ def measure(users: int, rate: float, seconds: float, stall: float) -> dict[str, 
             assert histogram is not None
             found[f"{kind}_p99"] = histogram.get_value_at_percentile(99) / 1e3
             found[f"{kind}_count"] = histogram.get_total_count()
-        found["true_p99"] = server.true_percentile(99, 1 / rate, each) * 1e3
+        found["true_p99"] = server.true_quantile(0.99, 1 / rate, each) * 1e3
         server.server.stop()
 
         server = StallingServer(0.3 * seconds, stall)
@@ -136,18 +138,9 @@ def measure(users: int, rate: float, seconds: float, stall: float) -> dict[str, 
         run_locust(plain, server.host, users, seconds, "--json-file", str(stats), STALL_RATE=f"{rate:g}")
         (entry,) = json.loads(stats.with_suffix(".json").read_text())
         found["locust_count"] = entry["num_requests"]
-        found["locust_p99"] = _percentile({float(k): n for k, n in entry["response_times"].items()}, 99)
+        found["locust_p99"] = quantile({float(k): n for k, n in entry["response_times"].items()}, 0.99)
         server.server.stop()
     return found
-
-
-def _percentile(counts: dict[float, int], percent: float) -> float:
-    need, seen = math.ceil(sum(counts.values()) * percent / 100), 0
-    for value in sorted(counts):
-        seen += counts[value]
-        if seen >= need:
-            return value
-    return 0.0
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ import itertools
 import math
 from typing import Final
 
-from benchmarks.figures import Figure, by_block
-from benchmarks.report import Report
+from benchmarks.reports.figures import Figure, by_block
+from benchmarks.reports.report import Report
 from benchmarks.statistics import spread
 
 _MIN_RATIOS: Final = 5

@@ -1,65 +1,33 @@
-"""Plots as inline SVG that follows the page: text stays text, and every colour is a CSS variable.
-
-Matplotlib draws with marker colours that no plot would use; :func:`_svg` replaces them by ``var(--ink)``,
-``var(--grid)``, ``var(--s1)`` ... of the page's style sheet, so one drawing serves light, dark and print.
-Figures are drawn narrow (a phone's width) and scaled up, never down to unreadable text.
-"""
+"""Everything that a report or a comparison can be drawn as (:mod:`benchmarks.reports.drawing` says how)."""
 
 from __future__ import annotations
 
-import io
 import math
-import re
 import statistics
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from benchmarks.figures import MIN_ABOVE, by_block, merged
-from benchmarks.figures import Figure as Measured
-from benchmarks.report import Report, SeriesKind
+from benchmarks.reports.drawing import (
+    BAND,
+    COLOURS,
+    INK,
+    Plot,
+    colour,
+    inline_svg,
+    legend,
+    legend_height,
+    plain_log,
+    short,
+    thousands,
+)
+from benchmarks.reports.figures import Figure as Measured
+from benchmarks.reports.figures import by_block, merged
+from benchmarks.reports.histograms import MIN_ABOVE
+from benchmarks.reports.report import Report, SeriesKind
 
-INK: Final = "#010203"
-GRID: Final = "#040506"
-BAND: Final = "#070809"
-PAPER: Final = "#0a0b0c"
-COLOURS: Final = tuple(f"#0d0e{16 + i:02x}" for i in range(8))
-_STYLES: Final = ("-", "--", ":")
-_VARIABLES: Final = {
-    INK: "var(--ink)",
-    GRID: "var(--grid)",
-    BAND: "var(--band)",
-    PAPER: "var(--paper)",
-    **{colour: f"var(--s{number})" for number, colour in enumerate(COLOURS, 1)},
-}
 _FIRST_TAIL: Final = -math.log10(0.9)
-_WIDTH: Final = 5.2  # inches; 499 CSS pixels
-_RC: Final[Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "benchmarks",  # equal figures give equal files
-    "text.parse_math": False,  # a name may hold a dollar sign
-    "font.size": 10,
-    "font.family": "sans-serif",
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": GRID,
-    "axes.titlesize": 10,
-    "axes.titlecolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.facecolor": "none",
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,49 +37,6 @@ class Subject:
     label: str
     report: Report
     server: str
-
-
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """A drawing with what it shows in a sentence, for those who cannot see it too."""
-
-    title: str
-    caption: str
-    svg: str
-
-
-Draw = Callable[[Any], None]
-
-
-def _draw(height: float, draw: Draw) -> str:
-    import matplotlib as mpl
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context(_RC):
-        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-        FigureCanvasSVG(figure)
-        draw(figure.add_subplot())
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return _svg(buffer.getvalue())
-
-
-def _svg(text: str) -> str:
-    """The drawing without its prologue and metadata, its colours the page's, its size its container's."""
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"(<svg [^>]*?)\s+width=\"[^\"]*\"", r"\1", text, count=1)
-    text = re.sub(r"(<svg [^>]*?)\s+height=\"[^\"]*\"", r'\1 aria-hidden="true"', text, count=1)
-    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
-    for colour, variable in _VARIABLES.items():
-        text = text.replace(colour, variable)
-    return text
-
-
-def colour(index: int) -> tuple[str, str]:
-    """Colour and line style of the ``index``-th subject: 8 colours, then the same dashed, then dotted."""
-    return COLOURS[index % len(COLOURS)], _STYLES[index // len(COLOURS) % len(_STYLES)]
 
 
 def ratios(title: str, rows: Sequence[tuple[str, float, float, float]], margin: float) -> Plot:
@@ -130,12 +55,12 @@ def ratios(title: str, rows: Sequence[tuple[str, float, float, float]], margin: 
         spread = [bound for _, v, low, high in rows for bound in (v, low, high) if 0 < bound < math.inf]
         if max([1.0, *spread]) / min([1.0, *spread]) > 2.5:
             axes.set_xscale("log")
-            _plain_log(axes.xaxis)
+            plain_log(axes.xaxis)
         axes.set_xlabel("ratio to the baseline, 95% interval")
 
     caption = f"{title}: " + "; ".join(f"{label} {value:.3f}" for label, value, *_ in rows)
     height = _height(len(rows)) + 0.17 * sum(_folded(label).count("\n") for label, *_ in rows)
-    return Plot(title, caption, _draw(height, draw))
+    return Plot(title, caption, inline_svg(height, draw))
 
 
 def bars(measured: Measured, subjects: Sequence[Subject], values: Mapping[str, Measured]) -> Plot:
@@ -151,16 +76,16 @@ def bars(measured: Measured, subjects: Sequence[Subject], values: Mapping[str, M
             heights = [place - 0.25 + step * index for index in range(len(samples))]
             dots = [sample.value for sample in samples]
             axes.plot(dots, heights, "o", color=COLOURS[0], markersize=3, linestyle="none")
-        axes.set_yticks(range(len(shown)), [_short(subject.label) for subject, _ in shown])
+        axes.set_yticks(range(len(shown)), [short(subject.label) for subject, _ in shown])
         axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.set_xlim(left=0)
         axes.grid(axis="y", visible=False)
         axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel(f"{metric.unit} ({metric.better} is better); a dot is a trial")
-        _thousands(axes.xaxis)
+        thousands(axes.xaxis)
 
     caption = f"{metric.title} in {metric.unit}: " + "; ".join(f"{s.label} {v:,.4g}" for s, v in shown)
-    return Plot(metric.title[:1].upper() + metric.title[1:], caption, _draw(_height(len(shown)), draw))
+    return Plot(metric.title[:1].upper() + metric.title[1:], caption, inline_svg(_height(len(shown)), draw))
 
 
 def percentiles(name: str, subjects: Sequence[Subject]) -> Plot | None:
@@ -187,11 +112,11 @@ def percentiles(name: str, subjects: Sequence[Subject]) -> Plot | None:
         for index, subject, tails, latencies in lines:
             shade, style = colour(index)
             axes.plot(
-                tails, latencies, color=shade, linestyle=style, linewidth=1.6, label=_short(subject.label)
+                tails, latencies, color=shade, linestyle=style, linewidth=1.6, label=short(subject.label)
             )
         axes.set_xscale("log")
         axes.set_yscale("log")
-        _plain_log(axes.yaxis)
+        plain_log(axes.yaxis)
         marks = [
             (2, "50%"),
             (10, "90%"),
@@ -207,12 +132,12 @@ def percentiles(name: str, subjects: Sequence[Subject]) -> Plot | None:
         axes.set_xlim(10**_FIRST_TAIL, longest)
         axes.set_xlabel("percentile")
         axes.set_ylabel("milliseconds")
-        _legend(axes, len(lines))
+        legend(axes, len(lines))
 
     rest = "" if kind.open_schedule else "; closed loop: not corrected for coordinated omission"
     caption = f"{kind.title}: milliseconds by percentile{rest}"
     return Plot(
-        kind.title[:1].upper() + kind.title[1:], caption, _draw(2.9 + _legend_height(len(lines)), draw)
+        kind.title[:1].upper() + kind.title[1:], caption, inline_svg(2.9 + legend_height(len(lines)), draw)
     )
 
 
@@ -234,7 +159,7 @@ def memory(subjects: Sequence[Subject]) -> Plot | None:
                 statistics.median(p["user_bytes"] for p in plateaus if p["connections"] == count) / 2**20
                 for count in held
             ]
-            axes.plot(held, middle, color=shade, linestyle=style, linewidth=1.4, label=_short(subject.label))
+            axes.plot(held, middle, color=shade, linestyle=style, linewidth=1.4, label=short(subject.label))
             dots = [(p["connections"], p["user_bytes"] / 2**20) for p in plateaus]
             axes.plot(*zip(*dots, strict=True), "o", color=shade, markersize=2.6, linestyle="none")
         axes.set_ylim(bottom=0)
@@ -242,12 +167,12 @@ def memory(subjects: Sequence[Subject]) -> Plot | None:
         axes.set_xlabel("connections held")
         axes.set_ylabel("MiB (PSS)")
         axes.locator_params(axis="x", nbins=5)
-        _thousands(axes.xaxis)
-        _thousands(axes.yaxis)
-        _legend(axes, len(found))
+        thousands(axes.xaxis)
+        thousands(axes.yaxis)
+        legend(axes, len(found))
 
     caption = "memory of the server's processes by connections held"
-    return Plot("Memory over connections", caption, _draw(2.7 + _legend_height(len(found)), draw))
+    return Plot("Memory over connections", caption, inline_svg(2.7 + legend_height(len(found)), draw))
 
 
 def over_time(name: str, kind: SeriesKind, subjects: Sequence[Subject]) -> Plot | None:
@@ -261,7 +186,7 @@ def over_time(name: str, kind: SeriesKind, subjects: Sequence[Subject]) -> Plot 
         for index, subject, series in found:
             shade, style = colour(index)
             for number, points in enumerate(series):
-                label = _short(subject.label) if number == 0 else None
+                label = short(subject.label) if number == 0 else None
                 strength = 0.9 if len(series) == 1 else 0.5
                 axes.plot(
                     *zip(*points, strict=True),
@@ -274,13 +199,15 @@ def over_time(name: str, kind: SeriesKind, subjects: Sequence[Subject]) -> Plot 
         axes.set_ylim(bottom=0)
         axes.set_xlabel("seconds")
         axes.set_ylabel(kind.unit)
-        _thousands(axes.yaxis)
-        _legend(axes, len(found))
+        thousands(axes.yaxis)
+        legend(axes, len(found))
 
     title = kind.title.removesuffix(" over time")  # said once, and apart from the title of the metric's bars
     caption = f"{title} in {kind.unit} over time"
     return Plot(
-        f"{title[:1].upper()}{title[1:]} over time", caption, _draw(2.5 + _legend_height(len(found)), draw)
+        f"{title[:1].upper()}{title[1:]} over time",
+        caption,
+        inline_svg(2.5 + legend_height(len(found)), draw),
     )
 
 
@@ -313,21 +240,21 @@ def blocks(measured: Measured, subjects: Sequence[Subject], values: Mapping[str,
             shade, style = colour(index)
             numbers = [block + 1 for block in sorted(line)]  # as the terminal counts them
             axes.plot(numbers, [line[block] for block in sorted(line)], color=shade, linestyle=style,
-                      marker="o", markersize=3, linewidth=1.1, label=_short(subject.label))  # fmt: skip
+                      marker="o", markersize=3, linewidth=1.1, label=short(subject.label))  # fmt: skip
         every = [value for _, _, line in found for value in line.values()]
         if max(every) > 4 * min(every):
             axes.set_yscale("log")
-            _plain_log(axes.yaxis)
+            plain_log(axes.yaxis)
         else:
-            _thousands(axes.yaxis)
+            thousands(axes.yaxis)
         axes.locator_params(axis="x", integer=True)
         axes.set_xlabel("block, in the order measured")
         axes.set_ylabel(measured.metric.unit)
-        _legend(axes, len(found))
+        legend(axes, len(found))
 
     title = f"{measured.metric.title[:1].upper()}{measured.metric.title[1:]}, block by block"
     caption = f"{measured.metric.title} in {measured.metric.unit}, by block"
-    return Plot(title, caption, _draw(2.6 + _legend_height(len(found)), draw))
+    return Plot(title, caption, inline_svg(2.6 + legend_height(len(found)), draw))
 
 
 def trend(
@@ -344,70 +271,29 @@ def trend(
                 linestyle=style,
                 marker="o",
                 markersize=4,
-                label=_short(server),
+                label=short(server),
             )
         every = [value for points in lines.values() for _, value in points]
         if min(every) > 0 and max(every) > 5 * min(every):
             axes.set_yscale("log")
-            _plain_log(axes.yaxis)
+            plain_log(axes.yaxis)
         else:
             axes.set_ylim(bottom=0)
-            _thousands(axes.yaxis)
+            thousands(axes.yaxis)
         step = max(1, math.ceil(len(names) / 5))
         axes.set_xticks(range(0, len(names), step), names[::step])
         axes.set_xlim(-0.3, len(names) - 0.7)
         axes.set_ylabel(unit)
-        _legend(axes, len(lines))
+        legend(axes, len(lines))
 
     caption = f"{title} in {unit}, a point a report"
-    return Plot(title[:1].upper() + title[1:], caption, _draw(2.6 + _legend_height(len(lines)), draw))
+    return Plot(title[:1].upper() + title[1:], caption, inline_svg(2.6 + legend_height(len(lines)), draw))
 
 
 def _height(rows: int) -> float:
     return 0.85 + 0.34 * max(1, rows)
 
 
-def _legend_height(entries: int) -> float:
-    return 0.2 * math.ceil(entries / 2)
-
-
-def _legend(axes: Any, entries: int) -> None:
-    """Below the drawing, two entries a row, where it covers no data."""
-    if entries:
-        legend = axes.figure.legend(
-            loc="outside lower center", ncols=min(2, entries), handlelength=2.2, columnspacing=1.2
-        )
-        for handle in legend.legend_handles:
-            handle.set_alpha(1)
-
-
-def _short(label: str) -> str:
-    return label if len(label) <= 24 else label[:22] + "…"
-
-
 def _folded(label: str) -> str:
     """A label in lines of 24 characters."""
     return textwrap.fill(label, 24)
-
-
-def _thousands(axis: Any) -> None:
-    from matplotlib.ticker import FuncFormatter
-
-    axis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
-
-
-def _plain_log(axis: Any) -> None:
-    """Ticks of a logarithmic axis at 1, 2 and 5, or at 1 alone over three decades, as plain numbers."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    low, high = axis.get_data_interval()
-    subs = (1.0, 2.0, 5.0) if high < 1000 * low else (1.0,)
-    axis.set_major_locator(LogLocator(subs=subs, numticks=12))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
-
-
-def _number(value: float) -> str:
-    if abs(value) >= 10_000:
-        return f"{value / 1000:,.0f}k"
-    return f"{value:,.0f}" if abs(value) >= 1000 or value == round(value) else f"{value:g}"

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.compare import Result
-from benchmarks.report import Metric, Report, Trial
+from benchmarks.reports.report import Metric, Report, Trial
 from benchmarks.servers import Server
 from benchmarks.text import number, warnings
 

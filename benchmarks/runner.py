@@ -18,17 +18,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import environment
 from benchmarks.generator import GeneratorFailed, program
 from benchmarks.probe import read_machine
-from benchmarks.report import Fired, Report, Trial, utc_now
-from benchmarks.report import Server as ServerEntry
+from benchmarks.reports import environment
+from benchmarks.reports.report import Fired, Report, Trial, utc_now
+from benchmarks.reports.report import Server as ServerEntry
 from benchmarks.scenarios import interleaved
 from benchmarks.scenarios.base import OTHER_LOAD, Bench, Scenario
 from benchmarks.servers import BuildFailed, Server
-from benchmarks.servers.process import ServerFailed, allow_files
+from benchmarks.servers.process import ServerFailed
+from chat_gevent.files import raise_file_limit
 
 TrialDone = Callable[[Report, Trial | None], None]
+
+
+def harness() -> str:
+    """A hash of the code that measures: the generator, the scenarios, the probe and this runner."""
+    here = Path(__file__).parent
+    patterns = ("probe.py", "runner.py", "generator/*.[ch]", "generator/*.py", "scenarios/*.py")
+    return environment.source_hash(file for pattern in patterns for file in sorted(here.glob(pattern)))
 
 
 def cores() -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
@@ -118,7 +126,7 @@ def run(
     seed = secrets.randbelow(2**31) if seed is None else seed
     first, second = cores()
     server_cores, generator_cores = server_cores or first, generator_cores or second
-    allow_files()
+    raise_file_limit()
     commands = {server.name: server.command() for server in servers}
     generator = program(scenario.name == "tls")
     report = Report(
@@ -142,7 +150,7 @@ def run(
         histograms=scenario.histograms,
         series=scenario.series,
         revision=environment.revision(),
-        harness=environment.harness(),
+        harness=harness(),
         created=utc_now(),
     )
     report.warnings += machine_doubts(report.environment)

@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.figures import added, decode
-from benchmarks.report import Report, ReportError, Server, Trial
+from benchmarks.reports.histograms import added, decode, encode
+from benchmarks.reports.report import Report, ReportError, Server, Trial
 
 
 def pool(reports: Sequence[Report]) -> Report:
@@ -94,5 +94,4 @@ def _added(report: Report, parts: Sequence[Trial], name: str) -> str:
     if len(parts) == 1:
         return parts[0].histograms[name]
     total: Any = added(decode(part.histograms[name], f"{report.id}: trial {part.order}") for part in parts)
-    encoded: bytes = total.encode()
-    return encoded.decode()
+    return encode(total)

@@ -36,7 +36,8 @@ from benchmarks.probe import read_processes
 from benchmarks.runner import cores
 from benchmarks.scenarios.base import Bench, Load, Window
 from benchmarks.servers import find
-from benchmarks.servers.process import ServerProcess, allow_files
+from benchmarks.servers.process import ServerProcess
+from chat_gevent.files import raise_file_limit
 
 USERS: Final = 50
 THINK: Final = 0.1
@@ -182,7 +183,7 @@ def main(argv: list[str] | None = None) -> int:
     if not shutil.which("tsung"):
         print("benchmarks: tsung is not installed", file=sys.stderr)
         return 1
-    allow_files()
+    raise_file_limit()
     server, seconds = arguments.server, arguments.seconds
     theirs = with_tsung(server, seconds, arguments.messages)
     calm = with_tsung(server, seconds, int(20 / THINK), THINK)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from benchmarks import text
 from benchmarks.comparable import flatten, said
 from benchmarks.compare import Result
-from benchmarks.figures import figures
-from benchmarks.report import Report
+from benchmarks.reports.figures import figures
+from benchmarks.reports.report import Report
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -27,7 +27,7 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.compare import compare
-from benchmarks.report import Report
+from benchmarks.reports.report import Report
 from benchmarks.statistics import Verdict, bootstrap, paired, unpaired
 
 RESULTS: Final = Path(__file__).parent / "results" / "study"

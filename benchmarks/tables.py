@@ -22,8 +22,8 @@ from typing import Final
 
 from benchmarks import text
 from benchmarks.compare import CompareError, compare
-from benchmarks.figures import Figure, figures, saturated
-from benchmarks.report import Report, ReportError
+from benchmarks.reports.figures import Figure, figures, saturated
+from benchmarks.reports.report import Report, ReportError
 
 HERE: Final = Path(__file__).parent
 RESULTS: Final = HERE / "results"

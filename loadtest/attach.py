@@ -10,9 +10,9 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from chat_gevent.files import raise_file_limit
 from locust.runners import WorkerRunner
 
+from chat_gevent.files import raise_file_limit
 from loadtest.errors import OptionsError
 from loadtest.run.finishing import Finishing
 from loadtest.run.load_test import LoadTest, load_test_of

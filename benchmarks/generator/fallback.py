@@ -20,6 +20,9 @@ import time
 from collections import Counter, deque
 from typing import Any, Final
 
+from benchmarks.reports.histograms import add_rounded
+from chat_gevent.files import raise_file_limit
+
 PREFIX: Final = b"Received: "
 RING: Final = 64
 SLOT_NS: Final = 100_000_000
@@ -362,7 +365,7 @@ class Generator:
             return
         if due:
             self.errors["unanswered"] += due
-        histograms = {"latency_us": sorted(self.latency.items()), "service_us": sorted(self.service.items())}
+        histograms = {"latency_us": _pairs(self.latency), "service_us": _pairs(self.service)}
         self.say(self.answer | self.counts() | histograms)
         self.stopping = self.running = False
 
@@ -393,6 +396,13 @@ class Generator:
                 self.finish()
 
 
+def _pairs(counts: Counter[int]) -> list[tuple[int, int]]:
+    """Latencies with their counts as the generator in C tells them: rounded down to HDR buckets."""
+    rounded: dict[int, int] = {}
+    add_rounded(counts, rounded)
+    return sorted(rounded.items())
+
+
 def main() -> int:
     """Read the arguments and run."""
     options = dict(OPTIONS)
@@ -402,8 +412,7 @@ def main() -> int:
             print(f"generator: unknown argument {argument}", file=sys.stderr)
             return 2
         options[name] = type(OPTIONS[name])(value)
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    raise_file_limit()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Generator(options).run()
     return 0

@@ -1,7 +1,7 @@
 """What a scenario is, and the measurement that most of them share.
 
 A scenario asks one question of a server. Its ``trial`` starts from a fresh server process and
-returns one :class:`~benchmarks.report.Trial`; the runner calls it for every server in every block.
+returns one :class:`~benchmarks.reports.report.Trial`; the runner calls it for every server in every block.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 
 from benchmarks.generator import ADDRESS_CONNECTIONS, CONNECTIONS_PER_PROCESS, Generator, program
 from benchmarks.probe import read_machine, read_processes, softirq_threads
-from benchmarks.report import Fired, HistogramKind, Metric, SeriesKind, Trial
+from benchmarks.reports.histograms import encode_counts
+from benchmarks.reports.report import Fired, HistogramKind, Metric, SeriesKind, Trial
 from benchmarks.servers import Server
 from benchmarks.servers.process import ServerProcess
 
@@ -231,17 +232,6 @@ def usable_cores(cores: tuple[int, ...] | None) -> int:
     return len(cores or os.sched_getaffinity(0))
 
 
-def encode(counts: Iterable[tuple[int, int]]) -> str:
-    """(value, count) pairs as an HDR histogram, V2, compressed, base64: 1 µs to 1 h, 3 significant digits."""
-    from hdrh.histogram import HdrHistogram
-
-    histogram = HdrHistogram(1, 3_600_000_000, 3)
-    for value, count in counts:
-        histogram.record_value(max(value, 1), count)
-    encoded: bytes = histogram.encode()
-    return encoded.decode()
-
-
 class Scenario(ABC):
     """One question asked of a server."""
 
@@ -304,7 +294,7 @@ def _of(share: float, cores: int) -> str:
 def load_trial(server: Server, window: Window, histograms: dict[str, str] | None = None) -> Trial:
     """A trial from one stretch of load; ``histograms``, encoded, where they are not just the latency's."""
     if histograms is None:
-        histograms = {"latency": encode(window.histograms.get("latency", []))}
+        histograms = {"latency": encode_counts(dict(window.histograms.get("latency", ())))}
     return Trial(
         server=server.name,
         block=0,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from benchmarks.report import HistogramKind, Metric, Trial
-from benchmarks.scenarios.base import Bench, Load, Scenario, check_window, encode, load_trial
+from benchmarks.reports.histograms import encode_counts
+from benchmarks.reports.report import HistogramKind, Metric, Trial
+from benchmarks.scenarios.base import Bench, Load, Scenario, check_window, load_trial
 from benchmarks.servers import Server
 from benchmarks.servers.process import ServerProcess
 
@@ -52,7 +53,7 @@ class Churn(Scenario):
             window = load.measure(parameters["warmup"], parameters["seconds"])
         check_window(bench, server.name, window)
         trial = load_trial(
-            server, window, histograms={"session": encode(window.histograms.get("service", []))}
+            server, window, histograms={"session": encode_counts(dict(window.histograms.get("service", ())))}
         )
         trial.values = {}
         if window.sessions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from benchmarks.report import Trial
+from benchmarks.reports.report import Trial
 from benchmarks.scenarios.base import CLOSED_LATENCY, Bench, Load, Scenario, check_window, load_trial
 from benchmarks.servers import Server
 from benchmarks.servers.process import ServerProcess

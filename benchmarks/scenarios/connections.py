@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from benchmarks.report import HistogramKind, Metric, Trial
-from benchmarks.scenarios.base import Bench, Load, Scenario, check_window, encode
+from benchmarks.reports.histograms import encode_counts
+from benchmarks.reports.report import HistogramKind, Metric, Trial
+from benchmarks.scenarios.base import Bench, Load, Scenario, check_window
 from benchmarks.servers import Server
 from benchmarks.servers.process import ServerProcess
 
@@ -60,5 +61,5 @@ class Connections(Scenario):
             values=values,
             cpu=window.cpu,
             saturated=window.saturated,
-            histograms={"first_reply": encode(window.histograms.get("latency", []))},
+            histograms={"first_reply": encode_counts(dict(window.histograms.get("latency", ())))},
         )

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
 
-from benchmarks.report import Metric, Trial
+from benchmarks.reports.report import Metric, Trial
 from benchmarks.scenarios.base import (
     CLOSED_LATENCY,
     CPU_PER_MESSAGE,

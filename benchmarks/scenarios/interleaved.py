@@ -17,7 +17,7 @@ from itertools import accumulate
 from typing import Any, Final
 
 from benchmarks.generator import GeneratorFailed
-from benchmarks.report import Trial
+from benchmarks.reports.report import Trial
 from benchmarks.scenarios.base import Bench, Load, Window, check_window, load_trial
 from benchmarks.servers import BuildFailed, Server
 from benchmarks.servers.process import ServerFailed, ServerProcess

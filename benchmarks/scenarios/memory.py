@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from benchmarks.probe import kernel_bytes, pss_bytes
-from benchmarks.report import Metric, Plateau, Trial
+from benchmarks.reports.report import Metric, Plateau, Trial
 from benchmarks.scenarios.base import Bench, Load, Scenario
 from benchmarks.servers import Server
 from benchmarks.servers.process import ServerProcess

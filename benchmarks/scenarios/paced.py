@@ -6,16 +6,15 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from benchmarks.report import HistogramKind, Metric, Trial
+from benchmarks.reports.histograms import encode_counts, quantile
+from benchmarks.reports.report import HistogramKind, Metric, Trial
 from benchmarks.scenarios.base import (
     GENERATOR_BUSY,
     LOAD_METRICS,
     Bench,
     Load,
     Scenario,
-    Window,
     check_window,
-    encode,
     load_trial,
 )
 from benchmarks.servers import Server
@@ -80,7 +79,7 @@ class Paced(Scenario):
                 f"{window.unsent:,} messages were not sent when due: the server did not keep up",
                 server.name,
             )
-        histograms = {name: encode(counts) for name, counts in window.histograms.items()}
+        histograms = {name: encode_counts(dict(counts)) for name, counts in window.histograms.items()}
         trial = load_trial(server, window, histograms=histograms)
         trial.values.pop("messages_per_second", None)
         if highest:
@@ -99,7 +98,9 @@ class Paced(Scenario):
                 generator.send(f"rate {rate / len(load.generators)}")
             window = load.measure(0.2, seconds)
             busy = busy or window.generator_share >= GENERATOR_BUSY
-            return window.unsent <= 0.01 * window.messages and quantile(window, 0.99) <= bound_ms * 1000
+            if window.unsent > 0.01 * window.messages or not window.histograms.get("latency"):
+                return False
+            return quantile(dict(window.histograms["latency"]), 0.99) <= bound_ms * 1000
 
         highest = search(holds, rate)
         if highest is None:
@@ -132,14 +133,3 @@ def search(holds: Callable[[float], bool], rate: float) -> float | None:
         middle = math.sqrt(good * bad)
         good, bad = (middle, bad) if holds(middle) else (good, middle)
     return good
-
-
-def quantile(window: Window, q: float) -> float:
-    """A quantile of the latency, in microseconds; infinite where nothing was recorded."""
-    counts = window.histograms.get("latency", [])
-    left = q * sum(number for _, number in counts)
-    for value, number in counts:
-        left -= number
-        if left <= 0:
-            return value
-    return math.inf

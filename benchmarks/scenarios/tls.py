@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
 
-from benchmarks.report import Metric, Trial
+from benchmarks.reports.report import Metric, Trial
 from benchmarks.scenarios.base import (
     CLOSED_LATENCY,
     LOAD_METRICS,

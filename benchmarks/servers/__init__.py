@@ -27,6 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.reports.environment import source_hash
+
 HERE: Final = Path(__file__).parent
 BUILD: Final = HERE.parent / ".build"
 
@@ -107,12 +109,10 @@ class Server:
 
     def source_hash(self) -> str:
         """SHA-256 over its source files, the first 16 digits."""
-        digest = hashlib.sha256()
-        for name in self.sources:
-            path = HERE / name
-            for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-                digest.update(file.read_bytes())
-        return digest.hexdigest()[:16]
+        paths = [HERE / name for name in self.sources]
+        return source_hash(
+            file for path in paths for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])
+        )
 
 
 def _module(name: str, *options: str) -> Callable[[], list[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import select
 import signal
 import subprocess
@@ -17,13 +16,6 @@ from benchmarks.servers import Server
 
 class ServerFailed(RuntimeError):
     """A server did not start, or ended by itself; the text has the end of what it wrote to standard error."""
-
-
-def allow_files() -> int:
-    """Raise the limit of open files, for this process and what it starts, to what is allowed; returns it."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
 
 
 class ServerProcess:

@@ -11,20 +11,34 @@ Nearly every reply comes whole in one read: its first byte and its end are one m
 ``whole``. Only the others are counted in ``split_first`` and ``split_reply``.
 
 Once a second :meth:`Counters.collect` takes what was counted as :class:`EntryTotals`, whose latencies are
-rounded as an HDR histogram rounds them (histograms.py).
+rounded as an HDR histogram of 3 significant digits rounds them: to record a value in such a histogram takes
+about 0.7 µs in Python, so they become histograms when a report is made. Counts of workers are added, never
+averaged: the percentiles of a distributed run are those of all its samples together.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from loadtest.count.histograms import Counts, merge_counts, rounded
+from benchmarks.reports.histograms import add_rounded
 
 NO_MESSAGES: Final = frozenset({"CONNECT", "EXIT", "HOLD"})
 """Entries that are about the connection."""
+
+
+Counts = dict[int, int]
+"""How often each latency was measured, by whole microseconds."""
+
+
+def merge_counts(into: Counts, others: Iterable[Mapping[int, int]]) -> None:
+    """Add counts to counts."""
+    get = into.get
+    for counts in others:
+        for value, count in counts.items():
+            into[value] = get(value, 0) + count
 
 
 class Entry:
@@ -81,10 +95,10 @@ class EntryTotals:
             bytes_in=entry.bytes_in,
         )
         for counts in (entry.whole, entry.split_reply):
-            rounded(counts, kept.service)
-        rounded(entry.response, kept.response)
-        rounded(entry.split_first, kept.split_first)
-        rounded(entry.split_reply, kept.split_reply)
+            add_rounded(counts, kept.service)
+        add_rounded(entry.response, kept.response)
+        add_rounded(entry.split_first, kept.split_first)
+        add_rounded(entry.split_reply, kept.split_reply)
         entry.clear()
         return kept
 

@@ -19,8 +19,8 @@ from typing import Any, Final
 
 import gevent
 
-from loadtest.count.counters import Counters
-from loadtest.count.histograms import merge_counts, percentile
+from benchmarks.reports.histograms import quantile
+from loadtest.count.counters import Counters, merge_counts
 
 SLICE_SECONDS: Final = 0.05
 BUSY: Final = 0.90
@@ -88,7 +88,7 @@ class Health:
     @property
     def lag_p99(self) -> int:
         """Lateness of the loop in microseconds, 99th percentile."""
-        return percentile(self.lags, 99)
+        return quantile(self.lags, 0.99) if self.lags else 0
 
 
 def count_files() -> int:

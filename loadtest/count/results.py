@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from benchmarks.reports.histograms import histogram, samples_needed, sure_quantile
 from loadtest.count.counters import EntryTotals
-from loadtest.count.histograms import histogram, samples_needed
 from loadtest.count.run_record import RunRecord, measured_seconds
 
 PERCENTS = (50.0, 90.0, 99.0, 99.9)
@@ -21,11 +21,7 @@ def percentiles(counts: dict[int, int], percents: tuple[float, ...] = PERCENTS) 
     if not counts:
         return [None for _ in percents]
     found = histogram(counts)
-    samples = found.get_total_count()
-    return [
-        float(found.get_value_at_percentile(percent)) if samples >= samples_needed(percent) else None
-        for percent in percents
-    ]
+    return [sure_quantile(found, percent / 100) for percent in percents]
 
 
 class Results(Mapping[str, float | None]):
@@ -78,7 +74,7 @@ class Results(Mapping[str, float | None]):
         if name not in self._plain:
             counts, percent = self._percentile(name)
             if counts:
-                samples, needed = sum(counts.values()), samples_needed(percent)
+                samples, needed = sum(counts.values()), samples_needed(percent / 100)
                 return f"can't be judged by {samples:,} samples: it takes {needed:,}, for 10 to lie beyond it"
         return "was not measured"
 

@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from benchmarks.reports.histograms import quantile
 from loadtest.count.counters import NO_MESSAGES, Counters, EntryTotals, total
 from loadtest.count.health import Health, Sample, file_limit
-from loadtest.count.histograms import percentile
 
 OPEN_SECONDS: Final = 15
 """For how long a second may be added to; workers report every 3 s."""
@@ -67,7 +67,7 @@ class Point:
         connect = second.entries.get("CONNECT", EntryTotals()).service
 
         def three(counts: dict[int, int]) -> tuple[int, int, int] | None:
-            return (percentile(counts, 50), percentile(counts, 99), max(counts)) if counts else None
+            return (quantile(counts, 0.5), quantile(counts, 0.99), max(counts)) if counts else None
 
         return cls(
             messages=messages.passed,

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from locust import LoadTestShape
 from locust.runners import MasterRunner
 
-from loadtest.count.histograms import percentile, samples_needed
+from benchmarks.reports.histograms import quantile, samples_needed
 from loadtest.count.run_record import measured_seconds, messages_in
 from loadtest.count.thresholds import parse_share, parse_time_us
 from loadtest.errors import OptionsError
@@ -137,10 +137,11 @@ class Steps(LoadShape):
         users = min(self.top, self.step * self.step_users)
         if not answered:
             return f"{users} users: nothing was answered"
-        p99 = percentile(messages.response or messages.service, 99)
+        latencies = messages.response or messages.service
+        p99 = quantile(latencies, 0.99) if latencies else 0
         share = messages.failed / answered
         rate = messages.passed / measured_seconds(second.spans for second in seconds)
-        few = "" if messages.passed >= samples_needed(99) else f" of only {messages.passed:,} samples"
+        few = "" if messages.passed >= samples_needed(0.99) else f" of only {messages.passed:,} samples"
         said = f"{rate:,.0f} messages/s with {users} users (p99 {p99 / 1e3:.3f} ms{few}, errors {share:.2%})"
         if p99 > self.p99_us or share > self.errors or not messages.passed:
             return said

@@ -1,4 +1,4 @@
-"""The report of a Locust run, in the schema of ``benchmarks.report``.
+"""The report of a Locust run, in the schema of ``benchmarks.reports.report``.
 
 A Locust run counters one server once. It is cut into successive windows of equal length, and each is a
 trial, which shows its course; the report says so in a warning, because windows of one run tell nothing of
@@ -9,17 +9,16 @@ spawned, and are what was answered divided by the time that was measured.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import environment
-from benchmarks.report import Fired, HistogramKind, Metric, Report, SeriesKind, Server, Trial, utc_now
+from benchmarks.reports import environment
+from benchmarks.reports.histograms import encode_counts
+from benchmarks.reports.report import Fired, HistogramKind, Metric, Report, SeriesKind, Server, Trial, utc_now
 from loadtest.count.counters import EntryTotals, total
-from loadtest.count.histograms import encode
 from loadtest.count.run_record import Point, RunRecord, Second, measured_seconds, messages_of
 from loadtest.run.options import Plan, own_options
 from loadtest.show import tables
@@ -182,7 +181,7 @@ def _trial(
         values=values,
         cpu={"generator": sum(point.cpu for _, point in points) / len(points)} if points else {},
         series=_series(points, begin),
-        histograms={name: encode(found) for name, found in counts.items() if found},
+        histograms={name: encode_counts(found) for name, found in counts.items() if found},
     )
 
 
@@ -215,7 +214,4 @@ def _parameters(options: Any, plan: Plan) -> dict[str, Any]:
 
 
 def _harness() -> str:
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+    return environment.source_hash(sorted(Path(__file__).parents[1].rglob("*.py")))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cli import main
-from benchmarks.report import Report
+from benchmarks.reports.report import Report
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.servers import SERVERS
 

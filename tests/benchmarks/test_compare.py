@@ -16,9 +16,10 @@ import pytest
 from benchmarks import history, noise
 from benchmarks.cli import main
 from benchmarks.compare import Result, compare
-from benchmarks.figures import by_block, figures, merged, quantile
 from benchmarks.html import report_page
-from benchmarks.report import Fired, HistogramKind, Report, Server
+from benchmarks.reports.figures import by_block, figures, merged
+from benchmarks.reports.histograms import sure_quantile
+from benchmarks.reports.report import Fired, HistogramKind, Report, Server
 from benchmarks.statistics import Verdict
 from benchmarks.text import headline, markdown, number, print_result, quantity
 from tests.benchmarks.made_reports import CPU, encoded, make
@@ -343,10 +344,10 @@ def test_a_quantile_that_rests_on_too_little_is_hidden() -> None:
 
     histogram = HdrHistogram(1, 1_000_000, 3)
     histogram.record_value(5, 999)
-    assert quantile(histogram, 0.99) is None
+    assert sure_quantile(histogram, 0.99) is None
     histogram.record_value(5, 1)
-    assert quantile(histogram, 0.99) == 5
-    assert quantile(histogram, 0.999) is None
+    assert sure_quantile(histogram, 0.99) == 5
+    assert sure_quantile(histogram, 0.999) is None
 
 
 @pytest.mark.parametrize("open_schedule", [True, False])

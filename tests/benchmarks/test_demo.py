@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.report import Report
+from benchmarks.reports.report import Report
 from tests.benchmarks.test_runner import children, exists
 from tests.conftest import wait_until
 

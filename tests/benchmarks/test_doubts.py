@@ -9,7 +9,7 @@ import pytest
 from benchmarks.compare import Result, compare
 from benchmarks.doubts import runs_needed
 from benchmarks.html import comparison_page
-from benchmarks.report import Fired, Report
+from benchmarks.reports.report import Fired, Report
 from benchmarks.statistics import Verdict, more_often
 from benchmarks.text import headline, markdown
 from tests.benchmarks.made_reports import make

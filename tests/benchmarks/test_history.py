@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import history
-from benchmarks.report import ReportError
+from benchmarks.reports.report import ReportError
 from benchmarks.show import print_report
 from tests.benchmarks.made_reports import make
 

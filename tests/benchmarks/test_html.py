@@ -12,10 +12,10 @@ import pytest
 
 from benchmarks import history, plots
 from benchmarks.compare import compare
-from benchmarks.figures import figures
 from benchmarks.html import comparison_page, history_page, report_page, subject_plots
 from benchmarks.plots import Subject
-from benchmarks.report import SeriesKind, Server
+from benchmarks.reports.figures import figures
+from benchmarks.reports.report import SeriesKind, Server
 from benchmarks.text import markdown
 from tests.benchmarks.made_reports import RATE, make
 from tests.conftest import require_tool

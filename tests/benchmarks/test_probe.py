@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import environment, probe
+from benchmarks import probe
+from benchmarks.reports import environment
+from benchmarks.runner import harness
 
 
 @contextmanager
@@ -132,4 +134,4 @@ def test_environment_names_what_comparisons_need() -> None:
     assert found["packages"]["gevent"]
     assert found["limits"]["files"] > 0
     assert found["memory_bytes"] > 1 << 28
-    assert len(environment.harness()) == 16
+    assert len(harness()) == 16

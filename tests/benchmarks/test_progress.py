@@ -10,7 +10,7 @@ from rich.console import Console
 
 from benchmarks.cli import _summary
 from benchmarks.progress import summary
-from benchmarks.report import Fired, Report
+from benchmarks.reports.report import Fired, Report
 from tests.benchmarks.made_reports import make
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from benchmarks.report import Report, ReportError, json_schema
+from benchmarks.reports.report import Report, ReportError, json_schema
 from tests.benchmarks.made_reports import make
 
 
@@ -51,7 +51,7 @@ def test_a_reader_never_sees_half_a_report(tmp_path: Path) -> None:
     report.save(path)
     read = "\n".join([
         "import sys",
-        "from benchmarks.report import Report",
+        "from benchmarks.reports.report import Report",
         "print('reading', flush=True)",
         "print(min(len(Report.load(sys.argv[1]).trials) for _ in range(15)))",
     ])  # fmt: skip

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import runner
 from benchmarks.compare import compare
-from benchmarks.report import Report
+from benchmarks.reports.report import Report
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.servers import Server, find
 

@@ -13,9 +13,9 @@ import pytest
 
 from benchmarks.cli import main
 from benchmarks.compare import Result, compare
-from benchmarks.figures import figures
 from benchmarks.html import comparison_page
-from benchmarks.report import Fired, HistogramKind, Report, ReportError
+from benchmarks.reports.figures import figures
+from benchmarks.reports.report import Fired, HistogramKind, Report, ReportError
 from benchmarks.runs import pool
 from benchmarks.statistics import Verdict
 from benchmarks.text import headline
@@ -187,7 +187,7 @@ def test_files_joined_by_commas(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_the_page_of_runs_draws_each() -> None:
     """Series of several runs are lines of their own, of one run's windows one line; the page has them all."""
     from benchmarks.plots import Subject, _series
-    from benchmarks.report import SeriesKind
+    from benchmarks.reports.report import SeriesKind
 
     sides = [runs(2, 1), runs(2, 2)]
     for report in (report for side in sides for report in side):

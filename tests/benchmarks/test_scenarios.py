@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import base64
-import math
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from hdrh.histogram import HdrHistogram
 
-from benchmarks.report import Trial
+from benchmarks.reports.report import Trial
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.scenarios.base import Bench, Load, Window, check_window
 from benchmarks.scenarios.memory import slope
-from benchmarks.scenarios.paced import quantile, search
+from benchmarks.scenarios.paced import search
 from benchmarks.servers import SERVERS, find
 from benchmarks.servers.process import ServerProcess
 from tests.conftest import require_tool
@@ -188,15 +187,6 @@ def test_a_server_is_judged_by_the_cores_it_can_use(server: str, cores: int) -> 
         load.grow()
         shown = load.measure(0.0, 0.05)
     assert (shown.server_cores, shown.generator_cores) == (cores, 1)
-
-
-def test_quantile_of_pairs() -> None:
-    """The value at which so many of the counts are reached; without any, infinitely bad."""
-    shown = replace(window(), histograms={"latency": [(10, 98), (20, 1), (900, 1)]})
-    assert quantile(shown, 0.5) == 10
-    assert quantile(shown, 0.99) == 20
-    assert quantile(shown, 1) == 900
-    assert quantile(window(), 0.5) == math.inf
 
 
 def test_histograms_are_portable() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import study, tables
 from benchmarks.cli import main
-from benchmarks.report import Fired, Report, ReportError
+from benchmarks.reports.report import Fired, Report, ReportError
 from benchmarks.statistics import Verdict
 from tests.benchmarks.made_reports import make
 

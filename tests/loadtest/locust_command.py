@@ -10,7 +10,7 @@ from typing import Any
 
 from gevent import subprocess as gevent_subprocess
 
-from benchmarks.report import Report
+from benchmarks.reports.report import Report
 from tests.timing import seconds
 
 ROOT = Path(__file__).parents[2]

@@ -19,7 +19,7 @@ import gevent.lock
 import pytest
 from gevent import socket
 
-from benchmarks.figures import merged
+from benchmarks.reports.figures import merged
 from tests.conftest import require_tool
 from tests.loadtest import servers
 from tests.loadtest.hosts import Hosts

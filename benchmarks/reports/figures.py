@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import math
 import statistics
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from benchmarks.report import Metric, Report, ReportError, Trial
+from benchmarks.reports.histograms import added, decode, sure_quantile
+from benchmarks.reports.report import Metric, Report, Trial
 
 QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
 _PRIMARY_QUANTILES: Final = ("p50", "p99")
-MIN_ABOVE: Final = 10
-"""How many recorded values must lie above a quantile for it to be shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,43 +42,10 @@ class Figure:
     shown: Mapping[str, float]
 
 
-def decode(encoded: str, where: str) -> Any:
-    """The ``HdrHistogram`` in ``encoded``; :class:`ReportError` where it is damaged."""
-    from hdrh.codec import HdrCookieException, HdrHistogramSettingsException, HdrLengthException
-    from hdrh.histogram import HdrHistogram
-
-    failures = (HdrCookieException, HdrHistogramSettingsException, HdrLengthException)
-    try:
-        histogram = HdrHistogram.decode(encoded)
-    except (ValueError, TypeError, IndexError, zlib.error, *failures) as error:
-        raise ReportError(f"{where}: a histogram is damaged ({type(error).__name__})") from None
-    if histogram is None:
-        raise ReportError(f"{where}: a histogram is damaged")
-    return histogram
-
-
 def merged(report: Report, server: str, name: str) -> Any | None:
     """The sum of all histograms called ``name`` of ``server``'s trials; None where it has none."""
     trials = [trial for trial in report.trials_of(server) if name in trial.histograms]
     return added(decode(trial.histograms[name], f"{report.id}: trial {trial.order}") for trial in trials)
-
-
-def added(histograms: Iterable[Any]) -> Any | None:
-    """The sum of histograms, which is made in the first; None where there are none."""
-    total: Any | None = None
-    for histogram in histograms:
-        if total is None:
-            total = histogram
-        else:
-            total.add(histogram)
-    return total
-
-
-def quantile(histogram: Any, q: float) -> float | None:
-    """The value at quantile ``q`` in recorded units; None where fewer than 10 values lie above it."""
-    if histogram.get_total_count() * (1 - q) < MIN_ABOVE - 1e-9:
-        return None
-    return float(histogram.get_value_at_percentile(q * 100))
 
 
 def figures(report: Report) -> list[Figure]:
@@ -120,10 +85,10 @@ def _percentiles(report: Report) -> list[Figure]:
             samples: dict[str, list[Sample]] = {}
             shown: dict[str, float] = {}
             for server, total in totals.items():
-                if (value := quantile(total, q)) is None:
+                if (value := sure_quantile(total, q)) is None:
                     continue
                 shown[server] = value * scale
-                each = [(trial, quantile(histogram, q)) for trial, histogram in decoded[server]]
+                each = [(trial, sure_quantile(histogram, q)) for trial, histogram in decoded[server]]
                 samples[server] = [Sample(t.block, t.order, v * scale) for t, v in each if v is not None]
             primary = kind.open_schedule and label in _PRIMARY_QUANTILES
             title = f"{kind.title}, {label}"

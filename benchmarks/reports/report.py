@@ -310,7 +310,11 @@ def utc_now(at: float | None = None) -> str:
 
 def json_schema() -> dict[str, Any]:
     """The JSON schema (draft 2020-12) of the reports that this program writes and reads."""
-    text = files("benchmarks").joinpath(f"schema/report-{SCHEMA_VERSION}.json").read_text(encoding="utf-8")
+    text = (
+        files("benchmarks.reports")
+        .joinpath(f"schema/report-{SCHEMA_VERSION}.json")
+        .read_text(encoding="utf-8")
+    )
     return cast(dict[str, Any], json.loads(text))
 
 

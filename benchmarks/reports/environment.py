@@ -9,10 +9,11 @@ import platform
 import resource
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.report import Revision
+from benchmarks.reports.report import Revision
 
 PACKAGES: Final = ("gevent", "greenlet", "uvloop", "tornado", "trio", "twisted", "locust", "chat-gevent")
 SYSCTLS: Final = (
@@ -103,14 +104,9 @@ def revision() -> Revision:
     return Revision(commit=commit, dirty=bool(git("status", "--porcelain", "--untracked-files=no")))
 
 
-def harness() -> str:
-    """A hash of the code that measures: the generator, the scenarios, the probe and the runner."""
-    here = Path(__file__).parent
-    files = [here / "probe.py", here / "runner.py"]
-    for pattern in ("generator/*.[ch]", "generator/*.py", "scenarios/*.py"):
-        files += sorted(here.glob(pattern))
+def source_hash(files: Iterable[Path]) -> str:
+    """SHA-256 over the contents of ``files``, in this order; the first 16 digits."""
     digest = hashlib.sha256()
     for file in files:
-        if file.is_file():
-            digest.update(file.read_bytes())
+        digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
