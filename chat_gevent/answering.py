@@ -1,8 +1,9 @@
 """What a connection answers: from what was read to what is due.
 
-:class:`Answering` asks the conversation (:mod:`chat_gevent.conversation`) what a read completes, has the service answer
-each message, and sends the replies. All of it runs in a greenlet that is leased to the connection, so a service may
-block. A hook that raises has failed by itself: its client is told, and the server goes on.
+:class:`Answering` asks the conversation (:mod:`chat_gevent.conversation`) what a read completes, has the
+service answer each message, and sends the replies. All of it runs in a greenlet that is leased to the
+connection, so a service may block. A hook that raises has failed by itself: its client is told, and the
+server goes on.
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ class Answering(Lifecycle):
                     elif reply is not None:
                         outbox.append(self._framed(reply))
                     handled += 1
-                except BaseException:  # noqa: BLE001 - what a handler raises is its own failure, not the server's
+                except BaseException:  # noqa: BLE001 - whatever a handler raises is its own failure
                     self._service_failed("message")
                     self._tell_error(ErrorCode.HANDLER_FAILED, "the server could not handle the message")
             elif type(event) is Control:

@@ -1,9 +1,9 @@
 """One message to many clients, and groups of clients to send it to.
 
-A broadcast is framed once, and all outboxes share its bytes. To few clients it is put into their outboxes at once, and
-leaves with the turn. To many it is done in slices between turns, so that the loop stays responsive; the order of
-what one client gets is still that of the calls, because whoever sends to a client first lets it catch up with
-the broadcasts that are under way (:meth:`Broadcasts.catch_up`).
+A broadcast is framed once, and all outboxes share its bytes. To few clients it is put into their outboxes at
+once, and leaves with the turn. To many it is done in slices between turns, so that the loop stays responsive;
+the order of what one client gets is still that of the calls, because whoever sends to a client first lets it
+catch up with the broadcasts that are under way (:meth:`Broadcasts.catch_up`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from chat_gevent.framing import Framing
 from chat_gevent.service import NO_GROUPS, Client
 
 AT_ONCE: Final = 256
-"""Most clients that are sent to without slicing: putting a message into an outbox takes less than a microsecond."""
+"""Most clients that are sent to without slicing: a message is in an outbox in less than a microsecond."""
 
 
 class Group:

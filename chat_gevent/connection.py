@@ -1,10 +1,10 @@
 """One client: read, answer, send, park, close.
 
-A connection is a small object with slots and no greenlet of its own. The engine tells it of input with :meth:`wake`,
-in the hub, where nothing may block: whole lines for the built-in confirmation are answered there (the short way), and
-all else is left to a greenlet that the engine leases to the connection for one call of :meth:`serve`. When
-nothing is left to read the call returns, and the client is parked. What could be asked of the kernel (the peer's
-address) is not stored.
+A connection is a small object with slots and no greenlet of its own. The engine tells it of input with
+:meth:`wake`, in the hub, where nothing may block: whole lines for the built-in confirmation are answered
+there (the short way), and all else is left to a greenlet that the engine leases to the connection for one
+call of :meth:`serve`. When nothing is left to read the call returns, and the client is parked. What could be
+asked of the kernel (the peer's address) is not stored.
 
 Its parts: :mod:`chat_gevent.stream` reads and sends, :mod:`chat_gevent.lifecycle` has its state and endings,
 :mod:`chat_gevent.answering` answers. This module has what the engine calls.
@@ -37,8 +37,8 @@ class Connection(Answering):
 
     :param socket: non-blocking; the connection owns it.
     :param core: what all connections of the server share, a :class:`chat_gevent.core.Core`.
-    :param opening: called once in a leased greenlet before the first message is read; it does the TLS handshake or
-        reads a PROXY header.
+    :param opening: called once in a leased greenlet before the first message is read; it does the TLS
+        handshake or reads a PROXY header.
     """
 
     __slots__ = ()
@@ -46,7 +46,7 @@ class Connection(Answering):
     # -- in the hub --------------------------------------------------------------------------------
 
     def wake(self, event: int) -> bool:
-        """Answer input the short way, if it can be; returns whether a greenlet must :meth:`serve` it. Never blocks."""
+        """Answer input the short way, if it can be; returns whether a greenlet must :meth:`serve` it."""
         if self.state is not PARKED_SHORT or event != EPOLLIN:
             return True
         core = self.core
@@ -166,7 +166,8 @@ class Connection(Answering):
     def _exchange(self, event: int) -> None:
         """Read and answer until nothing is left.
 
-        A short read shows that, unless the event said more than "input": then only a read that finds nothing does.
+        A short read shows that, unless the event said more than "input": then only a read that finds nothing
+        does.
         """
         plain = type(self.socket) is RawSocket
         to_the_end = event != EPOLLIN

@@ -85,7 +85,7 @@ class Core:
         self._finished = self.registry.empty
         self._numbers = itertools.count(1)
         self._groups: dict[str, Group] = {}
-        self._kept: list[Greenlet] = []
+        self._kept: list[Greenlet[..., Any]] = []
 
         limits = (settings.idle_timeout, settings.handshake_timeout, settings.linger_timeout)
         shortest = min([1.0, *filter(None, limits)])
@@ -167,7 +167,7 @@ class Core:
     # -- pushes --------------------------------------------------------------------------------------
 
     def has_room(self, connection: Lifecycle, size: int) -> bool:
-        """Whether a push of ``size`` bytes fits into a client's outbox; if not, the client or the push goes."""
+        """Whether a push of ``size`` bytes fits into an outbox; if not, the client or the push goes."""
         settings = self.settings
         client = connection.known_client()
         if (
@@ -222,7 +222,7 @@ class Core:
             connections = [each for each in connections if each is not but._connection]
         return self.broadcasts.start(data, connections)
 
-    def keep(self, greenlet: Greenlet) -> Greenlet:
+    def keep(self, greenlet: Greenlet[..., Any]) -> Greenlet[..., Any]:
         """End ``greenlet`` with the server."""
         self._kept = [each for each in self._kept if not each.dead]
         self._kept.append(greenlet)

@@ -3,9 +3,9 @@
 :class:`Lifecycle` is the part of a connection that any greenlet may touch, and the hub: nothing here reads.
 It has one state (:mod:`chat_gevent.state`), which :meth:`Lifecycle.move` changes, and three endings:
 
-* :meth:`Lifecycle.finish`, in its own greenlet: send what is due, and end the output. Closing a socket with unread
-  input makes the kernel send RST, which can destroy replies that the client has not read. So what still comes
-  in is read and dropped until the client closes as well, or ``linger_timeout`` is over.
+* :meth:`Lifecycle.finish`, in its own greenlet: send what is due, and end the output. Closing a socket with
+  unread input makes the kernel send RST, which can destroy replies that the client has not read. So what
+  still comes in is read and dropped until the client closes as well, or ``linger_timeout`` is over.
 * :meth:`Lifecycle.ask_to_leave`, from anywhere: have it finish as soon as what it has sent is answered.
 * :meth:`Lifecycle.cut`, from anywhere: close at once.
 """
@@ -90,7 +90,7 @@ class Lifecycle(Stream):
     # -- state ---------------------------------------------------------------------------------------
 
     def move(self, state: State) -> None:
-        """Change the state: nothing else does. :data:`chat_gevent.state.MOVES` has the moves that there are."""
+        """Change the state: nothing else does. :data:`chat_gevent.state.MOVES` has all moves."""
         self.state = state
 
     def _parked(self) -> State:
@@ -126,7 +126,8 @@ class Lifecycle(Stream):
 
     def opening_deadline(self) -> float:
         """Until when an opening may take, on the system's clock."""
-        return self.core.system.monotonic() + (self.core.settings.handshake_timeout or 2**31)
+        now: float = self.core.system.monotonic()
+        return now + (self.core.settings.handshake_timeout or 2**31)
 
     def wait_opening(self, deadline: float) -> None:
         """Wait for input that the opening needs. Raises Closed: it did not come in time."""
@@ -192,7 +193,7 @@ class Lifecycle(Stream):
             (self._due() if due is None else due).append(framed)
 
     def push(self, message: str | bytes) -> bool:
-        """Put a message into what is due, to be sent at the end of the turn; False once the client is gone."""
+        """Put a message into what is due, to be sent with the turn; False once the client is gone."""
         data = self._framed(message)
         if self.is_leaving:
             return False
@@ -224,7 +225,7 @@ class Lifecycle(Stream):
         self.tick = self.core.engine.tick
 
     def flush_in_hub(self) -> None:
-        """Send what is due as far as the kernel takes it; the engine waits for room for the rest. Never blocks."""
+        """Send what is due as far as the kernel takes it; the engine waits for room for the rest."""
         if self.state is CLOSED:
             return
         try:
@@ -266,8 +267,8 @@ class Lifecycle(Stream):
     def finish(self, reason: str, code: ErrorCode | None = None, explanation: str = "") -> None:
         """Send what is due and an error, if there is one to tell, and end the output.
 
-        What still comes in is dropped, until the client closes too. Blocks as :meth:`send_due` does. Raises OSError,
-        WriteTimeout, Closed.
+        What still comes in is dropped, until the client closes too. Blocks as :meth:`send_due` does. Raises
+        OSError, WriteTimeout, Closed.
         """
         self.reason = reason
         if code is not None:

@@ -1,12 +1,13 @@
 """A non-blocking socket that a greenlet can wait on. It knows no engine, no TLS and no protocol.
 
-:class:`Stream` reads, sends what is due, and waits for either. While nothing has to wait it makes one system call
-and nothing else. Somebody else watches for input: he switches into :attr:`Stream.waiter` when there is some. Room for
-output, which is waited for rarely, has a watcher of the hub's.
+:class:`Stream` reads, sends what is due, and waits for either. While nothing has to wait it makes one system
+call and nothing else. Somebody else watches for input: he switches into :attr:`Stream.waiter` when there is
+some. Room for output, which is waited for rarely, has a watcher of the hub's.
 
-What is due to the client lies in :attr:`Stream.outbox`, replies and pushes in the order in which they were made.
-:meth:`Stream.flush` sends it without blocking, from wherever it is called; :meth:`Stream.send_due` blocks its greenlet
-until all of it is gone.
+What is due to the client lies in :attr:`Stream.outbox`, replies and pushes in the order in which they were
+made.
+:meth:`Stream.flush` sends it without blocking, from wherever it is called; :meth:`Stream.send_due` blocks its
+greenlet until all of it is gone.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class Shared(Protocol):
 class Stream:
     """A client's socket, and the greenlet that is leased to it while it has something to say.
 
-    :param socket: non-blocking; the stream owns it. Its ``recv_into`` and ``send`` raise BlockingIOError where they
-        would block.
+    :param socket: non-blocking; the stream owns it. Its ``recv_into`` and ``send`` raise BlockingIOError
+        where they would block.
     :param core: what it shares with others.
     """
 
@@ -76,7 +77,8 @@ class Stream:
         while True:
             try:
                 taken: int = self.socket.recv_into(buffer, size)
-                return buffer[:taken]
+                data: bytearray = buffer[:taken]
+                return data
             except BlockingIOError:
                 return None
             except NeedsOutput:

@@ -2,9 +2,10 @@
 
 :class:`Certificates` holds what was read from files, and reads it again when it is told to; connections
 that are open keep what they began with. :class:`TlsSocket` offers the few methods that a connection
-uses of a raw socket, so there is one connection path. It reads encrypted bytes from the socket by itself and gives them to
-OpenSSL in memory: ``ssl.SSLSocket`` reads the header and the body of a record with a system call each, and raises an
-exception, which costs 2 µs, each time that nothing is there. A context of ``ssl`` and one of ``gevent.ssl`` both serve.
+uses of a raw socket, so there is one connection path. It reads encrypted bytes from the socket by itself and
+gives them to OpenSSL in memory: ``ssl.SSLSocket`` reads the header and the body of a record with a system
+call each, and raises an exception, which costs 2 µs, each time that nothing is there. A context of ``ssl``
+and one of ``gevent.ssl`` both serve.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from chat_gevent.lifecycle import Lifecycle, Opening
 from chat_gevent.stream import NeedsOutput
 
 RECORD_BYTES: Final = 16_384 + 325
-"""Room for one whole record of TLS: 2^14 bytes, and at most 325 of header, padding and checksum (RFC 8446, RFC 5246)."""
+"""Room for one whole record of TLS: 2^14 bytes, and header, padding and checksum (RFC 8446, 5246)."""
 
 _buffer = bytearray(RECORD_BYTES)  # of all reads: nothing is kept in it
 _view = memoryview(_buffer)
@@ -79,7 +80,7 @@ class TlsSocket:
         return self._short and not self._incoming.pending and not self.tls.pending()
 
     def handshake(self) -> None:
-        """Go on with the handshake. Raises BlockingIOError: it needs input; NeedsOutput; SSLError; OSError."""
+        """Go on with the handshake. Raises BlockingIOError (it needs input), NeedsOutput, OSError."""
         while True:
             try:
                 self.tls.do_handshake()

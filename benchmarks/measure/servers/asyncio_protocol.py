@@ -13,13 +13,13 @@ from typing import cast
 from benchmarks.measure.servers.common import (
     MAX_MESSAGE_BYTES,
     TOO_LONG,
+    confirm_lines,
     keep_large_blocks_in_the_heap,
     options,
     ready,
     reply_to,
     tls_context,
 )
-from chat_gevent.confirm import confirm_lines
 
 
 class Confirm(asyncio.Protocol):

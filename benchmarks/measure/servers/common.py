@@ -15,6 +15,8 @@ MAX_MESSAGE_BYTES: Final = 65_536
 """A line may have so many bytes without its terminator."""
 
 TOO_LONG: Final = b"Error: message-too-long: a message is limited to 65536 bytes\n"
+CONFIRMED: Final = b"Received: "
+NEXT_CONFIRMED: Final = b"\nReceived: "
 NOT_UTF8: Final = b"Error: invalid-utf8: the message is not UTF-8\n"
 
 
@@ -70,3 +72,22 @@ def reply_to(line: bytes) -> bytes | None:
     except UnicodeDecodeError:
         return NOT_UTF8
     return b"Received: " + line + b"\n"
+
+
+def confirm_lines(data: bytes | bytearray) -> bytes | None:
+    """Confirm a read that is whole lines, all at once; None where each line needs a look of its own.
+
+    ``data`` ends with LF. Peers have the short way that this project's server has, in code of their own.
+    """
+    if b"/" in data and b"/exit" in data.lower():
+        return None
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n")
+    if not data.isascii():
+        try:
+            data.decode()
+        except UnicodeDecodeError:
+            return None
+    if data.find(b"\n") == len(data) - 1:
+        return CONFIRMED + data
+    return CONFIRMED + data[:-1].replace(b"\n", NEXT_CONFIRMED) + b"\n"

@@ -6,8 +6,15 @@ from typing import Any
 
 from gevent.server import StreamServer
 
-from benchmarks.measure.servers.common import MAX_MESSAGE_BYTES, TOO_LONG, no_delay, options, ready, reply_to
-from chat_gevent.confirm import confirm_lines
+from benchmarks.measure.servers.common import (
+    MAX_MESSAGE_BYTES,
+    TOO_LONG,
+    confirm_lines,
+    no_delay,
+    options,
+    ready,
+    reply_to,
+)
 
 
 def client(connection: Any, address: Any) -> None:

@@ -6,8 +6,14 @@ from functools import partial
 
 import trio
 
-from benchmarks.measure.servers.common import MAX_MESSAGE_BYTES, TOO_LONG, options, ready, reply_to
-from chat_gevent.confirm import confirm_lines
+from benchmarks.measure.servers.common import (
+    MAX_MESSAGE_BYTES,
+    TOO_LONG,
+    confirm_lines,
+    options,
+    ready,
+    reply_to,
+)
 
 
 async def client(stream: trio.SocketStream) -> None:
