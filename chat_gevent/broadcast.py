@@ -76,7 +76,7 @@ class _Broadcast:
 class Broadcasts:
     """The broadcasts of one server."""
 
-    __slots__ = ("running", "_timer", "seconds", "started")
+    __slots__ = ("_timer", "running", "seconds", "started")
 
     def __init__(self, engine: Engine) -> None:
         self.running: list[_Broadcast] = []

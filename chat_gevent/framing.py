@@ -90,7 +90,7 @@ class _Plain:
         return f"{type(self).__name__}({', '.join(map(repr, self._parameters()))})"
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self._parameters() == other._parameters()  # type: ignore[attr-defined]
+        return type(self) is type(other) and self._parameters() == other._parameters()
 
     def __hash__(self) -> int:
         return hash((type(self), self._parameters()))

@@ -117,7 +117,7 @@ class HandlerService(Service):
     """A service made of a handler."""
 
     def __init__(self, handler: Handler) -> None:
-        self.message = handler  # type: ignore[method-assign]
+        self.message = handler  # type: ignore[method-assign, assignment]
 
 
 Answers = Handler | Service
@@ -130,8 +130,10 @@ def as_service(answers: Answers | type[Service] | None) -> Service:
         return answers
     if isinstance(answers, type) and issubclass(answers, Service):
         return answers()
-    if answers is None or callable(answers):
-        return HandlerService(answers or confirm)
+    if answers is None:
+        return HandlerService(confirm)
+    if callable(answers):
+        return HandlerService(answers)
     raise TypeError(f"neither a handler nor a service: {answers!r}")
 
 

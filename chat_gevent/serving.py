@@ -144,7 +144,7 @@ class Serving(StreamServer):
             if not self.started:
                 self.start()
             self._stop_event.wait()
-            cut_off: int = self.stop(drain)  # type: ignore[func-returns-value]  # which ChatServer makes a count
+            cut_off: int = self.stop(drain)  # type: ignore[func-returns-value, assignment]  # which ChatServer makes a count
             return EXIT_CUT_OFF if cut_off else 0
         finally:
             for watcher in watchers:
