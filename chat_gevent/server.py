@@ -191,7 +191,7 @@ class ChatServer(Serving):
             connection.serve_resident()
 
     def stop(self, timeout: float | None = None) -> int:  # type: ignore[override]
-        """Stop listening, and have the clients leave within ``timeout`` seconds, ``drain_timeout`` unless given.
+        """Stop listening; have the clients leave within ``timeout`` seconds, or ``drain_timeout``.
 
         Returns how many were cut off: those whose replies were not all sent by then. Whoever calls it again
         waits for the first call to end. A handler may call it: it then returns at once, and its client is

@@ -132,7 +132,7 @@ def as_service(answers: Answers | type[Service] | None) -> Service:
         return answers()
     if answers is None:
         return HandlerService(confirm)
-    if callable(answers):
+    if callable(answers) and not isinstance(answers, type):
         return HandlerService(answers)
     raise TypeError(f"neither a handler nor a service: {answers!r}")
 
