@@ -15,6 +15,7 @@ from typing import Any
 from chat_gevent.client import ChatClient
 from chat_gevent.command.standard import StreamError, complain, say
 from chat_gevent.confirm import CONFIRMED
+from chat_gevent.errors import ConnectionLost
 
 REFUSED = "Error: "
 """How the reply to a message that was refused begins."""
