@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import argparse
 
-from chat_gevent import tls
 from chat_gevent.command import config, logs
 from chat_gevent.command.handler import StartError
 from chat_gevent.command.process import ServerProcess
 from chat_gevent.command.standard import complain, printable, say
+from chat_gevent.errors import CertificateError, ListenError
 from chat_gevent.files import raise_file_limit
-from chat_gevent.listeners import ListenError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _fail(str(error), 2)
     except StartError as error:
         return _fail(str(error), error.status)
-    except (ListenError, tls.CertificateError) as error:
+    except (ListenError, CertificateError) as error:
         return _fail(str(error), 1)
 
 
