@@ -109,7 +109,7 @@ class Line(_Plain):
         Raises MessageTooLong: a line, finished or not, has more than ``limit`` bytes.
         """
         if b"\n" not in data:
-            if len(kept) + len(data) - data.endswith(b"\r") > limit:
+            if len(kept) + len(data) - (data or kept).endswith(b"\r") > limit:
                 raise MessageTooLong(limit, [])
             return [], grow(kept, data)
         lines = (bytes(kept) + data).split(b"\n")
