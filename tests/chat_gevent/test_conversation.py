@@ -181,6 +181,22 @@ def test_other_words_are_no_exit(message: str) -> None:
     assert read(LINE, b"", message.encode() + b"\n", Rules(100))[1:3] == ([message], None)
 
 
+@pytest.mark.parametrize("said", ["bye", "BYE", "  Bye\r"])
+@pytest.mark.parametrize("word", ["bye", "Bye", "BYE"])
+@pytest.mark.parametrize("text", [True, False])
+def test_an_exit_word_of_ones_own(word: str, said: str, text: bool) -> None:
+    """Case matters neither in the word that a service names nor in what its client sends."""
+    assert read(LINE, b"", said.encode() + b"\n", Rules(100, text, word))[1:3] == ([], Ending.EXIT)
+
+
+@pytest.mark.parametrize("text", [True, False])
+@pytest.mark.parametrize("framing", [LINE, AUTO, TELNET, Delimiter(b";"), LengthPrefix(1)], ids=repr)
+def test_a_message_that_is_too_long_is_refused_before_more_is_kept(framing: Framing, text: bool) -> None:
+    """Its end is not waited for; what was complete before it is answered."""
+    _, events, ending, kept = read(framing, b"", b"\t" + b"x" * 8, Rules(8, text))
+    assert (events, ending, kept) == ([], Ending.TOO_LONG, b"")
+
+
 @pytest.mark.parametrize("word", [None, ""])
 def test_without_an_exit_word_each_message_is_one(word: str | None) -> None:
     """A service may have no such word."""

@@ -218,6 +218,7 @@ def test_an_unfinished_line_is_bounded() -> None:
     assert LINE.split(b"x" * 4, b"x" * 4, 8) == ([], b"x" * 8)
     assert LINE.split(b"x" * 4, b"x" * 4 + b"\r", 8) == ([], b"x" * 8 + b"\r")
     assert LINE.split(b"x" * 8 + b"\r", b"", 8) == ([], b"x" * 8 + b"\r")
+    assert LINE.split(b"", b"a\n" + b"x" * 8 + b"\r", 8) == ([b"a"], b"x" * 8 + b"\r")
     for kept, data in (
         (b"xxxx", b"xxxxx"),
         (b"x" * 8 + b"\r", b"x"),
