@@ -12,10 +12,11 @@ demo: $(READY)  ## server, Locust, the thread-per-client server, and a compariso
 test: $(READY)  ## the whole test suite
 	$(BIN)/python -m pytest
 
-check: $(READY)  ## lint, format and types
+check: $(READY)  ## lint, format, types, and which package imports which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -86,9 +86,15 @@ def read(
     Returned are the framing that holds from now on, what is complete, how it ends, and what is to be kept.
     """
     if type(framing) is Line and rules.text and len(kept) + len(data) <= rules.limit:  # none is too long
-        found = _read_lines(kept, data, rules)
-        if found is not None:
-            return framing, *found
+        cut = data.rfind(b"\n") + 1
+        if not cut:
+            return framing, [], None, grow(kept, data)
+        try:
+            text = (bytes(kept) + data[:cut] if kept else data[:cut]).decode()
+        except UnicodeDecodeError:
+            pass  # one of the lines is not UTF-8, and each is looked at
+        else:
+            return framing, *_lines(text, rules), bytes(data[cut:])
     elif type(framing) is Auto:
         kept = grow(kept, data)
         if kept[0] == IAC:
@@ -131,28 +137,19 @@ def end(framing: Framing, kept: Kept, rules: Rules) -> tuple[Framing, list[Event
     return framing, events + last, ending
 
 
-def _read_lines(kept: Kept, data: Kept, rules: Rules) -> tuple[list[Event], Ending | None, Kept] | None:
-    """All lines of a read at once; None where one of them is not UTF-8."""
-    cut = data.rfind(b"\n") + 1
-    if not cut:
-        return [], None, grow(kept, data)
-    try:
-        text = (data[:cut] if not kept else bytes(kept) + data[:cut]).decode()
-    except UnicodeDecodeError:
-        return None
+def _lines(text: str, rules: Rules) -> tuple[list[Event], Ending | None]:
+    """All lines of a text, which ends with LF, and how they end."""
     if "\r" in text:
         text = text.replace("\r\n", "\n")
     lines = text.split("\n")
     del lines[-1]  # behind the last LF
-    ending = None
     word = rules.exit_word
     if word is not None and rules.exit_mark in text and word in text.lower():
         for index, line in enumerate(lines):
             if line.strip().lower() == word:
                 del lines[index:]
-                ending = Ending.EXIT
-                break
-    return lines, ending, bytes(data[cut:])  # type: ignore[return-value]
+                return lines, Ending.EXIT  # type: ignore[return-value]
+    return lines, None  # type: ignore[return-value]
 
 
 def _events(messages: list[bytes], rules: Rules) -> tuple[list[Event], Ending | None]:

@@ -5,7 +5,8 @@ It accepts, applies the limits that hold at accept, and hands each client to the
 ``spawn`` of its own choosing (a number, a pool, a callable) each client is served in one greenlet
 made by that for as long as it is connected, as StreamServer does it.
 
-What is done with clients (groups, broadcasts, figures) is in :mod:`chat_gevent.serving`, accepting them is here.
+What is done with clients (groups, broadcasts, figures) is in :mod:`chat_gevent.serving`, accepting them is
+here.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ class ChatServer(Serving):
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def start(self) -> None:
-        """Begin to listen. Raises OSError: the address can't be had, or the kernel has no epoll watches left."""
+        """Begin to listen. Raises OSError: the address can't be had, or no epoll watches are left."""
         self.core.check_watches()
         super().start()
         if self._owns_core:
@@ -190,10 +191,11 @@ class ChatServer(Serving):
             connection.serve_resident()
 
     def stop(self, timeout: float | None = None) -> int:  # type: ignore[override]
-        """Stop listening, have the clients leave within ``timeout`` seconds (``settings.drain_timeout`` unless given).
+        """Stop listening; have the clients leave within ``timeout`` seconds, or ``drain_timeout``.
 
         Returns how many were cut off: those whose replies were not all sent by then. Whoever calls it again
-        waits for the first call to end. A handler may call it: it then returns at once, and its client is answered first.
+        waits for the first call to end. A handler may call it: it then returns at once, and its client is
+        answered first.
         """
         seconds = self.core.settings.drain_timeout if timeout is None else timeout
         if self._drained is not None:

@@ -1,7 +1,7 @@
 """What the engine and its connections ask of the machine, in one small object.
 
-By default these are the real calls. A simulation hands an object of its own to :class:`chat_gevent.core.Core`, and
-with it a poller, a clock and sockets that it controls.
+By default these are the real calls. A simulation hands an object of its own to
+:class:`chat_gevent.core.Core`, and with it a poller, a clock and sockets that it controls.
 """
 
 from __future__ import annotations

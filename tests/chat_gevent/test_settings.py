@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chat_gevent import Framing, SettingError, Settings
+from chat_gevent import SettingError, Settings
 
 
 @pytest.mark.parametrize(
