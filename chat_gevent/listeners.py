@@ -26,6 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from chat_gevent.errors import ListenError
+
 if TYPE_CHECKING:
     from chat_gevent.settings import Settings
 
@@ -36,10 +38,6 @@ SO_ATTACH_FILTER: Final = 26
 UNSENT_BYTES: Final = 131_072
 """Most bytes that the kernel takes for a client whose receive window is closed. Without it, the send buffer
 of one that never reads grows to the limit of ``tcp_wmem``, 4 MiB as a rule."""
-
-
-class ListenError(Exception):
-    """An address can't be listened on; the message names it and says why."""
 
 
 @dataclass(slots=True)

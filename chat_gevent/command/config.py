@@ -33,7 +33,7 @@ from chat_gevent.command.values import (
 from chat_gevent.command.values import (
     host as host_value,
 )
-from chat_gevent.errors import SettingError
+from chat_gevent.errors import ChatError, SettingError
 from chat_gevent.settings import Settings, setting, whole
 
 ENVIRONMENT_PREFIX: Final = "CHAT_GEVENT_"
@@ -42,7 +42,7 @@ LONGEST_SHOWN: Final = 200
 """Most characters of a wrong value that a complaint repeats."""
 
 
-class ConfigError(Exception):
+class ConfigError(ChatError):
     """A setting can't be used; the message says where it was given, what it was and what is allowed."""
 
 

@@ -12,9 +12,8 @@ from chat_gevent.command import config, logs
 from chat_gevent.command.handler import StartError
 from chat_gevent.command.process import ServerProcess
 from chat_gevent.command.standard import complain, printable, say
-from chat_gevent.errors import CertificateError
+from chat_gevent.errors import CertificateError, ListenError
 from chat_gevent.files import raise_file_limit
-from chat_gevent.listeners import ListenError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
