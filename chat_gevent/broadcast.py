@@ -65,12 +65,15 @@ class _Broadcast:
         self._framed = b""
         self.remaining = remaining
 
-    def push(self, connection: Any) -> None:
-        """Put the message into an outbox. Nearly always all clients have one framing, and share the bytes."""
+    def push(self, connection: Any, at_once: bool = False) -> None:
+        """Put the message into an outbox, or send it at once. Clients share the framed bytes."""
         if connection.framing is not self._framing:
             self._framing = connection.framing
             self._framed = self._framing.encode(self._message)
-        connection.push_framed(self._framed)
+        if at_once:
+            connection.push_at_once(self._framed)
+        else:
+            connection.push_framed(self._framed)
 
 
 class Broadcasts:
@@ -117,9 +120,8 @@ class Broadcasts:
             oldest = self.running[0]
             for _ in range(min(SLICE_PUSHES, len(oldest.remaining))):
                 connection, _ = oldest.remaining.popitem()
-                oldest.push(connection)
+                oldest.push(connection, at_once=len(self.running) == 1)
                 self.catch_up(connection)
-                connection.flush_in_hub()
             while self.running and not self.running[0].remaining:
                 del self.running[0]
         self.seconds += perf_counter() - began

@@ -23,7 +23,7 @@ from gevent import getcurrent
 from chat_gevent.answering import READ_BYTES, Answering
 from chat_gevent.confirm import whole
 from chat_gevent.errors import Closed, WriteTimeout
-from chat_gevent.framing import CHUNK_BYTES, Auto, Chunk
+from chat_gevent.framing import Auto, Chunk
 from chat_gevent.lifecycle import REFUSALS
 from chat_gevent.state import BUSY, CLOSED, CLOSING, OPENING, PARKED, PARKED_SHORT, QUEUED, WAITING
 
@@ -185,7 +185,7 @@ class Connection(Answering):
                 self.missed = 0
             data = self.input
             kind = type(self.framing)
-            asked = CHUNK_BYTES if kind is Chunk else READ_BYTES
+            asked = min(self.framing.size, READ_BYTES) if kind is Chunk else READ_BYTES  # type: ignore[attr-defined]
             if data is not None:
                 self.input = None
             else:

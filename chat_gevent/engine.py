@@ -53,7 +53,7 @@ TURN_CONNECTIONS: Final = 512
 QUEUED_AT_ONCE: Final = 8
 """Most queued connections that have their turn at a time: all others wait for no more of them."""
 
-SLICE_SECONDS: Final = 0.003
+SLICE_SECONDS: Final = 0.002
 """How long pushes are sent before the hub looks at others again."""
 
 SLICE_PUSHES: Final = 16
@@ -105,7 +105,7 @@ class Engine:
         self._resume: list[tuple[greenlet, int]] = []
         self._queue: deque[Any] = deque()
         self._called: list[Any] = []
-        self._pushed: dict[Any, None] = {}  # a set with an order
+        self._pushed: dict[Any, None] = {}  # a set
         self._without_room: dict[Any, tuple[int, int]] = {}  # tick and bytes, when it last took something
         self._queue_timer = hub.loop.timer(0)
         self._push_timer = hub.loop.timer(0)
@@ -277,12 +277,9 @@ class Engine:
         """Send what was pushed, for a slice of time. In the hub."""
         pushed = self._pushed
         end = perf_counter() + SLICE_SECONDS
-        while pushed:
-            for connection in list(pushed)[:SLICE_PUSHES] if len(pushed) > SLICE_PUSHES else list(pushed):
-                pushed.pop(connection, None)
-                connection.flush_in_hub()
-            if perf_counter() > end:
-                break
+        while pushed and perf_counter() < end:
+            for _ in range(min(SLICE_PUSHES, len(pushed))):
+                pushed.popitem()[0].flush_in_hub()
         if pushed:
             self._push_timer.stop()
             self._push_timer.start(self._flush)

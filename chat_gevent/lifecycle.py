@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 from _socket import MSG_PEEK, SHUT_RDWR, SHUT_WR
 from _socket import socket as RawSocket
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from errno import ECONNRESET, EPIPE
 from select import EPOLLIN
 from typing import Any, Final
 
-from gevent import GreenletExit
+from gevent import Greenlet, GreenletExit
 
 from chat_gevent.confirm import ErrorCode
 from chat_gevent.conversation import join
@@ -180,6 +181,8 @@ class Lifecycle(Stream):
         """A hook has raised. Raises Closed: it was ended with its connection."""
         if self.state is CLOSED:
             raise Closed from None
+        if isinstance(sys.exception(), GreenletExit) and isinstance(self.greenlet, Greenlet):
+            self.leaving = self.leaving or "killed"  # somebody's pool ends it: after what is due
         log.exception("%s failed for %s", "handler" if hook == "message" else hook, self.address)
 
     def _tell_error(self, code: ErrorCode, explanation: str, due: list[str | bytes] | None = None) -> None:
@@ -211,7 +214,28 @@ class Lifecycle(Stream):
         self.core.engine.flush_soon(self)
         return True
 
-    def close_by_service(self, last: str | bytes | None) -> None:
+    def push_at_once(self, data: bytes) -> None:
+        """As :meth:`push_framed`, sent now where nothing else is due. In the hub; never blocks."""
+        if self.outbox or self.greenlet is not None or self.is_leaving:
+            self.push_framed(data)
+            return
+        try:
+            sent = self.socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self.lost(error)
+            return
+        self.sent += sent
+        if sent < len(data):
+            if self.push_framed(data[sent:]):
+                self.core.engine.wait_for_room(self)
+            return
+        self.core.registry.pushes += 1
+        if self.core.idle_any:
+            self.tick = self.core.engine.tick
+
+    def close_by_service(, last: str | bytes | None) -> None:
         """Close once all that is due is sent."""
         if last is not None:
             self.push(last)
