@@ -235,7 +235,7 @@ class Lifecycle(Stream):
         if self.core.idle_any:
             self.tick = self.core.engine.tick
 
-    def close_by_service(, last: str | bytes | None) -> None:
+    def close_by_service(self, last: str | bytes | None) -> None:
         """Close once all that is due is sent."""
         if last is not None:
             self.push(last)
