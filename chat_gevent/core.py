@@ -80,7 +80,7 @@ class Core:
         self._telling = 0  # disconnected hooks under way
         self._told = Event()
         self.queued = 0  # bytes of pushes in all outboxes
-        self.registry = Registry(settings.max_connections_per_address)
+        self.registry = Registry(settings.max_connections_per_address, settings.per_address_ipv6_prefix)
         self._finished = self.registry.empty
         self._numbers = itertools.count(1)
         self._groups: dict[str, Group] = {}

@@ -141,6 +141,9 @@ class Settings:
     max_connections_per_address: int = setting(
         0, whole, "most clients at once from one address; 0: no limit", unit="clients"
     )
+    per_address_ipv6_prefix: int = setting(
+        64, whole, "bits of an IPv6 address that tell two clients apart", low=1, high=128, unit="bits"
+    )
     message_rate: float = setting(
         0.0, number, "messages a second one client may send; more wait, none is lost; 0: no limit", unit="/s"
     )

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 EXIT_CUT_OFF: Final = 3
 
+UNIX_MODE: Final = "0660"
+"""Permissions of a UNIX socket's file, unless others are set: its owner and group may connect."""
+
 HOUSEKEEPING_SECONDS: Final = 0.5
 """How often loop lag is sampled and held-back log lines are told."""
 
@@ -90,7 +93,7 @@ class ServerProcess:
         if self.listeners and not settings.listen:
             return  # host and port have defaults, so they don't say that these are wanted as well
         for address in settings.addresses:
-            mode = int(settings.unix_mode, 8)
+            mode = int(settings.unix_mode or UNIX_MODE, 8)
             self.listeners += listen(address, settings, ipv6_only=settings.ipv6_only, unix_mode=mode)
 
     def _scheme_of(self, name: str, inherited: socket.socket) -> str:
