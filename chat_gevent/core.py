@@ -102,6 +102,9 @@ class Core:
             shares=not confirms,
         )
         self.broadcasts = Broadcasts(self.engine)
+        if cut_short := settings.cut_short():
+            seconds = settings.tcp_user_timeout
+            log.warning("tcp_user_timeout (%g s) cuts short %s", seconds, " and ".join(cut_short))
 
     def check_watches(self) -> None:
         """Raise OSError unless the kernel has epoll watches left: without them nobody could be served."""

@@ -210,8 +210,8 @@ def tune(listener: socket.socket, settings: Settings) -> None:
         listener.setsockopt(tcp, socket.TCP_KEEPIDLE, settings.keepalive_idle)
         listener.setsockopt(tcp, socket.TCP_KEEPINTVL, settings.keepalive_interval)
         listener.setsockopt(tcp, socket.TCP_KEEPCNT, settings.keepalive_probes)
-    if settings.tcp_user_timeout:
-        listener.setsockopt(tcp, socket.TCP_USER_TIMEOUT, int(settings.tcp_user_timeout * 1000))
+    # Also where it is 0: the listener may have been handed over with another value.
+    listener.setsockopt(tcp, socket.TCP_USER_TIMEOUT, int(settings.user_timeout * 1000))
 
 
 def take_no_more(listener: socket.socket) -> None:
