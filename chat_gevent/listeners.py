@@ -33,6 +33,9 @@ SO_ATTACH_FILTER: Final = 26
 """Linux's number for a socket option that Python has no name for (asm-generic/socket.h)."""
 
 
+SYN_RECEIVED: Final = "03"
+"""The state of a connection that is not established yet, in /proc/net/tcp."""
+
 UNSENT_BYTES: Final = 131_072
 """Most bytes that the kernel takes for a client whose receive window is closed. Without it, the send buffer
 of one that never reads grows to the limit of ``tcp_wmem``, 4 MiB as a rule."""
@@ -217,7 +220,8 @@ def tune(listener: socket.socket, settings: Settings) -> None:
 def take_no_more(listener: socket.socket) -> None:
     """Have the kernel ignore new connection requests on a TCP listener that is about to be closed.
 
-    Those that have connected stay in its queue and can be accepted, so that the close resets nobody.
+    Those that have connected stay in its queue and can be accepted, so that the close resets nobody, and
+    those whose handshake is under way can end it. Not for a listener that another process holds too.
     Those that come now repeat their SYN after a second, and are refused, or find the next server.
     """
     if listener.family not in (socket.AF_INET, socket.AF_INET6):
@@ -236,3 +240,18 @@ def take_no_more(listener: socket.socket) -> None:
     address, size = buffer.buffer_info()
     with contextlib.suppress(OSError):  # a sandbox may forbid it; then only the last moment is less gentle
         listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", size // 8, address))
+
+
+def handshakes_under_way(listeners: list[socket.socket]) -> bool:
+    """Whether somebody has sent a SYN to one of these TCP listeners, and waits for the end of the handshake.
+
+    The kernel tells it in a table of all connections of this network namespace: 1 s for a million of them.
+    """
+    ports = {each.getsockname()[1] for each in listeners if each.family != socket.AF_UNIX}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6") if ports else ():
+        with contextlib.suppress(OSError), open(table) as lines:  # noqa: PTH123 - a line at a time
+            for line in lines:
+                words = line.split(None, 4)  # number, local address, remote address, state
+                if words[3] == SYN_RECEIVED and int(words[1].rpartition(":")[2], 16) in ports:
+                    return True
+    return False

@@ -186,6 +186,12 @@ class Settings:
     drain_timeout: float = setting(
         30.0, seconds, "time in which a stopping server has its clients leave; 0: cut off at once", unit="s"
     )
+    drain_delay: float = setting(
+        0.0,
+        seconds,
+        "time in which a stopping server says on /readyz that it goes, and still admits clients",
+        unit="s",
+    )
     keepalive_idle: int = setting(
         60, whole, "seconds of silence after which TCP probes a peer; 0: it doesn't", high=32767, unit="s"
     )

@@ -83,6 +83,9 @@ class ServeSettings(Settings):
         "package.module:function that answers instead of the confirmation",
         metavar="MODULE:FUNCTION",
     )
+    monkey: bool = setting(
+        False, switch, "patch the standard library with gevent's first, for handlers; not in the file"
+    )
     admin: str = setting(
         "",
         host_port,
