@@ -21,10 +21,13 @@ import re
 import socket
 import stat
 import struct
+import time
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+import gevent
 
 if TYPE_CHECKING:
     from chat_gevent.settings import Settings
@@ -35,6 +38,12 @@ SO_ATTACH_FILTER: Final = 26
 
 SYN_RECEIVED: Final = "03"
 """The state of a connection that is not established yet, in /proc/net/tcp."""
+
+HANDSHAKE_SECONDS: Final = 1.2
+"""How long a stop waits for handshakes that are under way: a SYN-ACK that was lost is repeated after 1 s."""
+
+HANDSHAKES_LOOKED_FOR: Final = 20_000
+"""Most clients with which a stop looks for handshakes: that takes time for each connection there is."""
 
 UNSENT_BYTES: Final = 131_072
 """Most bytes that the kernel takes for a client whose receive window is closed. Without it, the send buffer
@@ -240,6 +249,19 @@ def take_no_more(listener: socket.socket) -> None:
     address, size = buffer.buffer_info()
     with contextlib.suppress(OSError):  # a sandbox may forbid it; then only the last moment is less gentle
         listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", size // 8, address))
+
+
+def await_handshakes(listeners: list[socket.socket], clients: int) -> None:
+    """Let handshakes that are under way end, on listeners that take no more, for :data:`HANDSHAKE_SECONDS` at most.
+
+    They have to be accepted afterwards. Blocks its greenlet only where there are such, or more ``clients`` than
+    :data:`HANDSHAKES_LOOKED_FOR`.
+    """
+    deadline = time.monotonic() + HANDSHAKE_SECONDS
+    while listeners and (clients > HANDSHAKES_LOOKED_FOR or handshakes_under_way(listeners)):
+        if time.monotonic() > deadline:
+            break
+        gevent.sleep(0.02)
 
 
 def handshakes_under_way(listeners: list[socket.socket]) -> bool:

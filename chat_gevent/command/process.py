@@ -21,7 +21,7 @@ from chat_gevent.command.handler import StartError, load_handler
 from chat_gevent.command.metrics import LoopLag, TimedHandler
 from chat_gevent.core import Core
 from chat_gevent.files import default_max_connections
-from chat_gevent.listeners import Listener, handshakes_under_way, listen, take_no_more
+from chat_gevent.listeners import Listener, await_handshakes, listen, take_no_more
 from chat_gevent.proxy_protocol import Proxies
 from chat_gevent.server import ChatServer
 
@@ -39,12 +39,6 @@ UNIX_MODE: Final = "0660"
 
 HOUSEKEEPING_SECONDS: Final = 0.5
 """How often loop lag is sampled and held-back log lines are told."""
-
-HANDSHAKE_SECONDS: Final = 1.2
-"""How long a stop waits for handshakes that are under way: a SYN-ACK that was lost is repeated after 1 s."""
-
-HANDSHAKES_LOOKED_FOR: Final = 20_000
-"""Most clients with which a stop looks for handshakes: that takes time for each connection there is."""
 
 log = logging.getLogger("chat_gevent")
 
@@ -266,11 +260,7 @@ class ServerProcess:
         own = [listener.socket for listener, _ in listening if not listener.inherited]
         for each in own:
             take_no_more(each)
-        deadline = monotonic() + HANDSHAKE_SECONDS
-        while monotonic() < deadline and (
-            self.core.registry.live > HANDSHAKES_LOOKED_FOR or handshakes_under_way(own)
-        ):
-            gevent.sleep(0.02)
+        await_handshakes(own, self.core.registry.live)
         for listener, server in listening:
             listener.remove_file()
             server.accept_waiting()
