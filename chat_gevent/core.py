@@ -81,7 +81,7 @@ class Core:
         self._telling = 0  # disconnected hooks under way
         self._told = Event()
         self.queued = 0  # bytes of pushes in all outboxes
-        self.registry = Registry(settings.max_connections_per_address)
+        self.registry = Registry(settings.max_connections_per_address, settings.per_address_ipv6_prefix)
         self._finished = self.registry.empty
         self._numbers = itertools.count(1)
         self._groups: dict[str, Group] = {}
@@ -103,6 +103,9 @@ class Core:
             shares=not confirms,
         )
         self.broadcasts = Broadcasts(self.engine)
+        if cut_short := settings.cut_short():
+            seconds = settings.tcp_user_timeout
+            log.warning("tcp_user_timeout (%g s) cuts short %s", seconds, " and ".join(cut_short))
 
     def check_watches(self) -> None:
         """Raise OSError unless the kernel has epoll watches left: without them nobody could be served."""

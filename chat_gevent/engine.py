@@ -111,9 +111,8 @@ class Engine:
         self._push_timer = hub.loop.timer(0)
         self._ready = hub.loop.io(self._epoll.fileno(), 1)
         self._sweeper = hub.loop.timer(tick_seconds, tick_seconds, ref=False)
-        self._watches = (
-            False  # from the first connection on: an engine that never had one can just be forgotten
-        )
+        # From the first connection on: an engine that never had one can just be forgotten.
+        self._watches = False
 
     # -- connections come and go ---------------------------------------------------------------
 
@@ -309,8 +308,9 @@ class Engine:
         A tick that the loop has missed is not made up for: the time in which the process stood still is not
         held against its clients.
         """
-        self.tick += 1
-        tick = self.tick
+        if not self._ready.active:  # the loop gives a watcher up where the kernel has no watches left for it
+            self._ready.start(self._take_turn)
+        self.tick = tick = self.tick + 1
         oldest = tick - self._youngest
         for connection in self.connections:
             if connection is not None and connection.tick <= oldest:

@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from gevent import Greenlet, GreenletExit
 
+from chat_gevent.addresses import Address, peer_address
 from chat_gevent.confirm import ErrorCode
 from chat_gevent.conversation import join
 from chat_gevent.errors import Closed
@@ -82,7 +83,7 @@ class Lifecycle(Stream):
         self.reason = "killed"  # of the close; set by whoever knows better
         self.tick = self.since = core.engine.tick  # of its last activity, and of its beginning
         self.messages = self.received = 0
-        self.peer: Any = None  # the address that a PROXY header gave
+        self.peer: Address | None = None  # the address that a PROXY header gave
         self.client: Client[Any] | None = None  # what handlers and hooks know of it
         self.state = OPENING
         if opening is None and not core.greets:
@@ -116,12 +117,12 @@ class Lifecycle(Stream):
         return self.state >= CLOSING or bool(self.leaving)
 
     @property
-    def address(self) -> Any:
-        """The peer's address as ``getpeername`` or a PROXY header gives it; None once it is gone."""
+    def address(self) -> Address | None:
+        """The peer's address, of a PROXY header or the kernel, as :mod:`chat_gevent.addresses` has it; or None."""
         if self.peer is not None:
             return self.peer
         try:
-            return self.socket.getpeername()
+            return peer_address(self.socket.getpeername())
         except OSError:
             return None
 

@@ -16,7 +16,7 @@ import logging
 import os
 import ssl
 import time
-from _socket import SHUT_WR
+from _socket import SHUT_WR, SO_ACCEPTCONN, SOL_SOCKET
 from _socket import socket as RawSocket
 from select import POLLIN
 from typing import Any, Final
@@ -138,6 +138,10 @@ class ChatServer(Serving):
                 return None
             if error.errno == errno.ECONNABORTED:  # it left while it waited
                 return None
+            if error.errno in self.fatal_errors:  # another process that holds the listener has shut it down
+                log.error("a listener has ended: %s", error.strerror)
+                self.close()
+                return None
             raise
         client = RawSocket(listener.family, listener.type, listener.proto, fileno=fd)
         client.setblocking(False)
@@ -232,6 +236,16 @@ class ChatServer(Serving):
                 self.core.close()
         finally:
             self._drained.set()
+
+    def listens(self) -> bool:
+        """Whether new clients are accepted, or will be in a moment; not once the listener was shut down."""
+        if self.closed:
+            return False
+        if self._watcher is not None and not self._watcher.active:
+            # The event loop gave it up, because the kernel had no epoll watches left.
+            self.stop_accepting()
+            self.start_accepting()
+        return bool(self.socket.getsockopt(SOL_SOCKET, SO_ACCEPTCONN))
 
     def close(self) -> None:
         """Stop listening. Clients stay, until :meth:`stop`."""

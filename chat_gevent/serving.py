@@ -20,6 +20,7 @@ from chat_gevent.broadcast import Group
 from chat_gevent.core import Core
 from chat_gevent.service import Client, Reply
 from chat_gevent.state import OPENING
+from chat_gevent.system import own_main_thread
 
 EXIT_CUT_OFF: Final = 3
 """Exit status of a server that had to cut off clients with replies still due."""
@@ -149,3 +150,4 @@ class Serving(StreamServer):
         finally:
             for watcher in watchers:
                 watcher.cancel()
+            own_main_thread()
