@@ -1,13 +1,13 @@
 """Addresses of peers: one shape for each family, what limits count by, and how people write them.
 
-The kernel and a proxy give the address of one and the same client in several shapes: an IPv6 socket that takes
-IPv4 as well says ``::ffff:192.0.2.1``, its ``getpeername`` adds a flow and a scope, and a UNIX socket says ``""``,
-a path or bytes. :func:`peer_address` makes one of them:
+The kernel and a proxy give the address of one and the same client in several shapes: an IPv6 socket that
+takes IPv4 as well says ``::ffff:192.0.2.1``, its ``getpeername`` adds a flow and a scope, and a UNIX socket
+says ``""``, a path or bytes. :func:`peer_address` makes one of them:
 
 * IPv4 and IPv6: ``(host, port)``, a tuple of two. A mapped IPv4 address is an IPv4 address. The host of a
   link-local IPv6 address keeps its scope (``fe80::1%eth0``), without which it names nobody.
-* UNIX: a str, the path the client is bound to; ``"@name"`` for an abstract one, and ``""`` for most, which are
-  bound to none.
+* UNIX: a str, the path the client is bound to; ``"@name"`` for an abstract one, and ``""`` for most, which
+  are bound to none.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ def peer_address(given: Any) -> Address | None:
     if given is None:
         return None
     if isinstance(given, tuple):
-        host = given[0]
+        host: str = given[0]
         if host.startswith(MAPPED) and "." in host:
             host = host[len(MAPPED) :]
         return host, given[1]
     if isinstance(given, bytes):
         given = given.decode(errors="surrogateescape")
-    return "@" + given[1:] if given.startswith("\0") else given
+    name: str = given
+    return "@" + name[1:] if name.startswith("\0") else name
 
 
 def counted_as(address: Address, ipv6_prefix: int = WHOLE_IPV6) -> str:

@@ -104,8 +104,9 @@ class Core:
         )
         self.broadcasts = Broadcasts(self.engine)
         if cut_short := settings.cut_short():
-            seconds = settings.tcp_user_timeout
-            log.warning("tcp_user_timeout (%g s) cuts short %s", seconds, " and ".join(cut_short))
+            log.warning(
+                "tcp_user_timeout (%g s) cuts short %s", settings.tcp_user_timeout, " and ".join(cut_short)
+            )
 
     def check_watches(self) -> None:
         """Raise OSError unless the kernel has epoll watches left: without them nobody could be served."""

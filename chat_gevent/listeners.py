@@ -250,9 +250,10 @@ def take_no_more(listener: socket.socket) -> None:
 
 
 def await_handshakes(listeners: list[socket.socket], clients: int) -> None:
-    """Let handshakes that are under way end, on listeners that take no more, for :data:`HANDSHAKE_SECONDS` at most.
+    """Let handshakes under way end, on listeners that take no more, for :data:`HANDSHAKE_SECONDS` at most.
 
-    They have to be accepted afterwards. Blocks its greenlet only where there are such, or more ``clients`` than
+    They have to be accepted afterwards. Blocks its greenlet only where there are such, or more ``clients``
+    than
     :data:`HANDSHAKES_LOOKED_FOR`.
     """
     deadline = time.monotonic() + HANDSHAKE_SECONDS

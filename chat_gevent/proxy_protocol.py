@@ -20,7 +20,8 @@ from typing import Any, Final
 
 from chat_gevent.addresses import Address, address_text, peer_address
 from chat_gevent.errors import HeaderError
-from chat_gevent.lifecycle import Lifecycle, Opening
+from chat_gevent.lifecycle import Lifecycle
+from chat_gevent.outgoing import Opening
 
 V1_BYTES: Final = 107
 """Longest version 1 header, with its CR and LF, by the specification."""

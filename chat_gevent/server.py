@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import ssl
 import time
 from _socket import SHUT_WR, SO_ACCEPTCONN, SOL_SOCKET
 from _socket import socket as RawSocket
@@ -31,8 +30,9 @@ from chat_gevent.confirm import ErrorCode, error_text
 from chat_gevent.connection import Connection
 from chat_gevent.core import Core
 from chat_gevent.files import default_max_connections, raise_file_limit
-from chat_gevent.lifecycle import EXPLANATIONS, Opening
+from chat_gevent.lifecycle import EXPLANATIONS
 from chat_gevent.listeners import tune
+from chat_gevent.outgoing import Opening
 from chat_gevent.service import Answers
 from chat_gevent.serving import Serving
 from chat_gevent.settings import Settings
@@ -94,7 +94,7 @@ class ChatServer(Serving):
         self._drained: Event | None = None  # from the first stop() on
         self._cut_off = 0
         self.parks = spawn == "default"
-        self._opening = opening or _tls_opening(ssl_args)
+        self._opening = opening or tls.opening_of(ssl_args)
         self._proxies = proxies
         self._proxied_opening = proxy_protocol.opening(self._opening)
         if not hasattr(listener, "accept") and backlog is None:
@@ -241,7 +241,8 @@ class ChatServer(Serving):
         """Whether new clients are accepted, or will be in a moment; not once the listener was shut down."""
         if self.closed:
             return False
-        if self._watcher is not None and not self._watcher.active:
+        watcher: Any = getattr(self, "_watcher", None)
+        if watcher is not None and not watcher.active:
             # The event loop gave it up, because the kernel had no epoll watches left.
             self.stop_accepting()
             self.start_accepting()
@@ -345,21 +346,3 @@ def _refuse_at_once(client: RawSocket, code: ErrorCode, explanation: str) -> Non
         pass
     finally:
         client.close()
-
-
-def _tls_opening(ssl_args: dict[str, Any]) -> Opening | None:
-    """What ``ssl_args`` ask for, in either of StreamServer's two forms; None where there are none."""
-    if not ssl_args:
-        return None
-    context = ssl_args.pop("ssl_context", None)
-    if context is None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(ssl_args.pop("certfile"), ssl_args.pop("keyfile", None))
-        if "ca_certs" in ssl_args:
-            context.load_verify_locations(ssl_args.pop("ca_certs"))
-        context.verify_mode = ssl_args.pop("cert_reqs", ssl.CERT_NONE)
-        if "ciphers" in ssl_args:
-            context.set_ciphers(ssl_args.pop("ciphers"))
-    for about_blocking in ("do_handshake_on_connect", "suppress_ragged_eofs"):
-        ssl_args.pop(about_blocking, None)  # the handshake is done, but not in the accept loop
-    return tls.opening(context, **{"server_side": True, **ssl_args})

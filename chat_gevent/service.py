@@ -44,7 +44,7 @@ class Client(Generic[State]):
 
     @property
     def address(self) -> Any:
-        """The peer's ``(host, port)``, behind a proxy the client's; a str for a UNIX socket; None once gone."""
+        """The peer's ``(host, port)``, behind a proxy the client's; a UNIX socket's name; None once gone."""
         return self._connection.address
 
     @property

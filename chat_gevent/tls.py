@@ -20,7 +20,8 @@ from typing import Any, Final
 
 from chat_gevent.addresses import address_text
 from chat_gevent.errors import CertificateError
-from chat_gevent.lifecycle import Lifecycle, Opening
+from chat_gevent.lifecycle import Lifecycle
+from chat_gevent.outgoing import Opening
 from chat_gevent.stream import NeedsOutput
 
 RECORD_BYTES: Final = 16_384 + 325
@@ -238,3 +239,21 @@ def opening(context: SSLContext | Certificates, **arguments: Any) -> Opening:
                 return b""
 
     return handshake
+
+
+def opening_of(ssl_args: dict[str, Any]) -> Opening | None:
+    """What ``ssl_args`` ask for, in either of StreamServer's two forms; None where there are none."""
+    if not ssl_args:
+        return None
+    context = ssl_args.pop("ssl_context", None)
+    if context is None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(ssl_args.pop("certfile"), ssl_args.pop("keyfile", None))
+        if "ca_certs" in ssl_args:
+            context.load_verify_locations(ssl_args.pop("ca_certs"))
+        context.verify_mode = ssl_args.pop("cert_reqs", ssl.CERT_NONE)
+        if "ciphers" in ssl_args:
+            context.set_ciphers(ssl_args.pop("ciphers"))
+    for about_blocking in ("do_handshake_on_connect", "suppress_ragged_eofs"):
+        ssl_args.pop(about_blocking, None)  # the handshake is done, but not in the accept loop
+    return opening(context, **{"server_side": True, **ssl_args})

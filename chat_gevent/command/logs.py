@@ -24,7 +24,8 @@ QUEUED_LINES: Final = 10_000
 REPEATS: Final = 1
 """Most warnings or errors of one template in a second."""
 
-_allocate_lock, _start_new_thread = get_original("_thread", ["allocate_lock", "start_new_thread"])
+_allocate_lock = get_original("_thread", "allocate_lock")
+_start_new_thread = get_original("_thread", "start_new_thread")
 _sleep = get_original("time", "sleep")
 
 log = logging.getLogger("chat_gevent")
@@ -120,8 +121,9 @@ class RepeatFilter(logging.Filter):
 class BackgroundHandler(logging.Handler):
     """Formats a record at once, and leaves the writing to a thread.
 
-    The queue, the lock, the thread and its sleep are the interpreter's own, whether ``monkey.patch_all()`` was
-    called before or is called by a handler's module: a greenlet that waited in their stead would stop the loop.
+    The queue, the lock, the thread and its sleep are the interpreter's own, whether ``monkey.patch_all()``
+    was called before or is called by a handler's module: a greenlet that waited in their stead would stop the
+    loop.
     """
 
     def __init__(self, fd: int) -> None:

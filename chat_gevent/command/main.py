@@ -1,8 +1,8 @@
 """The entry of ``chat-gevent`` and of ``python -m chat_gevent``.
 
-It imports nothing that takes time before it has settled three things: an interrupt ends the program at once and
-without a traceback, each standard stream is open, and what ``serve --monkey`` patches is patched. What the
-commands are is in :mod:`chat_gevent.command.parser`.
+It imports nothing that takes time before it has settled three things: an interrupt ends the program at once
+and without a traceback, each standard stream is open, and what ``serve --monkey`` patches is patched. What
+the commands are is in :mod:`chat_gevent.command.parser`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _wants_patching(arguments: list[str]) -> bool:
-    """Whether ``serve`` is to patch the standard library: the last option says so, or else the environment."""
+    """Whether ``serve`` is to patch the standard library, by the last option or else the environment."""
     options = {"--monkey": True, "--no-monkey": False}
     for each in reversed(arguments):
         if each in options:

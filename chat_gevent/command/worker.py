@@ -30,8 +30,8 @@ from chat_gevent.command import config, worker_options
 from chat_gevent.core import Core
 from chat_gevent.errors import CertificateError
 from chat_gevent.files import default_max_connections, raise_file_limit
-from chat_gevent.lifecycle import Opening
 from chat_gevent.listeners import await_handshakes, take_no_more
+from chat_gevent.outgoing import Opening
 from chat_gevent.server import ChatServer
 from chat_gevent.settings import Settings
 

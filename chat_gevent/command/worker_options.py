@@ -28,7 +28,7 @@ from typing import Any, Final
 from chat_gevent import tls
 from chat_gevent.command.config import ConfigError
 from chat_gevent.errors import CertificateError
-from chat_gevent.lifecycle import Opening
+from chat_gevent.outgoing import Opening
 from chat_gevent.proxy_protocol import Proxies
 
 USELESS: Final = {
@@ -49,7 +49,7 @@ SECURITY: Final = ("cert_reqs", "ca_certs", "ciphers", "ssl_version", "ssl_conte
 
 
 def check(cfg: Any) -> None:
-    """Raise ConfigError where an option was given that can't be honoured. ``cfg`` is gunicorn's configuration."""
+    """Raise ConfigError for an option that can't be honoured. ``cfg`` is gunicorn's configuration."""
     for name, why in USELESS.items():
         if _given(cfg, name):
             raise ConfigError(f"gunicorn's {name} does nothing here: {why}")
@@ -111,7 +111,7 @@ def _context(cfg: Any) -> ssl.SSLContext:
 
 
 def _ssl_version(cfg: Any) -> str:
-    """The name that the option has, without ``PROTOCOL_``; gunicorn keeps a name or a number, as it was given."""
+    """The option's name without ``PROTOCOL_``; gunicorn keeps a name or a number, as it was given."""
     given = cfg.ssl_version
     return str(given if isinstance(given, str) else ssl._SSLMethod(given).name).removeprefix("PROTOCOL_")
 
@@ -127,7 +127,8 @@ def proxies(cfg: Any) -> Proxies | None:
 def worker_connections(cfg: Any) -> int:
     """Most clients of a worker; 0 where that was not given.
 
-    Its default, 1,000, counts where it stands on the command line; in a file it can't be told from the default.
+    Its default, 1,000, counts where it stands on the command line; in a file it can't be told from the
+    default.
     """
     words = [*sys.argv, *shlex.split(os.environ.get("GUNICORN_CMD_ARGS", ""))]
     named = any(each.startswith("--worker-connections") for each in words)
