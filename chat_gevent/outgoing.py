@@ -96,7 +96,7 @@ class Outgoing(Stream):
 
     @property
     def address(self) -> Address | None:
-        """The peer's address, of a PROXY header or the kernel (:mod:`chat_gevent.addresses`); None once gone."""
+        """The peer's address, of a PROXY header or the kernel ; None once gone."""
         if self.peer is not None:
             return self.peer
         try:
