@@ -26,7 +26,7 @@ from chat_gevent.lifecycle import Lifecycle
 from chat_gevent.registry import Registry
 from chat_gevent.service import Answers, Client, HandlerService, Reply, as_service, overrides
 from chat_gevent.settings import Settings
-from chat_gevent.state import State
+from chat_gevent.state import CLOSING, OPENING
 from chat_gevent.system import System
 
 SHORTEST_TICK: Final = 0.025
@@ -66,6 +66,7 @@ class Core:
         self.rules = Rules(settings.max_message_bytes, service.text, service.exit_word)
         self.limit = settings.max_message_bytes
         self.message = service.message
+        self.kind: type[str] | type[bytes] = str if service.text else bytes
         self.greets = overrides(service, "connected") or overrides(service, "disconnected")
         self.confirms = confirms and not settings.message_rate
         """Whether a read can be confirmed whole, by the short way."""
@@ -80,11 +81,11 @@ class Core:
         self._telling = 0  # disconnected hooks under way
         self._told = Event()
         self.queued = 0  # bytes of pushes in all outboxes
-        self.registry = Registry(settings.max_connections_per_address)
+        self.registry = Registry(settings.max_connections_per_address, settings.per_address_ipv6_prefix)
         self._finished = self.registry.empty
         self._numbers = itertools.count(1)
         self._groups: dict[str, Group] = {}
-        self._kept: list[Greenlet] = []
+        self._kept: list[Greenlet[..., Any]] = []
 
         limits = (settings.idle_timeout, settings.handshake_timeout, settings.linger_timeout)
         shortest = min([1.0, *filter(None, limits)])
@@ -102,6 +103,10 @@ class Core:
             shares=not confirms,
         )
         self.broadcasts = Broadcasts(self.engine)
+        if cut_short := settings.cut_short():
+            log.warning(
+                "tcp_user_timeout (%g s) cuts short %s", settings.tcp_user_timeout, " and ".join(cut_short)
+            )
 
     def check_watches(self) -> None:
         """Raise OSError unless the kernel has epoll watches left: without them nobody could be served."""
@@ -166,7 +171,7 @@ class Core:
     # -- pushes --------------------------------------------------------------------------------------
 
     def has_room(self, connection: Lifecycle, size: int) -> bool:
-        """Whether a push of ``size`` bytes fits into a client's outbox; if not, the client or the push goes."""
+        """Whether a push of ``size`` bytes fits into an outbox; if not, the client or the push goes."""
         settings = self.settings
         client = connection.known_client()
         if (
@@ -213,7 +218,7 @@ class Core:
         connections: Iterable[Any]
         if to is None:
             connections = [
-                each for each in self.engine.all() if not each.is_leaving and each.state is not State.OPENING
+                each for each in self.engine.all() if not each.is_leaving and each.state is not OPENING
             ]
         else:
             connections = [each._connection for each in to if not each.closed]
@@ -221,7 +226,7 @@ class Core:
             connections = [each for each in connections if each is not but._connection]
         return self.broadcasts.start(data, connections)
 
-    def keep(self, greenlet: Greenlet) -> Greenlet:
+    def keep(self, greenlet: Greenlet[..., Any]) -> Greenlet[..., Any]:
         """End ``greenlet`` with the server."""
         self._kept = [each for each in self._kept if not each.dead]
         self._kept.append(greenlet)
@@ -277,8 +282,8 @@ class Core:
         cut_off = 0
         for rest in self.engine.all():
             cut_off += rest.state not in (
-                State.OPENING,
-                State.CLOSING,
+                OPENING,
+                CLOSING,
             )  # which have said nothing whole, or all
             rest.abort()
         return cut_off

@@ -1,7 +1,7 @@
 """What people write on top of the server: a handler, or a service; and the narrow client that it is given.
 
-A **handler** is a function ``(message, client) -> reply or None``. A **service** is an object whose methods are
-hooks; all are optional. Both may block as any gevent code may, anywhere.
+A **handler** is a function ``(message, client) -> reply or None``. A **service** is an object whose methods
+are hooks; all are optional. Both may block as any gevent code may, anywhere.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Client(Generic[State]):
 
     @property
     def address(self) -> Any:
-        """The peer's address as ``getpeername`` or a PROXY header gives it; None once it is gone."""
+        """The peer's ``(host, port)``, behind a proxy the client's; a UNIX socket's name; None once gone."""
         return self._connection.address
 
     @property
@@ -56,8 +56,9 @@ class Client(Generic[State]):
     def send(self, message: Reply) -> bool:
         """Send the client a message unasked. Never blocks.
 
-        It leaves with whatever else is due to the client at the end of the engine's turn, in the order of the calls.
-        Returns False once the client is gone. Raises TypeError, UnicodeEncodeError: ``message`` is none.
+        It leaves with whatever else is due to the client at the end of the engine's turn, in the order of the
+        calls. Returns False once the client is gone. Raises TypeError, UnicodeEncodeError: ``message`` is
+        none.
         """
         sent: bool = self._connection.push(message)
         return sent
@@ -77,7 +78,8 @@ class Client(Generic[State]):
 class Service:
     """Base class of services: hooks that the server calls, and what it asks to know. All have defaults.
 
-    A class that overrides :meth:`connected` or :meth:`disconnected` is called for each client; others pay nothing for it.
+    A class that overrides :meth:`connected` or :meth:`disconnected` is called for each client; others pay
+    nothing for it.
     """
 
     framing: ClassVar[Framing | None] = None
@@ -115,7 +117,7 @@ class HandlerService(Service):
     """A service made of a handler."""
 
     def __init__(self, handler: Handler) -> None:
-        self.message = handler  # type: ignore[method-assign]
+        self.message = handler  # type: ignore[method-assign, assignment]
 
 
 Answers = Handler | Service
@@ -128,8 +130,10 @@ def as_service(answers: Answers | type[Service] | None) -> Service:
         return answers
     if isinstance(answers, type) and issubclass(answers, Service):
         return answers()
-    if answers is None or callable(answers):
-        return HandlerService(answers or confirm)
+    if answers is None:
+        return HandlerService(confirm)
+    if callable(answers) and not isinstance(answers, type):
+        return HandlerService(answers)
     raise TypeError(f"neither a handler nor a service: {answers!r}")
 
 

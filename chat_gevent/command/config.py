@@ -33,7 +33,8 @@ from chat_gevent.command.values import (
 from chat_gevent.command.values import (
     host as host_value,
 )
-from chat_gevent.settings import SettingError, Settings, setting, whole
+from chat_gevent.errors import ChatError, SettingError
+from chat_gevent.settings import Settings, setting, whole
 
 ENVIRONMENT_PREFIX: Final = "CHAT_GEVENT_"
 
@@ -41,7 +42,7 @@ LONGEST_SHOWN: Final = 200
 """Most characters of a wrong value that a complaint repeats."""
 
 
-class ConfigError(Exception):
+class ConfigError(ChatError):
     """A setting can't be used; the message says where it was given, what it was and what is allowed."""
 
 
@@ -61,7 +62,9 @@ class ServeSettings(Settings):
         metavar="ADDRESS",
     )
     ipv6_only: bool = setting(False, switch, "whether [::] leaves IPv4 alone")
-    unix_mode: str = setting("0660", mode, "permissions of UNIX sockets, octal", metavar="MODE")
+    unix_mode: str = setting(
+        "", mode, "permissions of UNIX sockets, octal; without it 0660; not for abstract ones", metavar="MODE"
+    )
     tls_certificate: str = setting("", text, "file of the certificate and its chain, PEM", metavar="FILE")
     tls_key: str = setting(
         "", text, "file of the private key, PEM, where it isn't with the certificate", metavar="FILE"
@@ -80,6 +83,9 @@ class ServeSettings(Settings):
         handler_name,
         "package.module:function that answers instead of the confirmation",
         metavar="MODULE:FUNCTION",
+    )
+    monkey: bool = setting(
+        False, switch, "patch the standard library with gevent's first, for handlers; not in the file"
     )
     admin: str = setting(
         "",
@@ -104,6 +110,9 @@ class ServeSettings(Settings):
                 raise SettingError(name, getattr(self, name), "needs --tls-certificate beside it")
         if any(each.startswith("tls:") for each in self.listen) and not self.tls_certificate:
             raise SettingError("listen", self.listen, "tls:// needs --tls-certificate beside it")
+        if self.unix_mode and any(each.startswith("unix://@") for each in self.listen):
+            problem = "an abstract UNIX socket has no permissions: anybody on this machine may connect to it"
+            raise SettingError("unix_mode", self.unix_mode, problem)
 
     @property
     def addresses(self) -> tuple[str, ...]:

@@ -19,12 +19,13 @@ from gevent.monkey import get_original
 
 from chat_gevent.command.standard import complain
 from chat_gevent.confirm import Handler
+from chat_gevent.errors import ChatError
 
 SLOW_SECONDS: Final = 5.0
 """How long an import may take before standard error says that it has not returned."""
 
 
-class StartError(Exception):
+class StartError(ChatError):
     """The server can't start; the message says why, and :attr:`status` is the exit status."""
 
     def __init__(self, message: str, status: int = 1) -> None:

@@ -9,6 +9,7 @@ import gc
 import logging
 import socket
 import sys
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 import gevent
@@ -19,8 +20,9 @@ from chat_gevent.command import logs, observe, signals, standard, systemd
 from chat_gevent.command.handler import StartError, load_handler
 from chat_gevent.command.metrics import LoopLag, TimedHandler
 from chat_gevent.core import Core
+from chat_gevent.errors import CertificateError
 from chat_gevent.files import default_max_connections
-from chat_gevent.listeners import Listener, listen, take_no_more
+from chat_gevent.listeners import Listener, await_handshakes, listen, take_no_more
 from chat_gevent.proxy_protocol import Proxies
 from chat_gevent.server import ChatServer
 
@@ -30,7 +32,11 @@ if TYPE_CHECKING:
     from chat_gevent.command.snapshot import Snapshot, Watched
     from chat_gevent.lifecycle import Lifecycle
 
+EXIT_NOT_SERVING: Final = 1
 EXIT_CUT_OFF: Final = 3
+
+UNIX_MODE: Final = "0660"
+"""Permissions of a UNIX socket's file, unless others are set: its owner and group may connect."""
 
 HOUSEKEEPING_SECONDS: Final = 0.5
 """How often loop lag is sampled and held-back log lines are told."""
@@ -43,7 +49,9 @@ class ServerProcess:
 
     def __init__(self, settings: ServeSettings, repeats: logs.RepeatFilter) -> None:
         self.settings = settings
-        self.draining = False
+        self._urls: list[str] = []  # of the listeners
+        self._lost: list[str] = []  # of those that others have shut down
+        self._stopping = False
         self._repeats = repeats
         self._asked_to_stop = Event()
         answers = load_handler(settings.handler) if settings.handler else None
@@ -90,7 +98,7 @@ class ServerProcess:
         if self.listeners and not settings.listen:
             return  # host and port have defaults, so they don't say that these are wanted as well
         for address in settings.addresses:
-            mode = int(settings.unix_mode, 8)
+            mode = int(settings.unix_mode or UNIX_MODE, 8)
             self.listeners += listen(address, settings, ipv6_only=settings.ipv6_only, unix_mode=mode)
 
     def _scheme_of(self, name: str, inherited: socket.socket) -> str:
@@ -117,6 +125,11 @@ class ServerProcess:
             self.core.registry.on_close = self._log_access
 
     @property
+    def draining(self) -> bool:
+        """Whether it should get no more clients: it stops, or a listener has ended."""
+        return self._stopping or bool(self._lost)
+
+    @property
     def max_connections(self) -> int:
         """Most clients at once, over all listeners."""
         return self.servers[0].max_connections
@@ -126,12 +139,16 @@ class ServerProcess:
     def run(self) -> int:
         """Serve until a signal ends it; returns the exit status."""
         signals.install(self._stop, self._reload)
-        for server in self.servers:
-            server.start()
+        try:
+            for server in self.servers:
+                server.start()
+        except OSError as error:
+            raise StartError(f"can't serve: {error.strerror or error}") from None
         self.servers[0].begin_serving()
         if self.admin is not None:
             self.admin.start()
-        urls = " ".join(each.url for each in self.listeners)
+        self._urls = [each.url for each in self.listeners]
+        urls = " ".join(self._urls)
         housekeeping = gevent.spawn(self._keep_house)
         log.info("serving %s to at most %d clients", urls, self.max_connections)
         gc.collect()
@@ -165,7 +182,7 @@ class ServerProcess:
         self._asked_to_stop.set()
 
     def _reload(self) -> None:
-        if self.draining:
+        if self._stopping:
             return
         systemd.notify("RELOADING=1", systemd.monotonic_usec())
         if self.certificates is None:
@@ -177,19 +194,33 @@ class ServerProcess:
                     "SIGHUP: new connections get the certificate that was read from %s",
                     self.settings.tls_certificate,
                 )
-            except tls.CertificateError as error:
+            except CertificateError as error:
                 log.error("SIGHUP: the old certificate stays: %s", error)
         systemd.notify("READY=1")
 
     def _keep_house(self) -> None:
-        watchdog, due = systemd.watchdog_seconds(), 0.0
+        watchdog = systemd.watchdog_seconds()
+        due = monotonic()
         while True:
+            # By the clock, because a round takes longer where the loop is late.
+            if watchdog and monotonic() + self.lag.interval > due:
+                systemd.notify("WATCHDOG=1")
+                due = monotonic() + watchdog
             self.lag.sample()
             self._repeats.flush()
-            due -= HOUSEKEEPING_SECONDS
-            if watchdog and due <= 0:
-                systemd.notify("WATCHDOG=1")
-                due = watchdog
+            self._look_after_listeners()
+
+    def _look_after_listeners(self) -> None:
+        """Find listeners that do not listen any more. Where none is left, stop."""
+        if self._stopping:
+            return
+        for url, server in zip(self._urls, self.servers, strict=True):
+            if url not in self._lost and not server.listens():
+                self._lost.append(url)
+                log.error("nobody can connect to %s any more: another process has shut it down", url)
+        if len(self._lost) == len(self._urls):
+            log.error("no listener is left: the server stops")
+            self._stop()
 
     def _log_access(self, connection: Lifecycle) -> None:
         logs.access(observe.departure(connection))
@@ -197,18 +228,18 @@ class ServerProcess:
     # -- to end ------------------------------------------------------------------------------------
 
     def _drain(self) -> int:
-        self.draining = True
-        seconds = self.settings.drain_timeout
+        self._stopping = True
+        delay, seconds = self.settings.drain_delay, self.settings.drain_timeout
         core = self.core
-        log.info("draining %d clients for at most %g s", core.registry.live, seconds)
         systemd.notify("STOPPING=1", f"STATUS=draining {core.registry.live} clients")
+        self._asked_to_stop.clear()
+        if delay:
+            log.info("draining in %g s; until then clients are admitted", delay)
+            if self._asked_to_stop.wait(delay):
+                log.warning("second signal: the drain begins now")
+        log.info("draining %d clients for at most %g s", core.registry.live, seconds)
         core.stopping(self.servers[0])
-        for listener, server in zip(self.listeners, self.servers, strict=True):
-            if not listener.inherited:
-                take_no_more(listener.socket)
-            server.accept_waiting()
-            listener.remove_file()
-            server.close()
+        self._stop_listening()
         self._asked_to_stop.clear()
         core.end_kept()
         drain = gevent.spawn(core.drain, seconds)
@@ -220,7 +251,21 @@ class ServerProcess:
         cut_off = drain.get()
         core.close()
         log.info("stopped: %d messages answered, %d clients cut off", core.registry.past_messages, cut_off)
+        if len(self._lost) == len(self._urls):
+            return EXIT_NOT_SERVING
         return EXIT_CUT_OFF if cut_off else 0
+
+    def _stop_listening(self) -> None:
+        """Close the listeners; who has connected, or is about to, is accepted before."""
+        listening = [pair for pair in zip(self.listeners, self.servers, strict=True) if not pair[1].closed]
+        own = [listener.socket for listener, _ in listening if not listener.inherited]
+        for each in own:
+            take_no_more(each)
+        await_handshakes(own, self.core.registry.live)
+        for listener, server in listening:
+            listener.remove_file()
+            server.accept_waiting()
+            server.close()
 
     def _close_listeners(self) -> None:
         for each in self.listeners:

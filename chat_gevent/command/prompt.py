@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from chat_gevent.client import ChatClient, ConnectionLost
+from chat_gevent.client import ChatClient
 from chat_gevent.command.standard import StreamError, complain, say
-from chat_gevent.confirm import CONFIRMED, is_exit
+from chat_gevent.confirm import CONFIRMED
+from chat_gevent.errors import ConnectionLost
 
 REFUSED = "Error: "
 """How the reply to a message that was refused begins."""
@@ -100,7 +101,7 @@ class _Talk:
         """Send each and print its reply; returns 1 if one of them was refused."""
         status = 0
         for message in messages:
-            if is_exit(message):
+            if _is_exit(message):
                 self._client.send(message)
                 break
             reply = self._checked(self._client.confirm(message))
@@ -129,7 +130,7 @@ class _Talk:
                     raise StreamError(f"can't read the messages: {error.strerror}") from None
                 while self._client.pending():  # said meanwhile: why it leaves, usually
                     say(_shown(self._checked(self._client.receive())))
-                if is_exit(message):
+                if _is_exit(message):
                     self._client.send(message)
                     return 0
                 reply = _shown(self._checked(self._client.confirm(message)))
@@ -158,3 +159,8 @@ def _history() -> Any:
         with contextlib.suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
             readline.write_history_file(file)
+
+
+def _is_exit(message: str) -> bool:
+    """Whether ``message`` asks the server to end the connection."""
+    return message.strip().lower() == "/exit"

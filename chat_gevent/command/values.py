@@ -54,7 +54,9 @@ def switch(value: Any) -> bool:
 
 
 def mode(value: Any) -> str:
-    """File permissions as octal text, ``"0660"``. Raises ValueError."""
+    """File permissions as octal text, ``"0660"``, or nothing. Raises ValueError."""
+    if value == "":
+        return ""
     if not isinstance(value, str) or not re.fullmatch(r"(0o?)?[0-7]{3}", value):
         raise ValueError('must be octal text such as "0660"')
     return "0" + value[-3:]

@@ -16,8 +16,8 @@ import gevent
 import pytest
 
 from chat_gevent.connection import READ_BYTES
-from chat_gevent.framing import AUTO, CHUNK, LINE, Framing
 from chat_gevent.engine import QUEUED_AT_ONCE
+from chat_gevent.framing import AUTO, CHUNK, LINE, Framing
 from tests.conftest import wait_until
 from tests.peers import Peer
 

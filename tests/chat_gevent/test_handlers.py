@@ -14,8 +14,8 @@ import pytest
 from gevent.event import Event
 from gevent.pool import Pool
 
-from chat_gevent.service import Client
 from chat_gevent.framing import AUTO, CHUNK, LINE, Framing
+from chat_gevent.service import Client
 from tests.conftest import wait_until
 from tests.peers import Peer
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from chat_gevent.listeners import ListenError, listen, take_no_more
+from chat_gevent.errors import ListenError
+from chat_gevent.listeners import listen, take_no_more
 from chat_gevent.settings import Settings
 from tests.operate import ServerProcess, exchange, rest
 

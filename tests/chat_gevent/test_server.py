@@ -18,11 +18,11 @@ from gevent import socket
 from gevent.pool import Pool
 from gevent.server import StreamServer
 
-from chat_gevent.service import Client
+from chat_gevent.core import Core
 from chat_gevent.files import open_files
 from chat_gevent.framing import CHUNK, LINE
-from chat_gevent.core import Core
 from chat_gevent.server import ChatServer
+from chat_gevent.service import Client
 from chat_gevent.settings import Settings
 from tests.conftest import require_tool, wait_until
 from tests.peers import Peer

@@ -51,6 +51,7 @@ def test_each_setting_is_an_option_a_variable_and_a_key(name: str, tmp_path: Pat
         "unix_mode": "0600",
         "proxy_from": "10.0.0.0/8,unix",
         "handler": "package.module:function",
+        "monkey": "true",
         "admin": "[::1]:9100",
         "admin_hosts": "example.org,[::1]",
         "log_level": "debug",
