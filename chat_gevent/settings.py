@@ -144,7 +144,7 @@ class Settings:
         MAX_MESSAGE_BYTES, size, "longest message, without its terminator", low=1, high=2**30, unit="bytes"
     )
     max_connections: int = setting(
-        0, whole, "most clients at once; 0: what the limit of open files carries", unit="clients"
+        0, whole, "most clients at once; 0: what files, epoll watches and memory carry", unit="clients"
     )
     max_connections_per_address: int = setting(
         0, whole, "most clients at once from one address; 0: no limit", unit="clients"

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import gc
+import ipaddress
 import logging
 import socket
 import sys
@@ -13,6 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 import gevent
+import gevent.socket
 from gevent.event import Event
 
 from chat_gevent import tls
@@ -20,8 +22,8 @@ from chat_gevent.command import logs, observe, signals, standard, systemd
 from chat_gevent.command.handler import StartError, load_handler
 from chat_gevent.command.metrics import LoopLag, TimedHandler
 from chat_gevent.core import Core
-from chat_gevent.errors import CertificateError
-from chat_gevent.files import default_max_connections
+from chat_gevent.errors import CertificateError, ListenError
+from chat_gevent.files import connection_bounds
 from chat_gevent.listeners import Listener, await_handshakes, listen, take_no_more
 from chat_gevent.proxy_protocol import Proxies
 from chat_gevent.server import ChatServer
@@ -38,6 +40,9 @@ EXIT_CUT_OFF: Final = 3
 UNIX_MODE: Final = "0660"
 """Permissions of a UNIX socket's file, unless others are set: its owner and group may connect."""
 
+NAME_SECONDS: Final = 1.0
+"""How long the start waits for the address of this machine's own name."""
+
 HOUSEKEEPING_SECONDS: Final = 0.5
 """How often loop lag is sampled and held-back log lines are told."""
 
@@ -45,9 +50,16 @@ log = logging.getLogger("chat_gevent")
 
 
 class ServerProcess:
-    """All that one ``serve`` process consists of. Raises StartError, ListenError, CertificateError."""
+    """All that one ``serve`` process consists of.
 
-    def __init__(self, settings: ServeSettings, repeats: logs.RepeatFilter) -> None:
+    :param by_default: whether nobody has said where to listen.
+
+    Raises StartError, ListenError, CertificateError.
+    """
+
+    def __init__(
+        self, settings: ServeSettings, repeats: logs.RepeatFilter, *, by_default: bool = False
+    ) -> None:
         self.settings = settings
         self._urls: list[str] = []  # of the listeners
         self._lost: list[str] = []  # of those that others have shut down
@@ -65,7 +77,7 @@ class ServerProcess:
         self.servers: list[ChatServer] = []
         self.admin: Admin | None = None
         try:
-            self._listen()
+            self._listen(by_default)
             self.core = Core(settings, answers)
             self.timed_handler = None
             if answers is not None and settings.admin:
@@ -87,7 +99,7 @@ class ServerProcess:
 
     # -- to start ----------------------------------------------------------------------------------
 
-    def _listen(self) -> None:
+    def _listen(self, by_default: bool) -> None:
         settings = self.settings
         try:
             handed_over = systemd.inherited_sockets()
@@ -100,6 +112,29 @@ class ServerProcess:
         for address in settings.addresses:
             mode = int(settings.unix_mode or UNIX_MODE, 8)
             self.listeners += listen(address, settings, ipv6_only=settings.ipv6_only, unix_mode=mode)
+        if by_default and self.certificates is None:
+            self._listen_at_own_name()
+
+    def _listen_at_own_name(self) -> None:
+        """Listen also where a client of the seed looks for its own machine, if only this one can connect there.
+
+        It connects to ``gethostbyname(gethostname())``, which is 127.0.1.1 on Debian and Ubuntu as they come.
+        """
+        name = socket.gethostname()
+        try:
+            found = gevent.with_timeout(NAME_SECONDS, gevent.socket.gethostbyname, name, timeout_value="")
+        except (OSError, UnicodeError):
+            found = ""
+        port = self.listeners[0].socket.getsockname()[1]
+        if not found or found == self.settings.host:
+            return
+        if not ipaddress.IPv4Address(found).is_loopback:
+            log.info("for clients that look for this machine by its name, %s: serve --host %s", name, found)
+            return
+        try:
+            self.listeners += listen(f"tcp://{found}:{port}", self.settings)
+        except ListenError as error:
+            log.warning("clients that look for this machine by its name, %s, find nobody: %s", name, error)
 
     def _scheme_of(self, name: str, inherited: socket.socket) -> str:
         if name.startswith("tls"):
@@ -115,10 +150,12 @@ class ServerProcess:
             if each.scheme == "tls" and self.certificates is not None:
                 opening = tls.opening(self.certificates, server_side=True)
             self.servers.append(ChatServer(each.socket, core=self.core, opening=opening, proxies=proxies))
-        carried = default_max_connections()
+        bounds = connection_bounds()
+        narrowest = min(bounds, key=lambda name: bounds[name])
+        carried = bounds[narrowest]
         limit = self.settings.max_connections or carried
         if limit > carried:
-            log.warning("max_connections is %d, but the limit of open files carries about %d", limit, carried)
+            log.warning("max_connections is %d, but %s carries about %d", limit, narrowest, carried)
         for server in self.servers:
             server.max_connections = limit
         if self.settings.access_log:

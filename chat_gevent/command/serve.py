@@ -48,7 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise_file_limit()
         repeats = logs.start(loaded.settings.log_level, loaded.settings.log_format)
         try:
-            with ServerProcess(loaded.settings, repeats) as service:
+            by_default = {loaded.origins[name] for name in ("host", "listen")} == {"default"}
+            with ServerProcess(loaded.settings, repeats, by_default=by_default) as service:
                 return service.run()
         finally:
             logs.stop()

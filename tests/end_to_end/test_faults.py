@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import os
 import re
 import signal
 import socket
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 
 from tests.cables import Cable, cable
-from tests.conftest import require_tool
+from tests.conftest import require, require_tool
 from tests.operate import ServerProcess, exchange, rest, until
 
 Operate = Callable[..., ServerProcess]
@@ -371,3 +372,61 @@ def test_patching_asked_for_too_late(operate: Operate, tmp_path: Path) -> None:
     server = operate("--port", "0", "--config", str(tmp_path / "server.toml"), ready=False)
     assert server.process.wait(20) == 2
     assert "monkey: too late here; give it as --monkey or CHAT_GEVENT_MONKEY=true" in server.log
+
+
+def _named(tmp_path: Path, address: str) -> tuple[str, ...]:
+    """What a command begins with that is to run on a machine whose own name has ``address``."""
+    require(os.geteuid() == 0, "root, for namespaces")
+    hosts = tmp_path / "hosts"
+    hosts.write_text(f"127.0.0.1 localhost\n{address} seedhost\n")
+    script = f'hostname seedhost && mount --bind {hosts} /etc/hosts && exec "$@"'
+    return (require_tool("unshare"), "--uts", "--mount", "sh", "-c", script, "sh")
+
+
+SEEDS_CLIENT = """
+import socket, sys
+client = socket.create_connection((socket.gethostbyname(socket.gethostname()), int(sys.argv[1])), 10)
+client.sendall(b"hello")
+print(client.recv(1024).decode())
+"""
+
+
+def test_the_seeds_client_finds_the_server(operate: Operate, tmp_path: Path) -> None:
+    """It looks for its own machine's name, which is 127.0.1.1 on a stock Debian: the default server is there too."""
+    prefix = _named(tmp_path, "127.0.1.1")
+    server = operate("--port", "0", prefix=prefix)
+    assert server.urls == [f"tcp://127.0.0.1:{server.port}", f"tcp://127.0.1.1:{server.port}"]
+    seen = subprocess.run(
+        [*prefix, sys.executable, "-c", SEEDS_CLIENT, str(server.port)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert seen.stdout == "Received: hello\n"
+    for where in (("--host", "127.0.0.1"), ("--listen", "tcp://127.0.0.1:0")):
+        assert len(operate("--port", "0", *where, prefix=prefix).urls) == 1
+
+
+def test_which_host_the_seeds_clients_look_for(operate: Operate, tmp_path: Path) -> None:
+    """Where the name has an address that others may connect to, it is not listened on unasked, but named."""
+    server = operate("--port", "0", prefix=_named(tmp_path, "192.0.2.1"))
+    assert len(server.urls) == 1
+    server.logged("INFO for clients that look for this machine by its name, seedhost: serve --host 192.0.2.1")
+
+
+def test_the_address_of_the_own_name_is_taken(operate: Operate, tmp_path: Path) -> None:
+    """Somebody else listens there: a warning, and the server serves where it can."""
+    with socket.create_server(("127.0.1.1", 0)) as other:
+        server = operate("--port", str(other.getsockname()[1]), prefix=_named(tmp_path, "127.0.1.1"))
+        assert len(server.urls) == 1
+        server.logged("WARNING clients that look for this machine by its name, seedhost, find nobody: ")
+
+
+def test_the_narrowest_limit_is_the_default(operate: Operate) -> None:
+    """Most clients are no more than memory carries, however many files may be open."""
+    server = operate("--port", "0")
+    most = int(server.logged(r"to at most (\d+) clients")[1])
+    memory = Path("/proc/meminfo").read_text()
+    available = int(re.search(r"MemTotal: +(\d+) kB", memory)[1])  # type: ignore[index]
+    assert most <= available / 5.3
+    assert most <= int(Path("/proc/sys/fs/epoll/max_user_watches").read_text())
