@@ -78,8 +78,8 @@ class ServeSettings(Settings):
     handler: str = setting(
         "",
         handler_name,
-        "package.module:function that answers instead of the confirmation",
-        metavar="MODULE:FUNCTION",
+        "package.module:name of the function or service that answers instead of the confirmation",
+        metavar="MODULE:NAME",
     )
     admin: str = setting(
         "",
