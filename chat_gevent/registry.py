@@ -13,6 +13,7 @@ from typing import Any
 from gevent.event import Event
 
 from chat_gevent.confirm import ErrorCode
+from chat_gevent.identity import ProxyIdentity
 from chat_gevent.lifecycle import REFUSALS, Lifecycle
 
 
@@ -36,6 +37,8 @@ class Registry:
         """Told of each connection that closes, before its descriptor does; to be set before the first."""
         self.empty = Event()
         self.empty.set()
+        self.proxied: dict[Lifecycle, ProxyIdentity] = {}
+        """What proxies said of clients beside the address: only of those of whom they said something."""
         self._per_address = per_address
         self._addresses: Counter[Any] = Counter()
 
@@ -74,6 +77,8 @@ class Registry:
     def remove(self, connection: Lifecycle) -> None:
         """Take the books of a connection that closes; its descriptor is still open."""
         self.live -= 1
+        if self.proxied:
+            self.proxied.pop(connection, None)
         self.closed[connection.reason] += 1
         self.past_messages += connection.messages
         self.past_received += connection.received
