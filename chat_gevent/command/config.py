@@ -33,7 +33,7 @@ from chat_gevent.command.values import (
 from chat_gevent.command.values import (
     host as host_value,
 )
-from chat_gevent.settings import SettingError, Settings, setting, whole
+from chat_gevent.settings import SettingError, Settings, seconds, setting, whole
 
 ENVIRONMENT_PREFIX: Final = "CHAT_GEVENT_"
 
@@ -80,6 +80,9 @@ class ServeSettings(Settings):
         handler_name,
         "package.module:name of the function or service that answers instead of the confirmation",
         metavar="MODULE:NAME",
+    )
+    max_blocking_time: float = setting(
+        1.0, seconds, "how long a handler may hold the event loop before the log names it; 0: any", unit="s"
     )
     admin: str = setting(
         "",
