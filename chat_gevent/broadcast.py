@@ -23,7 +23,7 @@ AT_ONCE: Final = 256
 class Group:
     """A set of clients with a name. A client that leaves drops out by itself."""
 
-    __slots__ = ("_clients", "name")
+    __slots__ = ("__weakref__", "_clients", "name")
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable
 from select import EPOLLIN
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from gevent import Greenlet, getcurrent, spawn_raw
 from gevent.event import Event
@@ -55,7 +56,7 @@ class Core:
     def __init__(
         self,
         settings: Settings | None = None,
-        answers: Answers | type | None = None,
+        answers: Answers | None = None,
         system: System | None = None,
     ) -> None:
         self.settings = settings = settings or Settings()
@@ -84,7 +85,8 @@ class Core:
         self.registry = Registry(settings.max_connections_per_address, settings.per_address_ipv6_prefix)
         self._finished = self.registry.empty
         self._numbers = itertools.count(1)
-        self._groups: dict[str, Group] = {}
+        # Names come from clients, often: a group lasts while somebody is in it, or holds it.
+        self._groups: WeakValueDictionary[str, Group] = WeakValueDictionary()
         self._kept: list[Greenlet[..., Any]] = []
 
         limits = (settings.idle_timeout, settings.handshake_timeout, settings.linger_timeout)

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from chat_gevent.addresses import Address, address_text, peer_address
 from chat_gevent.errors import HeaderError
+from chat_gevent.identity import proxy_identity
 from chat_gevent.lifecycle import Lifecycle
 from chat_gevent.outgoing import Opening
 
@@ -89,7 +90,11 @@ def read_header(connection: Lifecycle) -> Address | None:
         version_command, family, length = struct.unpack("!BBH", _receive_all(connection, 4, deadline))
         if length > V2_BYTES:
             raise HeaderError(f"a PROXY v2 header of {length} bytes is too long")
-        return parse_v2(version_command, family, _receive_all(connection, length, deadline))
+        data = _receive_all(connection, length, deadline)
+        client = parse_v2(version_command, family, data)
+        if client is not None and (told := proxy_identity(family, data)) is not None:
+            connection.core.registry.proxied[connection] = told
+        return client
     while not head.endswith(b"\n"):
         if len(head) >= V1_BYTES:
             raise HeaderError(f"a PROXY v1 header has at most {V1_BYTES} bytes")

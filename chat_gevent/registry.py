@@ -14,6 +14,7 @@ from gevent.event import Event
 
 from chat_gevent.addresses import WHOLE_IPV6, counted_as, peer_address
 from chat_gevent.confirm import ErrorCode
+from chat_gevent.identity import ProxyIdentity
 from chat_gevent.lifecycle import REFUSALS, Lifecycle
 
 
@@ -38,6 +39,8 @@ class Registry:
         """Told of each connection that closes, before its descriptor does; to be set before the first."""
         self.empty = Event()
         self.empty.set()
+        self.proxied: dict[Lifecycle, ProxyIdentity] = {}
+        """What proxies said of clients beside the address: only of those of whom they said something."""
         self._per_address = per_address
         self._ipv6_prefix = ipv6_prefix
         self._addresses: Counter[str] = Counter()
@@ -80,6 +83,8 @@ class Registry:
     def remove(self, connection: Lifecycle) -> None:
         """Take the books of a connection that closes; its descriptor is still open."""
         self.live -= 1
+        if self.proxied:
+            self.proxied.pop(connection, None)
         self.closed[connection.reason] += 1
         self.past_messages += connection.messages
         self.past_received += connection.received

@@ -75,6 +75,10 @@ class TlsSocket:
         """The peer's address. Raises OSError."""
         return self._raw.getpeername()
 
+    def getsockopt(self, *option: int) -> Any:
+        """An option of the raw socket. Raises OSError."""
+        return self._raw.getsockopt(*option)
+
     @property
     def drained(self) -> bool:
         """Whether the last read has left nothing, neither here nor in the socket."""

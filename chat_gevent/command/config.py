@@ -34,7 +34,7 @@ from chat_gevent.command.values import (
     host as host_value,
 )
 from chat_gevent.errors import ChatError, SettingError
-from chat_gevent.settings import Settings, setting, whole
+from chat_gevent.settings import Settings, seconds, setting, whole
 
 ENVIRONMENT_PREFIX: Final = "CHAT_GEVENT_"
 
@@ -81,8 +81,11 @@ class ServeSettings(Settings):
     handler: str = setting(
         "",
         handler_name,
-        "package.module:function that answers instead of the confirmation",
-        metavar="MODULE:FUNCTION",
+        "package.module:name of the function or service that answers instead of the confirmation",
+        metavar="MODULE:NAME",
+    )
+    max_blocking_time: float = setting(
+        1.0, seconds, "how long a handler may hold the event loop before the log names it; 0: any", unit="s"
     )
     monkey: bool = setting(
         False, switch, "patch the standard library with gevent's first, for handlers; not in the file"

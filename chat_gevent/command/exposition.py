@@ -45,6 +45,11 @@ class ServerCollector(Collector):
         yield _counter("received_bytes", "Bytes received from clients, decrypted.", now.received_bytes)
         yield _counter("sent_bytes", "Bytes sent to clients, before encryption.", now.sent_bytes)
         yield _counters("errors", "Error replies sent.", "code", now.errors)
+        yield _counter("pushes", "Messages sent unasked, one for each client.", now.pushes)
+        yield _counter("pushes_dropped", "Pushes to clients that took too little.", now.pushes_dropped)
+        yield _gauge("queued_bytes", "Bytes of pushes that wait for their clients.", now.queued_bytes)
+        yield _counter("broadcasts", "Messages to many clients.", now.broadcasts)
+        yield _counter("broadcast_seconds", "Time in slices of broadcasts.", now.broadcast_seconds)
         greenlets = GaugeMetricFamily(
             "chat_gevent_greenlets", "Greenlets that serve clients.", labels=["state"]
         )

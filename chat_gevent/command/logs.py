@@ -36,12 +36,14 @@ class TextFormatter(logging.Formatter):
     """``2026-01-31T12:00:00.000Z INFO message key=value``; line ends in what a client sent are escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as one line; a traceback adds lines that are indented."""
+        """Return the record as one line; a traceback or stack adds lines that are indented."""
         extra = "".join(f" {name}={value}" for name, value in _extra(record).items())
         line = f"{_time(record)} {record.levelname} {_printable(record.getMessage())}{_printable(extra)}"
         if record.exc_info:
             trace = self.formatException(record.exc_info).splitlines()
             line += "".join(f"\n    {_printable(each)}" for each in trace)
+        if record.stack_info:
+            line += "".join(f"\n    {_printable(each)}" for each in record.stack_info.splitlines())
         return line
 
 
@@ -59,6 +61,8 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            entry["stack"] = record.stack_info
         return json.dumps(entry, default=str)
 
 

@@ -19,6 +19,7 @@ from gevent.event import Event
 
 from chat_gevent import tls
 from chat_gevent.command import logs, observe, signals, standard, systemd
+from chat_gevent.command.blocking import HeldLoop
 from chat_gevent.command.handler import StartError, load_handler
 from chat_gevent.command.metrics import LoopLag, TimedHandler
 from chat_gevent.core import Core
@@ -175,6 +176,10 @@ class ServerProcess:
 
     def run(self) -> int:
         """Serve until a signal ends it; returns the exit status."""
+        with HeldLoop(self.settings.max_blocking_time if self.settings.handler else 0):
+            return self._serve()
+
+    def _serve(self) -> int:
         signals.install(self._stop, self._reload)
         try:
             for server in self.servers:

@@ -39,6 +39,15 @@ class Snapshot:
     sent_bytes: int
     errors: Mapping[str, int]
     """Error replies by code."""
+    pushes: int
+    """Messages that were sent unasked, once for each client."""
+    pushes_dropped: int
+    """Those that were not sent, because too much was due to a client that did not take it."""
+    queued_bytes: int
+    """Bytes of pushes that wait for their clients now."""
+    broadcasts: int
+    broadcast_seconds: float
+    """Time spent on putting messages into outboxes and sending them, in slices."""
     workers_busy: int
     """Greenlets that serve a client now."""
     workers_free: int

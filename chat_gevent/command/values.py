@@ -130,7 +130,7 @@ def host_port(value: Any) -> str:
 
 
 def handler_name(value: Any) -> str:
-    """``package.module:function``, or nothing. Raises ValueError."""
+    """``package.module:name``, or nothing. Raises ValueError."""
     if value != "" and not (isinstance(value, str) and re.fullmatch(rf"{_DOTTED}:{_DOTTED}", value)):
-        raise ValueError("must be package.module:function")
+        raise ValueError("must be package.module:function or package.module:Service")
     return str(value)

@@ -112,7 +112,7 @@ def test_print_config_is_a_configuration_file(
         (["--host", "a\n\x1b[2Jb:c"], r"a\n\x1b[2Jb:c"),
         (["--handler", "no.such:thing"], "handler no.such:thing: No module named 'no'"),
         (["--handler", "os:nothing"], "handler os:nothing: module 'os' has no attribute 'nothing'"),
-        (["--handler", "os:name"], "handler os:name: not a function"),
+        (["--handler", "os:name"], "handler os:name: neither a function nor a service"),
         (["--config", "/no/such"], "/no/such: can't be read: No such file or directory"),
         (["--idle", "3"], "unrecognized arguments: --idle 3"),
         (["--port"], "argument --port: expected one argument"),
