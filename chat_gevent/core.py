@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Iterable
 from select import EPOLLIN
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gevent import Greenlet, getcurrent, spawn_raw
 from gevent.event import Event
@@ -28,6 +28,9 @@ from chat_gevent.service import Answers, Client, HandlerService, Reply, as_servi
 from chat_gevent.settings import Settings
 from chat_gevent.state import State
 from chat_gevent.system import System
+
+if TYPE_CHECKING:
+    from chat_gevent.backplane import Backplane
 
 SHORTEST_TICK: Final = 0.025
 """Seconds: each tick looks at every connection."""
@@ -85,6 +88,8 @@ class Core:
         self._numbers = itertools.count(1)
         self._groups: dict[str, Group] = {}
         self._kept: list[Greenlet] = []
+        self.backplane: Backplane | None = None
+        """What carries broadcasts to other processes, if anything does."""
 
         limits = (settings.idle_timeout, settings.handshake_timeout, settings.linger_timeout)
         shortest = min([1.0, *filter(None, limits)])
@@ -195,7 +200,8 @@ class Core:
         """The group of that name: always the same object."""
         found = self._groups.get(name)
         if found is None:
-            found = self._groups[name] = Group(name)
+            watch = None if self.backplane is None else self.backplane.watch
+            found = self._groups[name] = Group(name, watch)
         return found
 
     def encode(self, message: Reply) -> bytes:
@@ -210,6 +216,20 @@ class Core:
     ) -> int:
         """Send a message to many clients; see :meth:`chat_gevent.serving.Serving.broadcast`."""
         data = self.encode(message)
+        if self.backplane is not None:
+            if to is None:
+                self.backplane.publish(data, None)
+            elif isinstance(to, Group) and self._groups.get(to.name) is to:
+                self.backplane.publish(data, to)
+        return self.deliver(data, to, but)
+
+    def deliver(
+        self,
+        data: bytes,
+        to: Group | Iterable[Client[Any]] | None,
+        but: Client[Any] | None = None,
+    ) -> int:
+        """Send an encoded message to clients of this process; returns how many these are."""
         connections: Iterable[Any]
         if to is None:
             connections = [
@@ -220,6 +240,14 @@ class Core:
         if but is not None:
             connections = [each for each in connections if each is not but._connection]
         return self.broadcasts.start(data, connections)
+
+    def attach(self, backplane: Backplane) -> None:
+        """Have ``backplane`` carry broadcasts to other processes from now on."""
+        self.backplane = backplane
+        for group in self._groups.values():
+            group._watch = backplane.watch
+            if group:
+                backplane.watch(group)
 
     def keep(self, greenlet: Greenlet) -> Greenlet:
         """End ``greenlet`` with the server."""
@@ -285,6 +313,8 @@ class Core:
 
     def close(self) -> None:
         """Give back descriptors, timers and greenlets; all connections must be gone."""
+        if self.backplane is not None:
+            self.backplane.stop()
         self.engine.close()
 
 
