@@ -27,6 +27,7 @@ from gunicorn.workers.base import Worker
 
 from chat_gevent import tls
 from chat_gevent.command import config
+from chat_gevent.command.backplane import open_backplane
 from chat_gevent.core import Core
 from chat_gevent.files import default_max_connections, raise_file_limit
 from chat_gevent.listeners import take_no_more
@@ -63,6 +64,7 @@ class ChatWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
     def run(self) -> None:
         """Serve until the arbiter says stop, or is gone."""
         core = Core(self._settings, self.wsgi)
+        open_backplane(self._settings, core)
         servers = [ChatServer(each.sock, core=core, opening=self._opening) for each in self.sockets]
         for server in servers:
             server.max_connections = self._settings.max_connections or default_max_connections()
@@ -96,10 +98,10 @@ class ChatWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         self.handle_exit(sig, frame)
 
 
-def _settings() -> Settings:
+def _settings() -> config.ServeSettings:
     """A worker's settings. Raises ConfigError: one is wrong, or does nothing in a worker."""
     loaded = config.load({})
-    own = {field.name for field in dataclasses.fields(Settings)}
+    own = {field.name for field in dataclasses.fields(Settings)} | {"backplane", "backplane_prefix"}
     for name, origin in loaded.origins.items():
         if origin != "default" and name not in own:
             raise config.ConfigError(f"{origin}: {name} does nothing in a gunicorn worker")
