@@ -289,8 +289,8 @@ class Backplane:
         self.received += 1
         try:
             self._core.deliver(payload[HEADER.size :], group)
-        except (ValueError, OverflowError) as error:  # another service's, that this one's framing can't carry
-            log.error("backplane %s: a broadcast can't be framed: %s", self.name, error)
+        except Exception:  # the service's framing can't carry it: not the backplane's failure
+            log.exception("backplane %s: a broadcast can't be delivered", self.name)
 
     def _publish(self, connection: Any) -> NoReturn:
         """Hand to Redis what this process broadcasts."""
@@ -319,3 +319,8 @@ def _until_lost(part: Callable[[Any], NoReturn], connection: Any) -> Exception:
         part(connection)
     except (RedisError, OSError) as error:
         return error
+    except (
+        Exception
+    ) as error:  # an answer that makes no sense: a new connection may help, giving up would not
+        log.exception("the backplane failed")
+        return RedisError(f"{type(error).__name__}: {error}")

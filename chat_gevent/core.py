@@ -216,12 +216,13 @@ class Core:
     ) -> int:
         """Send a message to many clients; see :meth:`chat_gevent.serving.Serving.broadcast`."""
         data = self.encode(message)
+        told = self.deliver(data, to, but)
         if self.backplane is not None:
             if to is None:
                 self.backplane.publish(data, None)
             elif isinstance(to, Group) and self._groups.get(to.name) is to:
                 self.backplane.publish(data, to)
-        return self.deliver(data, to, but)
+        return told
 
     def deliver(
         self,

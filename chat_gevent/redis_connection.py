@@ -31,7 +31,11 @@ _ADDRESS: Final = {"host": "localhost", "port": 6379}  # of a URL that does not 
 
 
 def _connect_tcp(connection: Any) -> socket:
-    made = create_connection((connection.host, connection.port), connection.socket_connect_timeout)
+    address = (connection.host, connection.port)
+    try:
+        made = create_connection(address, connection.socket_connect_timeout)
+    except UnicodeError as error:  # a part of the name is longer than names may be
+        raise OSError(f"{connection.host}: {error}") from None
     made.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
     made.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
     made.settimeout(connection.socket_timeout)

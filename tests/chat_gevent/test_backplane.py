@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import logging
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -41,10 +42,10 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     server.kill()
 
 
-def relay(operate: Operate, url: str, *arguments: str) -> ServerProcess:
+def relay(operate: Operate, url: str, *arguments: str, env: dict[str, str] | None = None) -> ServerProcess:
     """A process that serves :class:`tests.relay.Relay` with that backplane."""
     fixed = ("--port", "0", "--admin", ":0", "--handler", "tests.relay:Relay")
-    return operate(*fixed, "--backplane", url, *arguments, cwd=ROOT)
+    return operate(*fixed, "--backplane", url, *arguments, cwd=ROOT, env=env)
 
 
 class Member:
@@ -287,6 +288,8 @@ def test_redis_is_lost_and_comes_back_under_load(
         assert 1 <= each.log.count("backplane lost") <= 2  # a line that repeats within a second is held back
         assert 1 <= each.log.count("backplane is back") <= 2
         assert "Traceback" not in each.log
+        lag = re.findall(r'loop_lag_seconds_bucket{le="(?:1.0|\+Inf)"} (\S+)', each.ask("/metrics")[1])
+        assert lag[0] == lag[1]  # nothing that waits for Redis holds the loop
 
 
 # -- the start -----------------------------------------------------------------------------------------
@@ -314,10 +317,11 @@ def test_readyz_is_503_where_the_backplane_is_required(operate: Operate, tmp_pat
     assert server.ask("/readyz") == (503, "backplane lost\n")
 
 
-def test_a_host_that_does_not_exist_is_a_lost_redis(operate: Operate) -> None:
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "x" * 70])
+def test_a_host_that_does_not_exist_is_a_lost_redis(operate: Operate, host: str) -> None:
     """A name may be known later; the server starts."""
-    server = relay(operate, "redis://no-such-host.invalid:1")
-    server.logged(r"backplane lost: no-such-host\.invalid:1: ")
+    server = relay(operate, f"redis://{host}:1")
+    server.logged(f"backplane lost: {host}:1: ")
     assert server.ask("/readyz") == (200, "backplane lost\n")
 
 
@@ -337,8 +341,15 @@ def test_a_wrong_password_is_a_lost_redis(operate: Operate, tmp_path: Path) -> N
         redis_server.kill()
 
 
-def test_tls_and_a_password(operate: Operate, tmp_path: Path, join: Join) -> None:
-    """``rediss://`` verifies the server by the CA that is named; without it, Redis is lost."""
+@pytest.mark.parametrize("patched", ["", "from gevent import monkey; monkey.patch_all()"])
+def test_tls_and_a_password(operate: Operate, tmp_path: Path, join: Join, patched: str) -> None:
+    """``rediss://`` verifies the server by the CA that is named; without it, Redis is lost.
+
+    It is the same where a handler's module has patched the standard library.
+    """
+    (tmp_path / "patches.py").write_text(f"{patched}\nfrom tests.relay import Relay\n")
+    handler = ("--handler", "patches:Relay")
+    path = {"PYTHONPATH": str(tmp_path)}
     made = certificate(tmp_path, "redis")
     port = free_port()
     tls = (
@@ -354,11 +365,11 @@ def test_tls_and_a_password(operate: Operate, tmp_path: Path, join: Join) -> Non
     )
     url = f"rediss://:p%40ss@localhost:{port}"
     try:
-        servers = [relay(operate, f"{url}?ssl_ca_certs={made}") for _ in range(2)]
+        servers = [relay(operate, f"{url}?ssl_ca_certs={made}", *handler, env=path) for _ in range(2)]
         near, far = (join(each) for each in servers)
         near.tell("but over tls")
         assert far.read() == "over tls"
-        assert relay(operate, url).logged("backplane lost: .*certificate verify failed")
+        assert relay(operate, url, *handler, env=path).logged("backplane lost: .*certificate verify failed")
     finally:
         redis_server.kill()
 
