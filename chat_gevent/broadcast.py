@@ -8,7 +8,7 @@ catch up with the broadcasts that are under way (:meth:`Broadcasts.catch_up`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter
 from typing import Any, Final
 
@@ -21,24 +21,33 @@ AT_ONCE: Final = 256
 
 
 class Group:
-    """A set of clients with a name. A client that leaves drops out by itself."""
+    """A set of clients with a name. A client that leaves drops out by itself.
 
-    __slots__ = ("__weakref__", "_clients", "name")
+    :param watch: told of the group when it gets its first client, and when it has lost its last one.
+    """
 
-    def __init__(self, name: str) -> None:
+    __slots__ = ("__weakref__", "_clients", "_watch", "name")
+
+    def __init__(self, name: str, watch: Callable[[Group], None] | None = None) -> None:
         self.name = name
+        self._watch = watch
         self._clients: dict[Client[Any], None] = {}
 
     def add(self, client: Client[Any]) -> None:
         """Take ``client`` in, unless it is gone."""
         if not client.closed:
+            is_first = not self._clients
             self._clients[client] = None
             client._groups = {*client._groups, self}
+            if is_first and self._watch is not None:
+                self._watch(self)
 
     def discard(self, client: Client[Any]) -> None:
         """Let ``client`` go, if it is in."""
         if self._clients.pop(client, self) is None:
             client._groups = client._groups - {self} or NO_GROUPS
+            if not self._clients and self._watch is not None:
+                self._watch(self)
 
     def __contains__(self, client: object) -> bool:
         return client in self._clients

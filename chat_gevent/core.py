@@ -88,6 +88,8 @@ class Core:
         # Names come from clients, often: a group lasts while somebody is in it, or holds it.
         self._groups: WeakValueDictionary[str, Group] = WeakValueDictionary()
         self._kept: list[Greenlet[..., Any]] = []
+        self.backplane: Any = None
+        """The :class:`chat_gevent.backplane.Backplane` that carries broadcasts to other processes, if one does."""
 
         limits = (settings.idle_timeout, settings.handshake_timeout, settings.linger_timeout)
         shortest = min([1.0, *filter(None, limits)])
@@ -202,7 +204,8 @@ class Core:
         """The group of that name: always the same object."""
         found = self._groups.get(name)
         if found is None:
-            found = self._groups[name] = Group(name)
+            watch = None if self.backplane is None else self.backplane.watch
+            found = self._groups[name] = Group(name, watch)
         return found
 
     def encode(self, message: Reply) -> bytes:
@@ -217,6 +220,21 @@ class Core:
     ) -> int:
         """Send a message to many clients; see :meth:`chat_gevent.serving.Serving.broadcast`."""
         data = self.encode(message)
+        told = self.deliver(data, to, but)
+        if self.backplane is not None:
+            if to is None:
+                self.backplane.publish(data, None)
+            elif isinstance(to, Group) and self._groups.get(to.name) is to:
+                self.backplane.publish(data, to)
+        return told
+
+    def deliver(
+        self,
+        data: bytes,
+        to: Group | Iterable[Client[Any]] | None,
+        but: Client[Any] | None = None,
+    ) -> int:
+        """Send an encoded message to clients of this process; returns how many these are."""
         connections: Iterable[Any]
         if to is None:
             connections = [
@@ -227,6 +245,14 @@ class Core:
         if but is not None:
             connections = [each for each in connections if each is not but._connection]
         return self.broadcasts.start(data, connections)
+
+    def attach(self, backplane: Any) -> None:
+        """Have ``backplane`` carry broadcasts to other processes from now on."""
+        self.backplane = backplane
+        for group in self._groups.values():
+            group._watch = backplane.watch
+            if group:
+                backplane.watch(group)
 
     def keep(self, greenlet: Greenlet[..., Any]) -> Greenlet[..., Any]:
         """End ``greenlet`` with the server."""
@@ -292,6 +318,8 @@ class Core:
 
     def close(self) -> None:
         """Give back descriptors, timers and greenlets; all connections must be gone."""
+        if self.backplane is not None:
+            self.backplane.stop()
         self.engine.close()
 
 

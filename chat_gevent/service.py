@@ -52,8 +52,8 @@ class Client(Generic[State]):
     def identity(self) -> Identity:
         """Its verified certificate, UNIX credentials, and what a trusted proxy says of it.
 
-        Asked of TLS and the kernel at each call. All of it is None once the client is gone: a service that needs it
-        in ``disconnected`` keeps it in :attr:`state`.
+        Asked of TLS and the kernel at each call. All of it is None once the client is gone: a service that
+        needs it in ``disconnected`` keeps it in :attr:`state`.
         """
         return identify(self._connection)
 

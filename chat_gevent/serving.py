@@ -67,7 +67,9 @@ class Serving(StreamServer):
     ) -> int:
         """Send a message to many clients; returns how many of this process these are. Never blocks.
 
-        :param to: all clients, those of a group, or those given.
+        With a backplane all clients, and those of a group, are those of all processes.
+
+        :param to: all clients, those of a group, or those given, which are of this process.
         :param but: a client to leave out, such as the one that spoke.
 
         Raises TypeError, UnicodeEncodeError: ``message`` is none.
@@ -114,6 +116,8 @@ class Serving(StreamServer):
 
     def begin_serving(self) -> None:
         """Tell the service that the server is about to serve."""
+        if self.core.backplane is not None:
+            self.core.backplane.start()
         self.core.service.started(self)
 
     def end_serving(self) -> None:

@@ -8,11 +8,13 @@
         with running(lambda message, client: message.upper()) as server:
             assert server.ask("hello") == "HELLO"
 
-The server runs in the process of the test, on a free port of the loopback interface, and the clients are real ones, on
-gevent's sockets: while a test waits for a message, the server goes on. The test itself needs no monkey patching,
-but what else blocks in it (``time.sleep``, another library's socket) keeps the server from its work.
+The server runs in the process of the test, on a free port of the loopback interface, and the clients are real
+ones, on gevent's sockets: while a test waits for a message, the server goes on. The test itself needs no
+monkey patching, but what else blocks in it (``time.sleep``, another library's socket) keeps the server from
+its work.
 
-With pytest there is a fixture too. Nothing is registered with pytest by itself: name it in ``conftest.py``. ::
+With pytest there is a fixture too. Nothing is registered with pytest by itself: name it in ``conftest.py``.
+::
 
     from chat_gevent.testing import chat_server
 
@@ -57,7 +59,8 @@ LONGEST_MESSAGE: Final = 2**30
 class ConnectedClient:
     """One client of a running server. Messages are ``str``, or ``bytes`` where the service takes those.
 
-    Each wait raises TimeoutError when nothing has come in time, and ConnectionLost once the server has closed.
+    Each wait raises TimeoutError when nothing has come in time, and ConnectionLost once the server has
+    closed.
     """
 
     def __init__(self, sock: Any, framing: Framing, text: bool) -> None:
@@ -204,7 +207,8 @@ def running(answers: Answers | None = None, **settings: Any) -> Iterator[Running
     """Run a server with a handler, a service or a class of services, until the end of the block.
 
     :param settings: of :class:`chat_gevent.Settings`, such as ``idle_timeout=5``; others are those of
-        :class:`chat_gevent.ChatServer`, such as ``ssl_context`` or ``listener`` (a free port of 127.0.0.1 unless given).
+        :class:`chat_gevent.ChatServer`, such as ``ssl_context`` or ``listener`` (a free port of 127.0.0.1
+        unless given).
     """
     names = Settings.__dataclass_fields__
     chosen = {name: settings.pop(name) for name in list(settings) if name in names}

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from chat_gevent.command.values import (
+    backplane_url,
     handler_name,
     host_names,
     host_port,
@@ -29,6 +30,7 @@ from chat_gevent.command.values import (
     networks,
     switch,
     text,
+    without_secrets,
 )
 from chat_gevent.command.values import (
     host as host_value,
@@ -89,6 +91,21 @@ class ServeSettings(Settings):
     )
     monkey: bool = setting(
         False, switch, "patch the standard library with gevent's first, for handlers; not in the file"
+    )
+    backplane: str = setting(
+        "",
+        backplane_url,
+        "Redis that carries broadcasts to other processes: redis://HOST:PORT, rediss://, unix:///PATH; none: "
+        "they are to stay apart",
+        metavar="URL",
+    )
+    backplane_prefix: str = setting(
+        "chat-gevent:",
+        text,
+        "what its channels begin with; services that differ in it hear nothing of each other",
+    )
+    backplane_required: bool = setting(
+        False, switch, "whether /readyz says 503 while the backplane is lost; all servers would at once"
     )
     admin: str = setting(
         "",
@@ -171,10 +188,10 @@ class Loaded:
     origins: Mapping[str, str]
 
     def show(self) -> str:
-        """As a configuration file, each line with its origin."""
+        """As a configuration file, each line with its origin. Passwords are not shown."""
         lines = []
         for name in FIELDS:
-            value = f"{name} = {_as_toml(getattr(self.settings, name), name)}"
+            value = without_secrets(f"{name} = {_as_toml(getattr(self.settings, name), name)}")
             lines.append(f"{value:<44} # {self.origins[name]}")
         return "\n".join(lines)
 
@@ -235,7 +252,7 @@ def _plain(value: Any) -> str:
     """A value as it was given, but on one line, and shortened where it is long."""
     if isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value):
         value = ", ".join(value)
-    shown = value if isinstance(value, str) else repr(value)
+    shown = without_secrets(value if isinstance(value, str) else repr(value))
     return shown if len(shown) <= LONGEST_SHOWN else shown[:LONGEST_SHOWN] + "..."
 
 

@@ -19,6 +19,7 @@ from gevent.event import Event
 
 from chat_gevent import tls
 from chat_gevent.command import logs, observe, signals, standard, systemd
+from chat_gevent.command.backplane import open_backplane
 from chat_gevent.command.blocking import HeldLoop
 from chat_gevent.command.handler import StartError, load_handler
 from chat_gevent.command.metrics import LoopLag, TimedHandler
@@ -46,6 +47,9 @@ NAME_SECONDS: Final = 1.0
 
 HOUSEKEEPING_SECONDS: Final = 0.5
 """How often loop lag is sampled and held-back log lines are told."""
+
+BACKPLANE_SECONDS: Final = 2.0
+"""How long a start waits for the backplane: with Redis there, what is said first reaches the others too."""
 
 log = logging.getLogger("chat_gevent")
 
@@ -80,6 +84,7 @@ class ServerProcess:
         try:
             self._listen(by_default)
             self.core = Core(settings, answers)
+            self.backplane = open_backplane(settings, self.core)
             self.timed_handler = None
             if answers is not None and settings.admin:
                 self.timed_handler = self.core.message = TimedHandler(self.core.message)
@@ -181,6 +186,8 @@ class ServerProcess:
 
     def _serve(self) -> int:
         signals.install(self._stop, self._reload)
+        if self.backplane is not None:
+            self.backplane.start(wait=BACKPLANE_SECONDS)
         try:
             for server in self.servers:
                 server.start()
@@ -203,6 +210,11 @@ class ServerProcess:
         return status
 
     # -- what the admin pages ask ------------------------------------------------------------------
+
+    @property
+    def backplane_lost(self) -> bool:
+        """Whether there is a backplane that broadcasts should reach others by, and do not."""
+        return self.backplane is not None and not self.backplane.connected
 
     def snapshot(self) -> Snapshot:
         """All figures of now."""

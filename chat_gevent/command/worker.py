@@ -27,6 +27,7 @@ from gevent.event import Event
 from gunicorn.workers.base import Worker
 
 from chat_gevent.command import config, worker_options
+from chat_gevent.command.backplane import open_backplane
 from chat_gevent.core import Core
 from chat_gevent.errors import CertificateError
 from chat_gevent.files import default_max_connections, raise_file_limit
@@ -69,6 +70,7 @@ class ChatWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
     def run(self) -> None:
         """Serve until the arbiter says stop, or is gone."""
         core = Core(self._settings, self.wsgi)
+        open_backplane(self._settings, core)
         servers = [
             ChatServer(each.sock, core=core, opening=self._opening, proxies=self._proxies)
             for each in self.sockets
@@ -115,16 +117,16 @@ class ChatWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         self.handle_exit(sig, frame)
 
 
-def _checked(cfg: Any) -> tuple[Settings, Opening | None]:
+def _checked(cfg: Any) -> tuple[config.ServeSettings, Opening | None]:
     """Settings and TLS as environment and options ask. Raises ConfigError, CertificateError."""
     worker_options.check(cfg)
     return _settings(), worker_options.opening(cfg)
 
 
-def _settings() -> Settings:
+def _settings() -> config.ServeSettings:
     """A worker's settings. Raises ConfigError: one is wrong, or does nothing in a worker."""
     loaded = config.load({})
-    own = {field.name for field in dataclasses.fields(Settings)}
+    own = {field.name for field in dataclasses.fields(Settings)} | {"backplane", "backplane_prefix"}
     for name, origin in loaded.origins.items():
         if origin != "default" and name not in own:
             raise config.ConfigError(f"{origin}: {name} does nothing in a gunicorn worker")
