@@ -87,7 +87,7 @@ def connections(url: str, seconds: float) -> tuple[Callable[[], Any], str]:
     options = library.parse_url(url)  # type: ignore[no-untyped-call]
     options.pop("connection_class", None)
     parts = urlsplit(url)
-    kind: type[Any] = {"redis": _Tcp, "rediss": _Tls, "unix": _Unix}[parts.scheme]
+    kind: Callable[..., Any] = {"redis": _Tcp, "rediss": _Tls, "unix": _Unix}[parts.scheme]
     if kind is _Unix and not parts.path:
         raise ValueError("unix:// must name a path")
     if kind is not _Unix and not re.fullmatch(r"/?[0-9]*", parts.path):

@@ -392,6 +392,33 @@ def test_a_full_queue_drops_the_newest(serve: Callable[..., Any], redis_server: 
     assert backplane.dropped == 300
 
 
+def test_a_stop_hands_over_what_is_queued(serve: Callable[..., Any], redis_server: RedisServer) -> None:
+    """What was broadcast just before is published, not dropped."""
+    server = serve(Relay())
+    backplane = Backplane(redis_server.url, server.core)
+    backplane.start(wait=5)
+    server.broadcast("farewell")
+    backplane.stop()
+    assert (backplane.published, backplane.dropped, backplane.connected) == (1, 0, False)
+
+
+def test_silence_is_no_loss_and_a_held_redis_is_one(
+    serve: Callable[..., Any], redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With nothing to carry, both connections are kept by signs of life, and are lost when there are none."""
+    server = serve(Relay())
+    backplane = Backplane(redis_server.url, server.core)
+    backplane.start(wait=5)
+    with redis_server.client() as client:
+        wait_until(lambda: client.info("commandstats")["cmdstat_ping"]["calls"] >= 10)
+    assert backplane.connected
+    redis_server.hold()
+    wait_until(lambda: not backplane.connected, 5)
+    redis_server.go_on()
+    wait_until(lambda: backplane.connected, 5)
+    assert caplog.text.count("backplane lost") == 1
+
+
 def test_nothing_is_kept_for_later(
     serve: Callable[..., Any], redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
