@@ -74,11 +74,15 @@ class _Broadcast:
         self._framed = b""
         self.remaining = remaining
 
+    def frame(self, framing: Framing) -> None:
+        """Frame the message for the clients that follow. Raises what ``framing.encode`` does."""
+        self._framed = framing.encode(self._message)
+        self._framing = framing
+
     def push(self, connection: Any, at_once: bool = False) -> None:
         """Put the message into an outbox, or send it at once. Clients share the framed bytes."""
         if connection.framing is not self._framing:
-            self._framing = connection.framing
-            self._framed = self._framing.encode(self._message)
+            self.frame(connection.framing)
         if at_once:
             connection.push_at_once(self._framed)
         else:
@@ -104,6 +108,9 @@ class Broadcasts:
         self.started += 1
         targets = dict.fromkeys(connections)
         broadcast = _Broadcast(message, targets)
+        for first in targets:
+            broadcast.frame(first.framing)  # what can't be framed is the caller's mistake, and raises here
+            break
         if len(targets) <= AT_ONCE:
             for connection in targets:
                 if self.running:

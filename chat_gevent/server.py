@@ -117,13 +117,13 @@ class ChatServer(Serving):
         self.socket.setblocking(False)
         tune(self.socket, self.core.settings)
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        if self._owns_core:
+            self.begin_serving()  # before the first client is accepted
 
     def start(self) -> None:
         """Begin to listen. Raises OSError: the address can't be had, or no epoll watches are left."""
         self.core.check_watches()
         super().start()
-        if self._owns_core:
-            self.begin_serving()
 
     def do_read(self) -> tuple[RawSocket, Any] | None:  # type: ignore[override]  # raw, not gevent's
         """Accept one client; None where nobody waits."""

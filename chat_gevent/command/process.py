@@ -188,12 +188,12 @@ class ServerProcess:
         signals.install(self._stop, self._reload)
         if self.backplane is not None:
             self.backplane.start(wait=BACKPLANE_SECONDS)
+        self.servers[0].begin_serving()
         try:
             for server in self.servers:
                 server.start()
         except OSError as error:
             raise StartError(f"can't serve: {error.strerror or error}") from None
-        self.servers[0].begin_serving()
         if self.admin is not None:
             self.admin.start()
         self._urls = [each.url for each in self.listeners]

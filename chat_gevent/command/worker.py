@@ -75,13 +75,13 @@ class ChatWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             ChatServer(each.sock, core=core, opening=self._opening, proxies=self._proxies)
             for each in self.sockets
         ]
+        servers[0].begin_serving()
         most = self._settings.max_connections or worker_options.worker_connections(self.cfg)
         for server in servers:
             server.max_connections = most or default_max_connections()
             if not self.cfg.reuse_port:
                 server.max_accept = 1  # all workers wake for a new client: let the one that is free take it
             server.start()
-        servers[0].begin_serving()
         gc.freeze()  # without collecting first, which would write to every page that the arbiter shares
         while self.alive and not self._stop.wait(HEARTBEAT_SECONDS) and self.ppid == os.getppid():
             self.notify()
