@@ -94,7 +94,7 @@ class ChatClient:
             raise
 
     def pending(self) -> bool:
-        """Whether a whole reply is there, or the server has closed. Never blocks. Raises ValueError (no UTF-8)."""
+        """Whether a reply is there, or the server has closed. Never blocks. Raises ValueError (no UTF-8)."""
         if not self._replies:
             timeout = self.socket.gettimeout()
             self.socket.settimeout(0)

@@ -1,8 +1,8 @@
 """Who a client is, as far as somebody vouches for it: TLS, the kernel, or a proxy that is trusted.
 
-Nothing of it is kept for a client: certificate and credentials are asked of TLS and of the kernel when they are
-wanted. Only what a PROXY header of version 2 says beside the address can't be asked again; that is kept for those
-connections whose header says it.
+Nothing of it is kept for a client: certificate and credentials are asked of TLS and of the kernel when they
+are wanted. Only what a PROXY header of version 2 says beside the address can't be asked again; that is kept
+for those connections whose header says it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Identity:
     """Who a client is; what nobody vouches for is None."""
 
     certificate: Mapping[str, Any] | None = None
-    """The certificate that the client gave and the server has verified, as ``SSLSocket.getpeercert`` gives it."""
+    """The certificate that the server has verified, as ``SSLSocket.getpeercert`` gives it."""
     credentials: Credentials | None = None
     """Process, user and group at the other end of a UNIX socket."""
     proxy: ProxyIdentity | None = None

@@ -1,7 +1,7 @@
 """What people write on top of the server: a handler, or a service; and the narrow client that it is given.
 
-A **handler** is a function ``(message, client) -> reply or None``. A **service** is an object whose methods are
-hooks; all are optional. Both may block as any gevent code may, anywhere.
+A **handler** is a function ``(message, client) -> reply or None``. A **service** is an object whose methods
+are hooks; all are optional. Both may block as any gevent code may, anywhere.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Client(Generic[State]):
     def identity(self) -> Identity:
         """Its verified certificate, UNIX credentials, and what a trusted proxy says of it.
 
-        Asked of TLS and the kernel at each call. All of it is None once the client is gone: a service that needs it
-        in ``disconnected`` keeps it in :attr:`state`.
+        Asked of TLS and the kernel at each call. All of it is None once the client is gone: a service that
+        needs it in ``disconnected`` keeps it in :attr:`state`.
         """
         return identify(self._connection)
 
@@ -66,8 +66,9 @@ class Client(Generic[State]):
     def send(self, message: Reply) -> bool:
         """Send the client a message unasked. Never blocks.
 
-        It leaves with whatever else is due to the client at the end of the engine's turn, in the order of the calls.
-        Returns False once the client is gone. Raises TypeError, UnicodeEncodeError: ``message`` is none.
+        It leaves with whatever else is due to the client at the end of the engine's turn, in the order of
+        the calls. Returns False once the client is gone. Raises TypeError, UnicodeEncodeError: ``message``
+        is none.
         """
         sent: bool = self._connection.push(message)
         return sent
@@ -87,7 +88,8 @@ class Client(Generic[State]):
 class Service:
     """Base class of services: hooks that the server calls, and what it asks to know. All have defaults.
 
-    A class that overrides :meth:`connected` or :meth:`disconnected` is called for each client; others pay nothing for it.
+    A class that overrides :meth:`connected` or :meth:`disconnected` is called for each client; others pay
+    nothing for it.
     """
 
     framing: ClassVar[Framing | None] = None
@@ -125,7 +127,7 @@ class HandlerService(Service):
     """A service made of a handler."""
 
     def __init__(self, handler: Handler) -> None:
-        self.message = handler  # type: ignore[method-assign]
+        self.message = handler  # type: ignore[method-assign, assignment]
 
 
 Answers = Handler | Service | type[Service]
@@ -136,8 +138,10 @@ def as_service(answers: Answers | None) -> Service:
     """The service that ``answers`` is or makes; the confirmation where it is None. Raises TypeError."""
     if isinstance(answers, Service):
         return answers
-    if isinstance(answers, type) and issubclass(answers, Service):
-        return answers()
+    if isinstance(answers, type):
+        if issubclass(answers, Service):
+            return answers()
+        raise TypeError(f"neither a handler nor a service: {answers!r}")
     if answers is None or callable(answers):
         return HandlerService(answers or confirm)
     raise TypeError(f"neither a handler nor a service: {answers!r}")

@@ -8,11 +8,14 @@
         with running(lambda message, client: message.upper()) as server:
             assert server.ask("hello") == "HELLO"
 
-The server runs in the process of the test, on a free port of the loopback interface, and the clients are real ones, on
-gevent's sockets: while a test waits for a message, the server goes on. The test itself needs no monkey patching,
-but what else blocks in it (``time.sleep``, another library's socket) keeps the server from its work.
+The server runs in the process of the test, on a free port of the loopback interface, and the clients are
+real ones, on gevent's sockets: while a test waits for a message, the server goes on. The test itself needs
+no monkey patching, but what else blocks in it (``time.sleep``, another library's socket) keeps the server
+from its work.
 
-With pytest there is a fixture too. Nothing is registered with pytest by itself: name it in ``conftest.py``. ::
+With pytest there is a fixture too. Nothing is registered with pytest by itself: name it in ``conftest.py``.
+
+::
 
     from chat_gevent.testing import chat_server
 
@@ -57,7 +60,8 @@ LONGEST_MESSAGE: Final = 2**30
 class ConnectedClient:
     """One client of a running server. Messages are ``str``, or ``bytes`` where the service takes those.
 
-    Each wait raises TimeoutError when nothing has come in time, and ConnectionLost once the server has closed.
+    Each wait raises TimeoutError when nothing has come in time, and ConnectionLost once the server has
+    closed.
     """
 
     def __init__(self, sock: Any, framing: Framing, text: bool) -> None:
@@ -75,9 +79,9 @@ class ConnectedClient:
         )
 
     def ask(self, message: Reply, timeout: float = WAIT_SECONDS) -> Any:
-        """Send a message, and wait for the next one that comes: the reply, unless something is pushed just then.
+        """Send a message, and wait for the next one that comes.
 
-        What came before stays, for :meth:`pushed`.
+        That is the reply, unless something is pushed just then. What came before stays, for :meth:`pushed`.
         """
         gevent.sleep(0)  # what is due by now is sent at the end of the turn
         while not self._ended and self._take(0):
@@ -170,7 +174,7 @@ class RunningServer:
         return self.server.core.service
 
     def connect(self, context: ssl.SSLContext | None = None, server_hostname: str = "") -> ConnectedClient:
-        """A new client, connected; over TLS with a ``context``. It is closed with the server at the latest."""
+        """A new client, connected; over TLS with a ``context``. It is closed at the end."""
         unix = self.server.socket.family == socket.AF_UNIX
         sock: Any = socket.socket(socket.AF_UNIX if unix else self.server.socket.family)
         sock.connect(self.server.socket.getsockname() if unix else self.address)
@@ -204,7 +208,8 @@ def running(answers: Answers | None = None, **settings: Any) -> Iterator[Running
     """Run a server with a handler, a service or a class of services, until the end of the block.
 
     :param settings: of :class:`chat_gevent.Settings`, such as ``idle_timeout=5``; others are those of
-        :class:`chat_gevent.ChatServer`, such as ``ssl_context`` or ``listener`` (a free port of 127.0.0.1 unless given).
+        :class:`chat_gevent.ChatServer`, such as ``ssl_context`` or ``listener`` (a free port of 127.0.0.1
+        unless given).
     """
     names = Settings.__dataclass_fields__
     chosen = {name: settings.pop(name) for name in list(settings) if name in names}
@@ -223,7 +228,7 @@ def _make_fixture() -> Any:
 
     @pytest.fixture
     def chat_server() -> Iterator[Start]:
-        """Start servers as :func:`chat_gevent.testing.running` does, as often as called; all end with the test."""
+        """Start servers as :func:`running` does, as often as called; all end with the test."""
         with contextlib.ExitStack() as stack:
             yield lambda *answers, **settings: stack.enter_context(running(*answers, **settings))
 

@@ -35,8 +35,8 @@ class StartError(Exception):
 def load_handler(name: str) -> Answers:
     """The function or service that ``package.module:name`` names, looked for in the current directory too.
 
-    A class of services is called, without arguments, and what it makes is returned. Raises StartError, and whatever
-    the module or the class itself raises when it is run.
+    A class of services is called, without arguments, and what it makes is returned. Raises StartError, and
+    whatever the module or the class itself raises when it is run.
     """
     module_name, _, attribute = name.partition(":")
     with contextlib.suppress(FileNotFoundError):  # the current directory may have been removed
@@ -54,7 +54,7 @@ def load_handler(name: str) -> Answers:
         return found()
     if not isinstance(found, Service) and not callable(found):
         raise StartError(f"handler {name}: neither a function nor a service", 2)
-    return found  # type: ignore[no-any-return]  # what it answers with shows when it is called
+    return found
 
 
 @contextlib.contextmanager

@@ -1,10 +1,11 @@
 """Have a line that is being typed interrupted for what a server says meanwhile, and drawn again below it.
 
 ``input`` with readline blocks the main thread, and readline may be used by that thread only. So another
-thread does no more than watch the socket: when there is input it signals the main thread. Python runs the handler of a
-signal in the main thread, in the midst of ``input``, where readline waits for a key. The handler has readline
-clear the line, shows what has come, and has readline draw prompt and line again, with the cursor where it was. Python's
-module has no names for the two functions that do so, so they are called in the library itself.
+thread does no more than watch the socket: when there is input it signals the main thread. Python runs the
+handler of a signal in the main thread, in the midst of ``input``, where readline waits for a key. The
+handler has readline clear the line, shows what has come, and has readline draw prompt and line again, with
+the cursor where it was. Python's module has no names for the two functions that do so, so they are called
+in the library itself.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from types import FrameType
 from typing import Final
 
 AGAIN_SECONDS: Final = 0.1
-"""How long the thread waits before it signals again: a signal just before readline waits for a key is seen late."""
+"""When the thread signals again: a signal that comes just before readline waits for a key is seen late."""
 
 ERASE_LINE: Final = "\r\x1b[K"
 
@@ -31,7 +32,8 @@ class Interrupts:
     """Calls ``show`` while a line is typed and ``fd`` has input.
 
     :param fd: of a socket.
-    :param show: takes the input and prints it, whole lines; what it raises ends the ``input`` that is under way.
+    :param show: takes the input and prints it, whole lines; what it raises ends the ``input`` that is under
+        way.
     """
 
     def __init__(self, fd: int, show: Callable[[], None]) -> None:

@@ -1,7 +1,7 @@
 """The ``client`` command: send messages and print the replies, or prompt for messages.
 
-With a terminal there is line editing and a history, and what the server says unasked is shown at once, above the line
-that is being typed. Without one (a pipe) there is no prompt.
+With a terminal there is line editing and a history, and what the server says unasked is shown at once,
+above the line that is being typed. Without one (a pipe) there is no prompt.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from chat_gevent.client import ChatClient, ConnectionLost
+from chat_gevent.client import ChatClient
 from chat_gevent.command.interrupts import Interrupts
 from chat_gevent.command.standard import StreamError, complain, say
 from chat_gevent.confirm import CONFIRMED
+from chat_gevent.errors import ConnectionLost
 
 REFUSED = "Error: "
 """How the reply to a message that was refused begins."""

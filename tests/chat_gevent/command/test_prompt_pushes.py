@@ -55,7 +55,7 @@ def tell(server: ServerProcess, message: str) -> None:
 
 
 def test_a_push_does_not_break_the_line_that_is_typed(server: ServerProcess, terminal: Terminal) -> None:
-    """It is shown at once, above the line; the line stays, the cursor too, and what is typed next goes there."""
+    """It is shown at once, above the line; line and cursor stay, and what is typed next goes there."""
     terminal.type("hello wrld")
     terminal.wait_for("hello wrld")
     terminal.type("\x1b[D" * 3)
@@ -100,7 +100,7 @@ def test_a_push_does_not_command_the_terminal(server: ServerProcess, terminal: T
 
 
 def test_what_a_person_sees(server: ServerProcess, tmp_path: Path) -> None:
-    """On the screen of tmux: a line that takes two rows is whole below the push, and nothing else is left of it."""
+    """On the screen of tmux: a line of two rows is whole below the push, and nothing else is left of it."""
     require(shutil.which("tmux"), "the command 'tmux', which is not installed")
     socket = str(tmp_path / "tmux")
     client = command("client", "--host", server.host, "--port", str(server.port), "--any-reply")
