@@ -1,4 +1,4 @@
-"""The command line: ``python -m benchmarks list | run | compare | show | history | tables | demo``.
+"""The command line: ``python -m benchmarks list|run|compare|show|history|tables|experiment|demo``.
 
 ``run SCENARIO --help`` shows the parameters of that scenario with their defaults. Exit status of ``run``:
 0 all was measured, 1 something failed, 2 a wrong option, 130 after Ctrl-C (what was measured is kept).
@@ -9,16 +9,17 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from benchmarks.report import Report
-    from benchmarks.scenarios.base import Scenario
-    from benchmarks.servers import Server
+    from benchmarks.measure.scenarios.base import Scenario
+    from benchmarks.measure.servers import Server
+    from benchmarks.reports.report import Report
 
 HELP: Final = {
     "connections": "connections held open",
@@ -84,7 +85,7 @@ def _cores(text: str) -> tuple[int, ...]:
 
 
 def _add_run(commands: Any) -> None:
-    from benchmarks.scenarios import SCENARIOS
+    from benchmarks.measure.scenarios import SCENARIOS
 
     run = commands.add_parser("run", help="measure servers", description="Measure servers in one scenario.")
     scenarios = run.add_subparsers(dest="scenario", required=True, metavar="SCENARIO")
@@ -96,7 +97,8 @@ def _add_run(commands: Any) -> None:
             "--servers",
             metavar="A,B",
             help="servers in this order, the first is the one to compare with; "
-            "a name may be followed by options ('chat_gevent --park-after 5'); default: all that can run",
+            "a name may be followed by options ('chat_gevent --park-after 5'), and chat_gevent by @ and a "
+            "git revision, a wheel or a folder ('chat_gevent@main'); default: all that can run",
         )
         parser.add_argument("--output", metavar="FILE", help="the report (default: SCENARIO-TIME.json here)")
         size = parser.add_mutually_exclusive_group()
@@ -133,7 +135,7 @@ def _servers(
     scenario: Scenario, names: str | None, parameters: dict[str, Any]
 ) -> tuple[list[Server], list[str]]:
     """The servers to measure, and a line for each that is left out. Raises UsageError."""
-    from benchmarks.servers import SERVERS, find
+    from benchmarks.measure.servers import SERVERS, find
 
     if names is None:
         servers, left_out = [], []
@@ -162,9 +164,9 @@ def _servers(
 
 
 def _check_files(parameters: dict[str, Any]) -> None:
-    from benchmarks.servers.process import allow_files
+    from chat_gevent.files import raise_file_limit
 
-    wanted, limit = parameters["connections"] + parameters.get("idle", 0) + OTHER_FILES, allow_files()
+    wanted, limit = parameters["connections"] + parameters.get("idle", 0) + OTHER_FILES, raise_file_limit()
     if wanted > limit:
         raise UsageError(
             f"a server may open {limit:,} files here (ulimit -Hn): "
@@ -185,12 +187,12 @@ def _check_output(output: Path) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from benchmarks import runner
-    from benchmarks.generator import GeneratorFailed
-    from benchmarks.progress import Progress
-    from benchmarks.report import ReportError
-    from benchmarks.scenarios import SCENARIOS
-    from benchmarks.servers import BuildFailed
+    from benchmarks.measure import runner
+    from benchmarks.measure.compiler import BuildFailed
+    from benchmarks.measure.generator import GeneratorFailed
+    from benchmarks.measure.scenarios import SCENARIOS
+    from benchmarks.reports.report import ReportError
+    from benchmarks.show.progress import Progress
 
     scenario = SCENARIOS[arguments.scenario]
     parameters = _parameters(scenario, arguments)
@@ -232,7 +234,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _summary(report: Report, output: Path) -> None:
     from rich.console import Console
 
-    from benchmarks.progress import can_compare, summary
+    from benchmarks.show.progress import can_compare, summary
 
     console = Console(highlight=False)
     summary(report, console)
@@ -245,8 +247,8 @@ def _list(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from benchmarks.scenarios import SCENARIOS
-    from benchmarks.servers import SERVERS
+    from benchmarks.measure.scenarios import SCENARIOS
+    from benchmarks.measure.servers import SERVERS
 
     console = Console(highlight=False)
     table = Table("scenario", "question", "parameters", title="Scenarios", title_justify="left")
@@ -272,6 +274,39 @@ def _demo(arguments: argparse.Namespace) -> int:
     return run(Path(arguments.reports), QUICK if arguments.quick else FULL)
 
 
+def _add_experiments(commands: Any, argv: Sequence[str]) -> None:
+    """The experiments; a module is imported only where it is the one asked for."""
+    from benchmarks.experiments import EXPERIMENTS, load
+
+    about = "Measurements with a procedure of their own; each prints its figures."
+    experiment = commands.add_parser("experiment", help="measurements of other kinds", description=about)
+    names = experiment.add_subparsers(dest="experiment", required=True, metavar="NAME")
+    for name, help in EXPERIMENTS.items():
+        parser = names.add_parser(name, help=help, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if list(argv[:2]) == ["experiment", name]:
+            module = load(name)
+            parser.description = module.__doc__
+            module.add_arguments(parser)
+            parser.set_defaults(run=_experiment, module=module, parser=parser)
+
+
+def _experiment(arguments: argparse.Namespace) -> int:
+    from benchmarks.experiments import ExperimentFailed
+    from benchmarks.measure.compiler import BuildFailed
+    from benchmarks.measure.generator import GeneratorFailed
+    from benchmarks.measure.servers.process import ServerFailed
+    from benchmarks.reports.report import ReportError
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end what it started on the way
+    failures = (ExperimentFailed, GeneratorFailed, BuildFailed, ServerFailed, ReportError, OSError)
+    try:
+        status: int = arguments.module.run(arguments)
+    except failures as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 1
+    return status
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     from benchmarks.commands import add_commands
@@ -285,6 +320,7 @@ def main(argv: list[str] | None = None) -> int:
     shown.set_defaults(run=_list)
     _add_run(commands)
     add_commands(commands)
+    _add_experiments(commands, sys.argv[1:] if argv is None else argv)
     demo = commands.add_parser("demo", help="serve, load with Locust, compare: the whole story in a minute")
     demo.add_argument("--quick", action="store_true", help="20 users for a second: to see that it works")
     demo.add_argument(

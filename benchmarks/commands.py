@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.compare import MARGIN, CompareError, compare
-from benchmarks.doubts import runs_needed
-from benchmarks.report import Report, ReportError
-from benchmarks.statistics import LEAST
+from benchmarks.judge.caveats import runs_needed
+from benchmarks.judge.compare import MARGIN, CompareError, compare
+from benchmarks.judge.statistics import LEAST
+from benchmarks.reports.report import Report, ReportError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -101,19 +101,19 @@ def compare_files(
     """Load, compare, print and write; returns the exit status. Complaints are one line on standard error."""
     from rich.console import Console
 
-    from benchmarks import text
+    from benchmarks.show import wording
 
     def work() -> int:
         sides = [[Report.load(path) for path in split(side)] for side in paths]
         result = compare(sides, labels(paths), margin=margin, strict=strict, force=force, baseline=baseline)
         if markdown != "-":
-            text.print_result(result, console or Console())
+            wording.print_result(result, console or Console())
         if markdown == "-":
-            sys.stdout.write(text.markdown(result))
+            sys.stdout.write(wording.markdown(result))
         elif markdown:
-            Path(markdown).write_text(text.markdown(result), encoding="utf-8")
+            Path(markdown).write_text(wording.markdown(result), encoding="utf-8")
         if html:
-            from benchmarks.html import comparison_page
+            from benchmarks.show.html import comparison_page
 
             Path(html).write_text(comparison_page(result), encoding="utf-8")
         return result.status
@@ -162,13 +162,13 @@ def _compare(arguments: argparse.Namespace) -> int:
 def _show(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from benchmarks.show import print_report
+    from benchmarks.show.terminal import print_report
 
     def work() -> int:
         report = Report.load(arguments.report)
         print_report(report, Console())
         if arguments.html:
-            from benchmarks.html import report_page
+            from benchmarks.show.html import report_page
 
             Path(arguments.html).write_text(report_page(report), encoding="utf-8")
         return 0
@@ -179,13 +179,13 @@ def _show(arguments: argparse.Namespace) -> int:
 def _history(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from benchmarks import history
+    from benchmarks.show import history
 
     def work() -> int:
         found = history.collect(Path(arguments.directory))
         history.print_history(found, Console())
         if arguments.html:
-            from benchmarks.html import history_page
+            from benchmarks.show.html import history_page
 
             Path(arguments.html).write_text(history_page(found), encoding="utf-8")
         return 0
@@ -194,7 +194,7 @@ def _history(arguments: argparse.Namespace) -> int:
 
 
 def _tables(arguments: argparse.Namespace) -> int:
-    from benchmarks import tables
+    from benchmarks.show import tables
 
     def work() -> int:
         documents = [Path(name) for name in arguments.documents] or tables.documents()

@@ -24,10 +24,11 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.status import Status
 
-from benchmarks import text
 from benchmarks.commands import labels
-from benchmarks.compare import compare
-from benchmarks.report import Report
+from benchmarks.judge.compare import compare
+from benchmarks.measure.launch import environment, python
+from benchmarks.reports.report import Report
+from benchmarks.show import wording
 
 REPORTS: Final = Path("demo-reports")
 
@@ -61,7 +62,7 @@ def _tool(name: str) -> str:
 
 
 def _show(command: list[str]) -> None:
-    words = [Path(command[0]).name, *command[1:]]
+    words = [Path(command[0]).name, *(word for word in command[1:] if word != "-P")]
     console.print(f"[bold green]$[/] [bold]{shlex.join(words)}[/]", soft_wrap=True)
 
 
@@ -99,6 +100,7 @@ def _process(
                 stderr=stderr,
                 text=True,
                 start_new_session=True,
+                env=environment(),
             )
         finally:
             for number, handler in before.items():
@@ -156,45 +158,32 @@ def _run(command: list[str], live: str = "", statuses: tuple[int, ...] = (0,)) -
 
 def _verdict(paths: list[str]) -> str:
     """What ``compare`` says first of these reports."""
-    return text.headline(compare([Report.load(path) for path in paths], labels(paths)))
+    return wording.headline(compare([Report.load(path) for path in paths], labels(paths)))
 
 
 def _steps(reports: Path, size: Size) -> list[str]:
     """Take all steps; returns the verdict of each comparison."""
-    python = sys.executable
     reports.mkdir(exist_ok=True)
     servers = {
-        "threads": [python, "-m", "benchmarks.servers.threads", "--port", "0"],
+        "threads": python("-m", "benchmarks.measure.servers.threads", "--port", "0"),
         "chat_gevent": [_tool("chat-gevent"), "serve", "--port", "0"],
     }
     for name in ("chat_gevent", "threads"):
         console.print(Rule(f"{name}: {size.users} Locust users"))
         with _server(servers[name]) as address:
             report = str(reports / f"locust-{name}.json")
-            locust = [_tool("locust"), "-f", "loadtest/locustfile.py", "--host", address, "--headless"]
+            locust = python("-m", "loadtest", "--host", address, "--headless")
             users = ["-u", str(size.users), "-r", str(size.spawn_rate), "-t", size.run_time]
             _run([*locust, *users, "--report", report], live="Aggregated")
     both = [str(reports / f"locust-{name}.json") for name in servers]
     console.print(Rule("the two Locust runs"))
-    _run([python, "-m", "benchmarks", "compare", *both], statuses=(0, 1, 3))
+    _run(python("-m", "benchmarks", "compare", *both), statuses=(0, 1, 3))
     console.print(Rule(f"side by side: {size.connections:,} clients, fresh servers in turn"))
     report = str(reports / "confirm.json")
     page = str(reports / "confirm.html")
-    _run(
-        [
-            python,
-            "-m",
-            "benchmarks",
-            "run",
-            "confirm",
-            "--servers",
-            ",".join(servers),
-            *_measure(size),
-            "--output",
-            report,
-        ]
-    )
-    _run([python, "-m", "benchmarks", "compare", report, "--html", page], statuses=(0, 1, 3))
+    side_by_side = ["--servers", ",".join(servers), *_measure(size), "--output", report]
+    _run(python("-m", "benchmarks", "run", "confirm", *side_by_side))
+    _run(python("-m", "benchmarks", "compare", report, "--html", page), statuses=(0, 1, 3))
     console.print(Rule())
     console.print("Reports:", *(str(path) for path in sorted(reports.iterdir())), sep="\n  ")
     return [f"The two Locust runs: {_verdict(both)}", f"Side by side: {_verdict([report])}"]
@@ -222,7 +211,3 @@ def run(reports: Path = REPORTS, size: Size = FULL) -> int:
     for verdict in verdicts:
         console.print(verdict, style="bold", markup=False)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(run())

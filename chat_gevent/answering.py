@@ -1,8 +1,9 @@
 """What a connection answers: from what was read to what is due.
 
-:class:`Answering` asks the conversation (:mod:`chat_gevent.conversation`) what a read completes, has the service answer
-each message, and sends the replies. All of it runs in a greenlet that is leased to the connection, so a service may
-block. A hook that raises has failed by itself: its client is told, and the server goes on.
+:class:`Answering` asks the conversation (:mod:`chat_gevent.conversation`) what a read completes, has the
+service answer each message, and sends the replies. All of it runs in a greenlet that is leased to the
+connection, so a service may block. A hook that raises has failed by itself: its client is told, and the
+server goes on.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from __future__ import annotations
 from typing import Any, Final
 
 from chat_gevent.confirm import ErrorCode, whole
-from chat_gevent.conversation import Control, Ending, Event, Invalid, end, read, time_is_up
+from chat_gevent.conversation import Control, Ending, Event, end, read, time_is_up
 from chat_gevent.errors import Closed, Refuse
 from chat_gevent.framing import Auto, Kept, Line
 from chat_gevent.lifecycle import BY_SERVICE, Lifecycle
 from chat_gevent.service import Client
-from chat_gevent.state import State
+from chat_gevent.state import BUSY, CLOSING
 
 READ_BYTES: Final = 16_384
 """Most bytes taken with one read. What is due to a client that reads nothing is what one read asked for."""
@@ -44,7 +45,7 @@ class Answering(Lifecycle):
             self.finish(
                 ErrorCode.REFUSED, ErrorCode.REFUSED, str(refusal) or "the service does not admit you"
             )
-        except BaseException:  # whatever a hook raises is its own failure, not the server's
+        except BaseException:  # noqa: BLE001 - what a hook raises is its own failure, not the server's
             self._service_failed("connected")
             self.finish(ErrorCode.HANDLER_FAILED, ErrorCode.HANDLER_FAILED, "the server could not admit you")
         if self.outbox:
@@ -85,7 +86,7 @@ class Answering(Lifecycle):
                 if left <= 0:
                     break
                 self.wait_readable(left)
-                if self.state >= State.CLOSING:
+                if self.state >= CLOSING:
                     raise Closed
                 continue
             if not more:
@@ -107,7 +108,7 @@ class Answering(Lifecycle):
             self._answer(events, ending)
         elif kept:
             self.reason = "truncated"  # somebody without the keys may have cut it off: it is not handled
-        if self.state is State.BUSY:
+        if self.state is BUSY:
             if self.reason == "killed":
                 self.reason = "eof"
             if self.encrypted:
@@ -117,51 +118,58 @@ class Answering(Lifecycle):
     def _answer(self, events: list[Event], ending: Ending | None) -> None:
         """Have each message answered, and send the replies."""
         core = self.core
-        handler, rate, text = core.message, core.settings.message_rate, core.rules.text
-        client = self.known_client()
-        outbox = self._due()
-        now = core.engine.now
+        handler, rate, kind = core.message, core.settings.message_rate, core.kind
+        client = self.client or self.known_client()
+        outbox = self.outbox
+        if outbox is None:
+            outbox = self.outbox = []
+        now, broadcasts = core.engine.now, core.broadcasts.running
         began = now()
         handled = 0
         for event in events:
-            if isinstance(event, (str, bytes)):
+            if type(event) is kind:
                 if rate:
                     self._pay(client, rate)
                 try:
                     reply = handler(event, client)
-                    if reply is not None:
-                        outbox.append(reply if text and type(reply) is str else self._framed(reply))
+                    if broadcasts:
+                        core.broadcasts.catch_up(self)
+                    if type(reply) is str is kind:
+                        outbox.append(reply)  # it is framed and encoded with the others
+                    elif reply is not None:
+                        outbox.append(self._framed(reply))
                     handled += 1
-                except BaseException:  # whatever a handler raises is its own failure, not the server's
+                except BaseException:  # noqa: BLE001 - whatever a handler raises is its own failure
                     self._service_failed("message")
                     self._tell_error(ErrorCode.HANDLER_FAILED, "the server could not handle the message")
-            elif isinstance(event, Invalid):
-                self._tell_error(ErrorCode.INVALID_UTF8, event.explanation)
-            elif isinstance(event, Control):
+            elif type(event) is Control:
                 outbox.append(event.data)
-            if core.broadcasts:
-                core.broadcasts.catch_up(self)
-            # It has blocked, and what is due is kept no longer; or enough is due.
-            if now() != began or len(outbox) >= REPLIES_PER_SEND:
+            else:
+                self._tell_error(ErrorCode.INVALID_UTF8, event.explanation)  # type: ignore[union-attr]
+            if now() != began or len(outbox) >= REPLIES_PER_SEND or self.leaving == BY_SERVICE:
+                # It has blocked, and what is due is kept no longer; or enough is due.
                 self.messages += handled
                 handled = 0
                 self.send_due()
+                if self.leaving == BY_SERVICE:
+                    break
                 began = now()
-            if self.leaving == BY_SERVICE:
-                break
         self.messages += handled
         if events:
             self.tick = core.engine.tick
-        if self.state is State.CLOSING:
+        if self.state is CLOSING:
             return
-        if self.leaving == BY_SERVICE:
+        if ending is None and not self.leaving:
+            if outbox and not self.flush():
+                self.send_due()
+        elif self.leaving == BY_SERVICE:
             self.finish(BY_SERVICE)
         elif ending is Ending.EXIT:
             self.finish("exit")
         elif ending is Ending.TOO_LONG:
             explanation = f"a message is limited to {core.limit} bytes"
             self.finish(ErrorCode.MESSAGE_TOO_LONG, ErrorCode.MESSAGE_TOO_LONG, explanation)
-        elif outbox:
+        else:
             self.send_due()
 
     def _pay(self, client: Client[Any], rate: float) -> None:

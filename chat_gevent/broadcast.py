@@ -1,14 +1,14 @@
 """One message to many clients, and groups of clients to send it to.
 
-A broadcast is framed once, and all outboxes share its bytes. To few clients it is put into their outboxes at once, and
-leaves with the turn. To many it is done in slices between turns, so that the loop stays responsive; the order of
-what one client gets is still that of the calls, because whoever sends to a client first lets it catch up with
-the broadcasts that are under way (:meth:`Broadcasts.catch_up`).
+A broadcast is framed once, and all outboxes share its bytes. To few clients it is put into their outboxes at
+once, and leaves with the turn. To many it is done in slices between turns, so that the loop stays responsive;
+the order of what one client gets is still that of the calls, because whoever sends to a client first lets it
+catch up with the broadcasts that are under way (:meth:`Broadcasts.catch_up`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter
 from typing import Any, Final
 
@@ -17,28 +17,37 @@ from chat_gevent.framing import Framing
 from chat_gevent.service import NO_GROUPS, Client
 
 AT_ONCE: Final = 256
-"""Most clients that are sent to without slicing: putting a message into an outbox takes less than a microsecond."""
+"""Most clients that are sent to without slicing: a message is in an outbox in less than a microsecond."""
 
 
 class Group:
-    """A set of clients with a name. A client that leaves drops out by itself."""
+    """A set of clients with a name. A client that leaves drops out by itself.
 
-    __slots__ = ("__weakref__", "_clients", "name")
+    :param watch: told of the group when it gets its first client, and when it has lost its last one.
+    """
 
-    def __init__(self, name: str) -> None:
+    __slots__ = ("__weakref__", "_clients", "_watch", "name")
+
+    def __init__(self, name: str, watch: Callable[[Group], None] | None = None) -> None:
         self.name = name
+        self._watch = watch
         self._clients: dict[Client[Any], None] = {}
 
     def add(self, client: Client[Any]) -> None:
         """Take ``client`` in, unless it is gone."""
         if not client.closed:
+            is_first = not self._clients
             self._clients[client] = None
             client._groups = {*client._groups, self}
+            if is_first and self._watch is not None:
+                self._watch(self)
 
     def discard(self, client: Client[Any]) -> None:
         """Let ``client`` go, if it is in."""
         if self._clients.pop(client, self) is None:
             client._groups = client._groups - {self} or NO_GROUPS
+            if not self._clients and self._watch is not None:
+                self._watch(self)
 
     def __contains__(self, client: object) -> bool:
         return client in self._clients
@@ -65,29 +74,30 @@ class _Broadcast:
         self._framed = b""
         self.remaining = remaining
 
-    def push(self, connection: Any) -> None:
-        """Put the message into an outbox. Nearly always all clients have one framing, and share the bytes."""
+    def push(self, connection: Any, at_once: bool = False) -> None:
+        """Put the message into an outbox, or send it at once. Clients share the framed bytes."""
         if connection.framing is not self._framing:
             self._framing = connection.framing
             self._framed = self._framing.encode(self._message)
-        connection.push_framed(self._framed)
+        if at_once:
+            connection.push_at_once(self._framed)
+        else:
+            connection.push_framed(self._framed)
 
 
 class Broadcasts:
-    """The broadcasts of one server that are under way; false where there are none."""
+    """The broadcasts of one server."""
 
-    __slots__ = ("_running", "_timer", "seconds", "started")
+    __slots__ = ("_timer", "running", "seconds", "started")
 
     def __init__(self, engine: Engine) -> None:
-        self._running: list[_Broadcast] = []
+        self.running: list[_Broadcast] = []
+        """Those under way, the oldest first; always the same list."""
         self._timer = engine.hub.loop.timer(0)
         self.started = 0
         """How many there have been."""
         self.seconds = 0.0
         """Time spent on putting messages into outboxes and sending them in slices."""
-
-    def __bool__(self) -> bool:
-        return bool(self._running)
 
     def start(self, message: bytes, connections: Iterable[Any]) -> int:
         """Send a message to each of ``connections``; returns how many these are."""
@@ -96,18 +106,18 @@ class Broadcasts:
         broadcast = _Broadcast(message, targets)
         if len(targets) <= AT_ONCE:
             for connection in targets:
-                if self._running:
+                if self.running:
                     self.catch_up(connection)
                 broadcast.push(connection)
             return len(targets)
-        self._running.append(broadcast)
-        if len(self._running) == 1:
+        self.running.append(broadcast)
+        if len(self.running) == 1:
             self._timer.start(self._slice)
         return len(targets)
 
     def catch_up(self, connection: Any) -> None:
         """Give ``connection`` what it has not got yet of the broadcasts under way."""
-        for each in self._running:
+        for each in self.running:
             if each.remaining.pop(connection, self) is None:
                 each.push(connection)
 
@@ -115,16 +125,15 @@ class Broadcasts:
         """Go on for a slice of time. In the hub."""
         began = perf_counter()
         end = began + SLICE_SECONDS
-        while self._running and perf_counter() < end:
-            oldest = self._running[0]
+        while self.running and perf_counter() < end:
+            oldest = self.running[0]
             for _ in range(min(SLICE_PUSHES, len(oldest.remaining))):
                 connection, _ = oldest.remaining.popitem()
-                oldest.push(connection)
+                oldest.push(connection, at_once=len(self.running) == 1)
                 self.catch_up(connection)
-                connection.flush_in_hub()
-            while self._running and not self._running[0].remaining:
-                del self._running[0]
+            while self.running and not self.running[0].remaining:
+                del self.running[0]
         self.seconds += perf_counter() - began
-        if self._running:
+        if self.running:
             self._timer.stop()
             self._timer.start(self._slice)

@@ -1,10 +1,10 @@
 """One client: read, answer, send, park, close.
 
-A connection is a small object with slots and no greenlet of its own. The engine tells it of input with :meth:`wake`,
-in the hub, where nothing may block: whole lines for the built-in confirmation are answered there (the short way), and
-all else is left to a greenlet that the engine leases to the connection for one call of :meth:`serve`. When
-nothing is left to read the call returns, and the client is parked. What could be asked of the kernel (the peer's
-address) is not stored.
+A connection is a small object with slots and no greenlet of its own. The engine tells it of input with
+:meth:`wake`, in the hub, where nothing may block: whole lines for the built-in confirmation are answered
+there (the short way), and all else is left to a greenlet that the engine leases to the connection for one
+call of :meth:`serve`. When nothing is left to read the call returns, and the client is parked. What could be
+asked of the kernel (the peer's address) is not stored.
 
 Its parts: :mod:`chat_gevent.stream` reads and sends, :mod:`chat_gevent.lifecycle` has its state and endings,
 :mod:`chat_gevent.answering` answers. This module has what the engine calls.
@@ -14,6 +14,7 @@ Every message that was read is answered before the connection closes, unless the
 
 from __future__ import annotations
 
+from _socket import socket as RawSocket
 from select import EPOLLIN
 from typing import Final
 
@@ -22,9 +23,9 @@ from gevent import getcurrent
 from chat_gevent.answering import READ_BYTES, Answering
 from chat_gevent.confirm import whole
 from chat_gevent.errors import Closed, WriteTimeout
-from chat_gevent.framing import CHUNK_BYTES, Auto, Chunk
+from chat_gevent.framing import Auto, Chunk
 from chat_gevent.lifecycle import REFUSALS
-from chat_gevent.state import State
+from chat_gevent.state import BUSY, CLOSED, CLOSING, OPENING, PARKED, PARKED_SHORT, QUEUED, WAITING
 
 READS_PER_LEASE: Final = 16
 """Most reads before others have their turn, so that a client that floods can't starve them. One whole read
@@ -36,8 +37,8 @@ class Connection(Answering):
 
     :param socket: non-blocking; the connection owns it.
     :param core: what all connections of the server share, a :class:`chat_gevent.core.Core`.
-    :param opening: called once in a leased greenlet before the first message is read; it does the TLS handshake or
-        reads a PROXY header.
+    :param opening: called once in a leased greenlet before the first message is read; it does the TLS
+        handshake or reads a PROXY header.
     """
 
     __slots__ = ()
@@ -45,8 +46,8 @@ class Connection(Answering):
     # -- in the hub --------------------------------------------------------------------------------
 
     def wake(self, event: int) -> bool:
-        """Answer input the short way, if it can be; returns whether a greenlet must :meth:`serve` it. Never blocks."""
-        if self.state is not State.PARKED_SHORT or event != EPOLLIN:
+        """Answer input the short way, if it can be; returns whether a greenlet must :meth:`serve` it."""
+        if self.state is not PARKED_SHORT or event != EPOLLIN:
             return True
         core = self.core
         try:
@@ -91,18 +92,21 @@ class Connection(Answering):
             else:
                 self.missed |= event
             return
-        if self.state is State.CLOSED:  # since its event came
+        if self.state is CLOSED:  # since its event came
             return
         self.greenlet = getcurrent()
         try:
-            if self.state is State.OPENING:
+            if self.state is OPENING:
                 self._open()
                 event = 0
-            elif self.state is not State.CLOSING:
-                self.move(State.BUSY)
+            elif self.state is not CLOSING:
+                self.move(BUSY)
             if self.outbox:
                 self.send_due()
-            self._converse(event, resident)
+            if resident:
+                self._converse(event)
+            else:
+                self._exchange(event)
         except Closed:
             pass
         except WriteTimeout:
@@ -114,16 +118,16 @@ class Connection(Answering):
             raise
         finally:
             self.greenlet = self.waiter = None
-            if self.state is State.BUSY:
+            if self.state is BUSY:
                 if not self.outbox:
                     self.outbox = None
-                self.move(self._parked())
-            elif self.state is State.CLOSED:
+                self.move(self._parked() if self.core.confirms else PARKED)
+            elif self.state is CLOSED:
                 self._tell_disconnected()
 
     def serve_resident(self) -> None:
         """Serve the client in the current greenlet for as long as it is connected, never parking it."""
-        while self.state is not State.CLOSED:
+        while self.state is not CLOSED:
             self.serve(resident=True)
 
     def _open(self) -> None:
@@ -133,16 +137,17 @@ class Connection(Answering):
         self.tick = self.core.engine.tick
         if self.leaving in REFUSALS:
             self._leave_if_asked()
-        if self.state is not State.OPENING:  # it has finished
+        if self.state is not OPENING:  # it has finished
             return
-        self.move(State.BUSY)
+        self.move(BUSY)
         if self.core.greets:
             self._greet()
 
-    def _converse(self, event: int, resident: bool) -> None:
+    def _converse(self, event: int) -> None:
+        """Exchange, and wait for more, until the wait is ended or the client is gone."""
         while True:
             self._exchange(event)
-            if not resident or self.state is State.CLOSED:
+            if self.state is CLOSED:
                 return
             event = self.wait_readable()
             if not event:
@@ -150,55 +155,61 @@ class Connection(Answering):
 
     def wait_readable(self, seconds: float | None = None) -> int:
         """As :meth:`Stream.wait_readable`."""
-        if self.state is State.BUSY and not self.missed:
-            self.move(State.WAITING)
+        if self.state is BUSY and not self.missed:
+            self.move(WAITING)
         try:
             return super().wait_readable(seconds)
         finally:
-            if self.state in (State.WAITING, State.QUEUED):
-                self.move(State.BUSY)
+            if self.state in (WAITING, QUEUED):
+                self.move(BUSY)
 
     def _exchange(self, event: int) -> None:
         """Read and answer until nothing is left.
 
-        A short read shows that, unless the event said more than "input": then only a read that finds nothing does.
+        A short read shows that, unless the event said more than "input": then only a read that finds nothing
+        does.
         """
-        encrypted = self.encrypted
+        plain = type(self.socket) is RawSocket
         to_the_end = event != EPOLLIN
         reads = taken = 0
         while True:
             if reads == READS_PER_LEASE or taken >= READ_BYTES:  # others have their turn
-                if self.state is not State.CLOSED:  # it was cut off while its handler was at work
-                    if self.state is State.BUSY:
-                        self.move(State.QUEUED)
+                if self.state is not CLOSED:  # it was cut off while its handler was at work
+                    if self.state is BUSY:
+                        self.move(QUEUED)
                     self.core.engine.queue(self)
                 return
             reads += 1
-            to_the_end |= self.missed != 0
-            self.missed = 0
-            data, self.input = self.input, None
-            asked = CHUNK_BYTES if type(self.framing) is Chunk else READ_BYTES
-            if data is None:
+            if self.missed:
+                to_the_end = True
+                self.missed = 0
+            data = self.input
+            kind = type(self.framing)
+            asked = min(self.framing.size, READ_BYTES) if kind is Chunk else READ_BYTES  # type: ignore[attr-defined]
+            if data is not None:
+                self.input = None
+            else:
                 data = self.read(asked)
                 if data is None:
                     self._leave_if_asked()
                     if self.missed:  # it came while that was sent
                         continue
                     return
-            taken += len(data)
-            if self.state is State.CLOSING:  # what comes after the last reply is dropped
-                if not data:
+            size = len(data)
+            taken += size
+            if self.state is CLOSING:  # what comes after the last reply is dropped
+                if not size:
                     self.cut(self.reason)
                     return
-            elif not data:
+            elif not size:
                 self._end_of_input()
                 return
             else:
-                self.received += len(data)
-                to_the_end |= type(self.framing) is Auto
-                self._take(data)
-                if self._leave_if_asked():
+                self.received += size
+                if kind is Auto:
                     to_the_end = True
-            short = self.socket.drained if encrypted else len(data) < asked
-            if short and not (to_the_end or self.missed):
+                self._take(data)
+                if self.leaving and self._leave_if_asked():
+                    to_the_end = True
+            if (size < asked if plain else self.socket.drained) and not to_the_end and not self.missed:
                 return

@@ -27,7 +27,7 @@ from chat_gevent.lifecycle import Lifecycle
 from chat_gevent.registry import Registry
 from chat_gevent.service import Answers, Client, HandlerService, Reply, as_service, overrides
 from chat_gevent.settings import Settings
-from chat_gevent.state import State
+from chat_gevent.state import CLOSING, OPENING
 from chat_gevent.system import System
 
 SHORTEST_TICK: Final = 0.025
@@ -67,6 +67,7 @@ class Core:
         self.rules = Rules(settings.max_message_bytes, service.text, service.exit_word)
         self.limit = settings.max_message_bytes
         self.message = service.message
+        self.kind: type[str] | type[bytes] = str if service.text else bytes
         self.greets = overrides(service, "connected") or overrides(service, "disconnected")
         self.confirms = confirms and not settings.message_rate
         """Whether a read can be confirmed whole, by the short way."""
@@ -81,12 +82,14 @@ class Core:
         self._telling = 0  # disconnected hooks under way
         self._told = Event()
         self.queued = 0  # bytes of pushes in all outboxes
-        self.registry = Registry(settings.max_connections_per_address)
+        self.registry = Registry(settings.max_connections_per_address, settings.per_address_ipv6_prefix)
         self._finished = self.registry.empty
         self._numbers = itertools.count(1)
         # Names come from clients, often: a group lasts while somebody is in it, or holds it.
         self._groups: WeakValueDictionary[str, Group] = WeakValueDictionary()
-        self._kept: list[Greenlet] = []
+        self._kept: list[Greenlet[..., Any]] = []
+        self.backplane: Any = None
+        """The :class:`chat_gevent.backplane.Backplane` that carries broadcasts to other processes, if one does."""
 
         limits = (settings.idle_timeout, settings.handshake_timeout, settings.linger_timeout)
         shortest = min([1.0, *filter(None, limits)])
@@ -104,6 +107,10 @@ class Core:
             shares=not confirms,
         )
         self.broadcasts = Broadcasts(self.engine)
+        if cut_short := settings.cut_short():
+            log.warning(
+                "tcp_user_timeout (%g s) cuts short %s", settings.tcp_user_timeout, " and ".join(cut_short)
+            )
 
     def check_watches(self) -> None:
         """Raise OSError unless the kernel has epoll watches left: without them nobody could be served."""
@@ -168,7 +175,7 @@ class Core:
     # -- pushes --------------------------------------------------------------------------------------
 
     def has_room(self, connection: Lifecycle, size: int) -> bool:
-        """Whether a push of ``size`` bytes fits into a client's outbox; if not, the client or the push goes."""
+        """Whether a push of ``size`` bytes fits into an outbox; if not, the client or the push goes."""
         settings = self.settings
         client = connection.known_client()
         if (
@@ -197,7 +204,8 @@ class Core:
         """The group of that name: always the same object."""
         found = self._groups.get(name)
         if found is None:
-            found = self._groups[name] = Group(name)
+            watch = None if self.backplane is None else self.backplane.watch
+            found = self._groups[name] = Group(name, watch)
         return found
 
     def encode(self, message: Reply) -> bytes:
@@ -212,10 +220,25 @@ class Core:
     ) -> int:
         """Send a message to many clients; see :meth:`chat_gevent.serving.Serving.broadcast`."""
         data = self.encode(message)
+        told = self.deliver(data, to, but)
+        if self.backplane is not None:
+            if to is None:
+                self.backplane.publish(data, None)
+            elif isinstance(to, Group) and self._groups.get(to.name) is to:
+                self.backplane.publish(data, to)
+        return told
+
+    def deliver(
+        self,
+        data: bytes,
+        to: Group | Iterable[Client[Any]] | None,
+        but: Client[Any] | None = None,
+    ) -> int:
+        """Send an encoded message to clients of this process; returns how many these are."""
         connections: Iterable[Any]
         if to is None:
             connections = [
-                each for each in self.engine.all() if not each.is_leaving and each.state is not State.OPENING
+                each for each in self.engine.all() if not each.is_leaving and each.state is not OPENING
             ]
         else:
             connections = [each._connection for each in to if not each.closed]
@@ -223,7 +246,15 @@ class Core:
             connections = [each for each in connections if each is not but._connection]
         return self.broadcasts.start(data, connections)
 
-    def keep(self, greenlet: Greenlet) -> Greenlet:
+    def attach(self, backplane: Any) -> None:
+        """Have ``backplane`` carry broadcasts to other processes from now on."""
+        self.backplane = backplane
+        for group in self._groups.values():
+            group._watch = backplane.watch
+            if group:
+                backplane.watch(group)
+
+    def keep(self, greenlet: Greenlet[..., Any]) -> Greenlet[..., Any]:
         """End ``greenlet`` with the server."""
         self._kept = [each for each in self._kept if not each.dead]
         self._kept.append(greenlet)
@@ -279,14 +310,16 @@ class Core:
         cut_off = 0
         for rest in self.engine.all():
             cut_off += rest.state not in (
-                State.OPENING,
-                State.CLOSING,
+                OPENING,
+                CLOSING,
             )  # which have said nothing whole, or all
             rest.abort()
         return cut_off
 
     def close(self) -> None:
         """Give back descriptors, timers and greenlets; all connections must be gone."""
+        if self.backplane is not None:
+            self.backplane.stop()
         self.engine.close()
 
 

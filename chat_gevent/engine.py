@@ -1,25 +1,28 @@
 """The engine: it wakes connections that have input, and leases a greenlet to those that need one.
 
-It knows no protocol. A connection is registered once, edge-triggered, with one epoll descriptor of the engine's own. The
-hub watches only that descriptor, so a client that waits costs no watcher and no greenlet.
+It knows no protocol. A connection is registered once, edge-triggered, with one epoll descriptor of the
+engine's own. The hub watches only that descriptor, so a client that waits costs no watcher and no greenlet.
 
 How it works:
 
 * When the descriptor is readable, the hub takes a **turn**: it collects the ready connections (at most
   :data:`TURN_CONNECTIONS`) and wakes each. What can be done without blocking is done there and then.
-* The others are served by a **worker**, a greenlet from the free list, which is leased to one connection after the other.
-  A worker that blocks (a handler that sleeps, a client that is slow to read) keeps its connection, and the hub
-  sees that the turn is unfinished and puts the next worker on it. So handlers are written as for any gevent
-  server, greenlets = clients that are busy right now, and a switch is paid for a turn, not for a message.
-* A connection whose greenlet waits for input is noted during the turn, and the hub switches into it at the end.
-* Connections that send more than their share are **queued**: their events are switched off until it is their turn.
-* Pushes are sent at the end of the turn in which they were made, and in slices of :data:`SLICE_SECONDS` where they are
-  many, so that the loop stays responsive.
+* The others are served by a **worker**, a greenlet from the free list, which is leased to one connection
+  after the other. A worker that blocks (a handler that sleeps, a client that is slow to read) keeps its
+  connection, and the hub sees that the turn is unfinished and puts the next worker on it. So handlers are
+  written as for any gevent server, greenlets = clients that are busy right now, and a switch is paid for a
+  turn, not for a message.
+* A connection whose greenlet waits for input is noted during the turn, and the hub switches into it at the
+  end.
+* Connections that send more than their share are **queued**: their events are switched off until it is their
+  turn.
+* Pushes are sent at the end of the turn in which they were made, and in slices of :data:`SLICE_SECONDS` where
+  they are many, so that the loop stays responsive.
 * One coarse timer sweeps all connections for every limit in time, so that no message starts a timer.
 
-Edge-triggered means that whoever serves a connection reads until nothing is left, or has it queued. A read that returns
-less than it asked for has left nothing, unless the event said more than "input" (end of stream, urgent data, any of
-a UNIX socket): then it reads to the end.
+Edge-triggered means that whoever serves a connection reads until nothing is left, or has it queued. A read
+that returns less than it asked for has left nothing, unless the event said more than "input" (end of stream,
+urgent data, any of a UNIX socket): then it reads to the end.
 
 Source of the idea's figures, and of what else was tried: README.md in this folder.
 """
@@ -48,9 +51,9 @@ TURN_CONNECTIONS: Final = 512
 """Most connections served in one turn, before the hub looks at timers, listeners and others again."""
 
 QUEUED_AT_ONCE: Final = 8
-"""Most queued connections that have their turn at a time: one that has little to say waits for no more of them."""
+"""Most queued connections that have their turn at a time: all others wait for no more of them."""
 
-SLICE_SECONDS: Final = 0.003
+SLICE_SECONDS: Final = 0.002
 """How long pushes are sent before the hub looks at others again."""
 
 SLICE_PUSHES: Final = 16
@@ -60,8 +63,9 @@ SLICE_PUSHES: Final = 16
 class Engine:
     """Wakes and serves what is registered with it.
 
-    A connection has ``fd``, ``socket``, ``state``, ``tick``, ``waiter``, ``encrypted``, and the methods ``wake(event)``,
-    ``serve(event, resident)``, ``flush_in_hub()``, ``overdue(age)`` and ``cut(reason)``, as in :mod:`chat_gevent.connection`.
+    A connection has ``fd``, ``socket``, ``state``, ``tick``, ``waiter``, ``encrypted``, and the methods
+    ``wake(event)``, ``serve(event, resident)``, ``flush_in_hub()``, ``overdue(age)`` and ``cut(reason)``, as
+    in :mod:`chat_gevent.connection`.
 
     :param system: the machine.
     :param tick_seconds: how often all connections are swept.
@@ -101,20 +105,19 @@ class Engine:
         self._resume: list[tuple[greenlet, int]] = []
         self._queue: deque[Any] = deque()
         self._called: list[Any] = []
-        self._pushed: dict[Any, None] = {}  # a set with an order
+        self._pushed: dict[Any, None] = {}  # a set
         self._without_room: dict[Any, tuple[int, int]] = {}  # tick and bytes, when it last took something
         self._queue_timer = hub.loop.timer(0)
         self._push_timer = hub.loop.timer(0)
         self._ready = hub.loop.io(self._epoll.fileno(), 1)
         self._sweeper = hub.loop.timer(tick_seconds, tick_seconds, ref=False)
-        self._watches = (
-            False  # from the first connection on: an engine that never had one can just be forgotten
-        )
+        # From the first connection on: an engine that never had one can just be forgotten.
+        self._watches = False
 
     # -- connections come and go ---------------------------------------------------------------
 
     def register(self, connection: Any) -> None:
-        """Wake ``connection`` from its first byte on. Raises OSError: the kernel has no epoll watches left."""
+        """Wake ``connection`` from its first byte on. Raises OSError: no epoll watches left."""
         fd = connection.fd
         self._epoll.register(fd, _interest(connection))
         if not self._watches:
@@ -273,12 +276,9 @@ class Engine:
         """Send what was pushed, for a slice of time. In the hub."""
         pushed = self._pushed
         end = perf_counter() + SLICE_SECONDS
-        while pushed:
-            for connection in list(pushed)[:SLICE_PUSHES] if len(pushed) > SLICE_PUSHES else list(pushed):
-                pushed.pop(connection, None)
-                connection.flush_in_hub()
-            if perf_counter() > end:
-                break
+        while pushed and perf_counter() < end:
+            for _ in range(min(SLICE_PUSHES, len(pushed))):
+                pushed.popitem()[0].flush_in_hub()
         if pushed:
             self._push_timer.stop()
             self._push_timer.start(self._flush)
@@ -308,8 +308,9 @@ class Engine:
         A tick that the loop has missed is not made up for: the time in which the process stood still is not
         held against its clients.
         """
-        self.tick += 1
-        tick = self.tick
+        if not self._ready.active:  # the loop gives a watcher up where the kernel has no watches left for it
+            self._ready.start(self._take_turn)
+        self.tick = tick = self.tick + 1
         oldest = tick - self._youngest
         for connection in self.connections:
             if connection is not None and connection.tick <= oldest:

@@ -8,11 +8,13 @@
     ├── CertificateError          a certificate, key or CA can't be used
     ├── Refuse                    raised by a service's ``connected``: turn this client away
     ├── HeaderError               what came is no PROXY protocol header (also a ValueError)
-    └── ConnectionLost            the other end of a ChatClient is gone (also a ConnectionError)
+    ├── ConnectionLost            the other end of a ChatClient is gone (also a ConnectionError)
+    └── ConfigError, StartError   the ``chat-gevent`` command can't start; see ``chat_gevent.command``
 
     Closed, WriteTimeout          end the greenlet of a connection; they reach no handler's caller
 
-``chat_gevent.framing.MessageTooLong`` is a ValueError that stands with the framings, so that they need nothing else.
+``chat_gevent.framing.MessageTooLong`` is a ValueError that stands with the framings, so that they need
+nothing else.
 """
 
 from __future__ import annotations

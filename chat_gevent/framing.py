@@ -1,6 +1,6 @@
 """Bytes to messages and back: where one message of a stream ends and the next begins. Pure.
 
-A stream has no message boundaries. A **framing** gives it some. Server, client and load test use the same ones:
+A stream has no message boundaries. A **framing** gives it some. Server, client and load test use the same:
 
 =====================  =================================================================================
 ``Line()``             a message is the bytes up to LF; one CR before the LF is dropped
@@ -20,8 +20,8 @@ has to remember is one value, ``kept``: the beginning of a message that is not c
 * ``finish(kept, limit)`` says what the end of the stream makes of what was kept.
 * ``encode(message)`` gives a message the form that it has on the wire.
 
-A framing of one's own is a class with these three methods and a ``name``. Nothing here knows a socket, a clock,
-gevent or a log.
+A framing of one's own is a class with these three methods and a ``name``. Nothing here knows a socket, a
+clock, gevent or a log.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SEGMENT_BYTES: Final = 1000
 """A first read of as many bytes has filled a TCP segment, and the rest of the line may be in the next one."""
 
 SEGMENT_SECONDS: Final = 1.0
-"""How long :class:`Auto` waits for that rest, in seconds: a lost segment is sent again after 0.2 s or more."""
+"""How long :class:`Auto` waits for that rest, in seconds: a lost segment comes again after 0.2 s or more."""
 
 MAX_MESSAGE_BYTES: Final = 65_536
 """Default bound of one message without its terminator, in bytes."""
@@ -90,7 +90,7 @@ class _Plain:
         return f"{type(self).__name__}({', '.join(map(repr, self._parameters()))})"
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self._parameters() == other._parameters()  # type: ignore[attr-defined]
+        return type(self) is type(other) and self._parameters() == other._parameters()
 
     def __hash__(self) -> int:
         return hash((type(self), self._parameters()))
@@ -109,7 +109,7 @@ class Line(_Plain):
         Raises MessageTooLong: a line, finished or not, has more than ``limit`` bytes.
         """
         if b"\n" not in data:
-            if len(kept) + len(data) - data.endswith(b"\r") > limit:
+            if len(kept) + len(data) - (data or kept).endswith(b"\r") > limit:
                 raise MessageTooLong(limit, [])
             return [], grow(kept, data)
         lines = (bytes(kept) + data).split(b"\n")
@@ -149,10 +149,11 @@ class Chunk(_Plain):
         return self.size, self.until_lf
 
     def split(self, kept: Kept, data: Kept, limit: int = MAX_MESSAGE_BYTES) -> tuple[list[bytes], Kept]:
-        """Cut what was read into messages of ``size`` bytes of input at most, and never more than ``limit``.
+        """Make a message of each ``size`` bytes of what was read, or of each ``limit`` bytes if that is less.
 
         ``data`` is usually one read and gives one message; longer data gives several. What is kept is an
-        unfinished UTF-8 character, 0 to 3 bytes. Never raises MessageTooLong.
+        unfinished UTF-8 character, 0 to 3 bytes, with which the next message begins. Never raises
+        MessageTooLong.
         """
         messages = []
         size = min(self.size, limit)
@@ -180,14 +181,15 @@ class Chunk(_Plain):
 class Auto(_Plain):
     """``Line`` or ``Chunk``, decided by the first bytes.
 
-    An LF in them, or within :data:`AUTO_SECONDS` after them, means ``Line`` for the rest of the stream; otherwise
-    they are a message of ``Chunk``, which holds until a read ends with LF, and from then on it is ``Line``. First
-    bytes that filled a segment have :data:`SEGMENT_SECONDS`. More than a message may have is a line as well, and
-    will be refused. (The server takes out the negotiation of a telnet client: :mod:`chat_gevent.telnet`.)
+    An LF in them, or within :data:`AUTO_SECONDS` after them, means ``Line`` for the rest of the stream;
+    otherwise they are a message of ``Chunk``, which holds until a read ends with LF: that read and all that
+    follows is ``Line``. First bytes that filled a segment have :data:`SEGMENT_SECONDS`. More than a message
+    may have is a line as well, and will be refused. (The server takes out the negotiation of a telnet client:
+    :mod:`chat_gevent.telnet`.)
 
-    Time is the caller's business: it asks :meth:`seconds` how long to wait, :meth:`decide` at each read, and takes
-    :data:`UNDECIDED` when the time is over. Who does not wait at all may use ``split`` and ``finish``, which take
-    the stream for lines.
+    Time is the caller's business: it asks :meth:`seconds` how long to wait, :meth:`decide` at each read, and
+    takes :data:`UNDECIDED` when the time is over. A caller that does not wait at all may use ``split`` and
+    ``finish``, which take the stream for lines.
     """
 
     __slots__ = ()
@@ -313,7 +315,10 @@ BY_NAME: Final[dict[str, Line | Chunk | Auto]] = {each.name: each for each in (L
 
 
 def grow(kept: Kept, data: Kept) -> Kept:
-    """``kept`` and ``data``, in place where that is possible: a copy for each piece would cost its length squared."""
+    """``kept`` and ``data``, in place where that is possible.
+
+    A copy for each piece would make a long message cost the square of its length.
+    """
     if not kept:
         return bytes(data)
     if not isinstance(kept, bytearray):

@@ -1,11 +1,11 @@
-"""A connection's state, what is due to its client, and how it ends.
+"""How a connection ends.
 
 :class:`Lifecycle` is the part of a connection that any greenlet may touch, and the hub: nothing here reads.
-It has one state (:mod:`chat_gevent.state`), which :meth:`Lifecycle.move` changes, and three endings:
+There are three endings:
 
-* :meth:`Lifecycle.finish`, in its own greenlet: send what is due, and end the output. Closing a socket with unread
-  input makes the kernel send RST, which can destroy replies that the client has not read. So what still comes
-  in is read and dropped until the client closes as well, or ``linger_timeout`` is over.
+* :meth:`Lifecycle.finish`, in its own greenlet: send what is due, and end the output. Closing a socket with
+  unread input makes the kernel send RST, which can destroy replies that the client has not read. So what
+  still comes in is read and dropped until the client closes as well, or ``linger_timeout`` is over.
 * :meth:`Lifecycle.ask_to_leave`, from anywhere: have it finish as soon as what it has sent is answered.
 * :meth:`Lifecycle.cut`, from anywhere: close at once.
 """
@@ -15,21 +15,17 @@ from __future__ import annotations
 import contextlib
 import logging
 from _socket import MSG_PEEK, SHUT_RDWR, SHUT_WR
-from _socket import socket as RawSocket
-from collections.abc import Callable
 from errno import ECONNRESET, EPIPE
 from select import EPOLLIN
-from typing import Any, Final
+from typing import Final
 
 from gevent import GreenletExit
 
 from chat_gevent.confirm import ErrorCode
-from chat_gevent.conversation import join
 from chat_gevent.errors import Closed
-from chat_gevent.framing import Auto, Framing, Kept, Line
-from chat_gevent.service import Client
-from chat_gevent.state import State
-from chat_gevent.stream import Stream
+from chat_gevent.framing import Auto
+from chat_gevent.outgoing import Outgoing
+from chat_gevent.state import BUSY, CLOSED, CLOSING, OPENING, PARKED, PARKED_SHORT, QUEUED, WAITING
 
 log = logging.getLogger("chat_gevent")
 
@@ -48,162 +44,22 @@ GIVEN_UP: Final = frozenset(("slow", "write-timeout"))
 BY_SERVICE: Final = "handler"
 """The reason of a close that a handler or service asked for."""
 
-Opening = Callable[["Lifecycle"], bytes]
-"""Done once, in a leased greenlet, before a connection's first message; returns input read too much."""
 
+class Lifecycle(Outgoing):
+    """The endings of a connection. Parameters as of :class:`chat_gevent.connection.Connection`."""
 
-class Lifecycle(Stream):
-    """The state of a connection. Parameters as of :class:`chat_gevent.connection.Connection`."""
-
-    __slots__ = (
-        "client",
-        "framing",
-        "input",
-        "kept",
-        "leaving",
-        "messages",
-        "opening",
-        "peer",
-        "reason",
-        "received",
-        "since",
-        "state",
-        "tick",
-    )
-
-    def __init__(self, socket: RawSocket, core: Any, opening: Opening | None = None) -> None:
-        super().__init__(socket, core)
-        self.opening = opening
-        self.framing: Framing = core.framing
-        self.kept: Kept = b""  # the beginning of a message
-        self.input: Kept | None = None  # what was read and not looked at yet
-        self.leaving = ""  # why it was asked to leave; the error code if there is one to tell
-        self.reason = "killed"  # of the close; set by whoever knows better
-        self.tick = self.since = core.engine.tick  # of its last activity, and of its beginning
-        self.messages = self.received = 0
-        self.peer: Any = None  # the address that a PROXY header gave
-        self.client: Client[Any] | None = None  # what handlers and hooks know of it
-        self.state = State.OPENING
-        if opening is None and not core.greets:
-            self.state = self._parked()
-
-    # -- state ---------------------------------------------------------------------------------------
-
-    def move(self, state: State) -> None:
-        """Change the state: nothing else does. :data:`chat_gevent.state.MOVES` has the moves that there are."""
-        self.state = state
-
-    def _parked(self) -> State:
-        """What it is when it is parked: whether its next input may go the short way."""
-        short = (
-            self.core.confirms
-            and type(self.framing) is Line
-            and not self.outbox
-            and not self.leaving
-            and not self.encrypted
-        )
-        return State.PARKED_SHORT if short else State.PARKED
-
-    @property
-    def encrypted(self) -> bool:
-        """Whether the socket decrypts, and so may hold input that epoll knows nothing of."""
-        return type(self.socket) is not RawSocket
-
-    @property
-    def is_leaving(self) -> bool:
-        """Whether the end has begun: nothing that is sent to the client from now on would reach it."""
-        return self.state >= State.CLOSING or bool(self.leaving)
-
-    @property
-    def address(self) -> Any:
-        """The peer's address as ``getpeername`` or a PROXY header gives it; None once it is gone."""
-        if self.peer is not None:
-            return self.peer
-        try:
-            return self.socket.getpeername()
-        except OSError:
-            return None
+    __slots__ = ()
 
     def opening_deadline(self) -> float:
         """Until when an opening may take, on the system's clock."""
-        return self.core.system.monotonic() + (self.core.settings.handshake_timeout or 2**31)
+        now: float = self.core.system.monotonic()
+        return now + (self.core.settings.handshake_timeout or 2**31)
 
     def wait_opening(self, deadline: float) -> None:
         """Wait for input that the opening needs. Raises Closed: it did not come in time."""
         if not self.wait_readable(max(0.001, deadline - self.core.system.monotonic())):
             self.cut("handshake-timeout")
             raise Closed
-
-    # -- what is due ----------------------------------------------------------------------------------
-
-    def known_client(self) -> Client[Any]:
-        """What handlers and hooks are given for this connection."""
-        if self.client is None:
-            self.client = Client(self, self.core.next_id())
-        return self.client
-
-    def _due(self) -> list[str | bytes]:
-        if self.outbox is None:
-            self.outbox = []
-        return self.outbox
-
-    def _framed(self, message: str | bytes) -> bytes:
-        """A reply or push of the service as bytes. Raises TypeError, UnicodeEncodeError."""
-        if isinstance(message, str) is not self.core.rules.text:
-            kind = "str" if self.core.rules.text else "bytes"
-            raise TypeError(f"a message of this service must be {kind}, not {type(message).__name__}")
-        return self.framing.encode(message.encode() if isinstance(message, str) else message)
-
-    def join(self, due: list[str | bytes]) -> bytes:
-        """What is due, as bytes. A text that UTF-8 has no form for is its handler's failure."""
-        try:
-            return join(self.framing, due)
-        except UnicodeEncodeError:
-            encoded: list[str | bytes] = []
-            for each in due:
-                try:
-                    encoded.append(self._framed(each) if isinstance(each, str) else each)
-                except UnicodeEncodeError:
-                    self._service_failed("message")
-                    self._tell_error(
-                        ErrorCode.HANDLER_FAILED, "the server could not handle the message", encoded
-                    )
-            return join(self.framing, encoded)
-
-    def _service_failed(self, hook: str) -> None:
-        """A hook has raised. Raises Closed: it was ended with its connection."""
-        if self.state is State.CLOSED:
-            raise Closed from None
-        log.exception("%s failed for %s", "handler" if hook == "message" else hook, self.address)
-
-    def _tell_error(self, code: ErrorCode, explanation: str, due: list[str | bytes] | None = None) -> None:
-        """Put an error into what is due, in the service's words."""
-        self.core.registry.errors[code] += 1
-        words = self.core.service.error_reply(code, explanation)
-        if words is not None:
-            # Under ``auto`` nothing is decided yet: an error is a line there.
-            framed = words.encode() if isinstance(words, str) else words
-            framed = framed + b"\n" if type(self.framing) is Auto else self.framing.encode(framed)
-            (self._due() if due is None else due).append(framed)
-
-    def push(self, message: str | bytes) -> bool:
-        """Put a message into what is due, to be sent at the end of the turn; False once the client is gone."""
-        data = self._framed(message)
-        if self.is_leaving:
-            return False
-        if self.core.broadcasts:
-            self.core.broadcasts.catch_up(self)
-        return self.push_framed(data)
-
-    def push_framed(self, data: bytes) -> bool:
-        """As :meth:`push`, with bytes that are framed."""
-        if self.is_leaving or not self.core.has_room(self, len(data)):
-            return False
-        self._due().append(data)
-        if self.state is State.PARKED_SHORT:
-            self.move(State.PARKED)
-        self.core.engine.flush_soon(self)
-        return True
 
     def close_by_service(self, last: str | bytes | None) -> None:
         """Close once all that is due is sent."""
@@ -213,31 +69,6 @@ class Lifecycle(Stream):
             self.leaving = BY_SERVICE
             if self.greenlet is None or self.waiter is not None:
                 self._look_up()
-
-    def touch(self) -> None:
-        """Count this moment as activity."""
-        self.tick = self.core.engine.tick
-
-    def flush_in_hub(self) -> None:
-        """Send what is due as far as the kernel takes it; the engine waits for room for the rest. Never blocks."""
-        if self.state is State.CLOSED:
-            return
-        try:
-            gone = self.flush()
-        except OSError as error:
-            self.lost(error)
-            return
-        engine = self.core.engine
-        if not gone:
-            engine.wait_for_room(self)
-            return
-        engine.room_found(self)
-        if self.core.idle_any:
-            self.tick = engine.tick
-        if self.greenlet is None:
-            self.outbox = None
-            if self.state is State.PARKED and self._parked() is State.PARKED_SHORT:
-                self.move(State.PARKED_SHORT)
 
     def takes_nothing(self, ticks: int) -> None:
         """The client has taken nothing of what is due for so many ticks. Never blocks."""
@@ -261,8 +92,8 @@ class Lifecycle(Stream):
     def finish(self, reason: str, code: ErrorCode | None = None, explanation: str = "") -> None:
         """Send what is due and an error, if there is one to tell, and end the output.
 
-        What still comes in is dropped, until the client closes too. Blocks as :meth:`send_due` does. Raises OSError,
-        WriteTimeout, Closed.
+        What still comes in is dropped, until the client closes too. Blocks as :meth:`send_due` does. Raises
+        OSError, WriteTimeout, Closed.
         """
         self.reason = reason
         if code is not None:
@@ -271,7 +102,7 @@ class Lifecycle(Stream):
         self._end_output()
 
     def _end_output(self) -> None:
-        self.move(State.CLOSING)
+        self.move(CLOSING)
         self.tick = self.core.engine.tick
         try:
             self.socket.shutdown(SHUT_WR)
@@ -281,7 +112,7 @@ class Lifecycle(Stream):
 
     def _leave_if_asked(self) -> bool:
         """Finish if somebody has asked for it; an error code is told to the client."""
-        if not self.leaving or self.state >= State.CLOSING:
+        if not self.leaving or self.state >= CLOSING:
             return False
         explanation = EXPLANATIONS.get(self.leaving)
         if explanation is None:
@@ -293,25 +124,25 @@ class Lifecycle(Stream):
     def refuse(self, code: ErrorCode) -> None:
         """Have the client told why it can't come in, as soon as it is served."""
         self.leaving = code
-        if self.state is State.PARKED_SHORT:
-            self.move(State.PARKED)
+        if self.state is PARKED_SHORT:
+            self.move(PARKED)
 
     def ask_to_leave(self, reason: str) -> None:
         """Have the client told why it must go, once what it has sent is answered. Never blocks."""
-        if self.state >= State.CLOSING:
+        if self.state >= CLOSING:
             return
         if self.leaving not in REFUSALS:
             self.leaving = reason
         if self.opening is not None and not self._has_input():
             self.cut(reason)  # it has said nothing yet that could be answered
-        elif self.greenlet is None or (self.waiter is not None and self.state is not State.OPENING):
+        elif self.greenlet is None or (self.waiter is not None and self.state is not OPENING):
             self._look_up()
 
     def _look_up(self) -> None:
         """Have a greenlet look at the connection, although there was no event."""
         if self.greenlet is None:
-            if self.state is State.PARKED_SHORT:
-                self.move(State.PARKED)
+            if self.state is PARKED_SHORT:
+                self.move(PARKED)
             self.core.engine.call(self)
         else:
             self.end_wait(EPOLLIN)  # if it waits; if not, it will see by itself
@@ -325,16 +156,16 @@ class Lifecycle(Stream):
     def overdue(self, age: int) -> None:
         """Close if it is time; ``age`` is in ticks since its last activity. In the hub; never blocks."""
         core = self.core
-        if self.state is State.CLOSING:
+        if self.state is CLOSING:
             if age >= core.linger_ticks:
                 self.cut("linger")
-        elif self.state is State.OPENING and self.greenlet is self.waiter:
+        elif self.state is OPENING and self.greenlet is self.waiter:
             if age >= core.opening_ticks:
                 self.expire("handshake-timeout")
-        elif self.state is State.QUEUED:  # it waits for us, not we for it
+        elif self.state is QUEUED:  # it waits for us, not we for it
             self.tick = core.engine.tick
-        elif age >= core.idle_ticks and self.state not in (State.OPENING, State.BUSY):
-            if self.state is State.WAITING and type(self.framing) is Auto:
+        elif age >= core.idle_ticks and self.state not in (OPENING, BUSY):
+            if self.state is WAITING and type(self.framing) is Auto:
                 return  # what it sent will be answered in a moment
             self.expire("idle-timeout")
 
@@ -342,7 +173,7 @@ class Lifecycle(Stream):
         """Tell a client that is parked or waits for input why it must go, and close. Never blocks."""
         self.reason = reason
         try:
-            if self.state is State.OPENING:
+            if self.state is OPENING:
                 self.cut(reason)
             else:
                 self._tell_error(ErrorCode.IDLE_TIMEOUT, "no complete message came for too long")
@@ -372,12 +203,12 @@ class Lifecycle(Stream):
 
     def cut(self, reason: str) -> None:
         """Close the socket now. A reason that was there before, of the finish, is kept."""
-        if self.state is State.CLOSED:
+        if self.state is CLOSED:
             return
-        if self.state is not State.CLOSING:
+        if self.state is not CLOSING:
             self.reason = self.leaving if self.leaving in GIVEN_UP else reason
         fd = self.fd
-        self.move(State.CLOSED)
+        self.move(CLOSED)
         self.kept, self.input = b"", None
         self.core.gone(self, fd)
         self.socket.close()

@@ -5,7 +5,8 @@ It accepts, applies the limits that hold at accept, and hands each client to the
 ``spawn`` of its own choosing (a number, a pool, a callable) each client is served in one greenlet
 made by that for as long as it is connected, as StreamServer does it.
 
-What is done with clients (groups, broadcasts, figures) is in :mod:`chat_gevent.serving`, accepting them is here.
+What is done with clients (groups, broadcasts, figures) is in :mod:`chat_gevent.serving`, accepting them is
+here.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import ssl
 import time
-from _socket import SHUT_WR
+from _socket import SHUT_WR, SO_ACCEPTCONN, SOL_SOCKET
 from _socket import socket as RawSocket
 from select import POLLIN
 from typing import Any, Final
@@ -30,8 +30,9 @@ from chat_gevent.confirm import ErrorCode, error_text
 from chat_gevent.connection import Connection
 from chat_gevent.core import Core
 from chat_gevent.files import default_max_connections, raise_file_limit
-from chat_gevent.lifecycle import EXPLANATIONS, Opening
+from chat_gevent.lifecycle import EXPLANATIONS
 from chat_gevent.listeners import tune
+from chat_gevent.outgoing import Opening
 from chat_gevent.service import Answers
 from chat_gevent.serving import Serving
 from chat_gevent.settings import Settings
@@ -93,7 +94,7 @@ class ChatServer(Serving):
         self._drained: Event | None = None  # from the first stop() on
         self._cut_off = 0
         self.parks = spawn == "default"
-        self._opening = opening or _tls_opening(ssl_args)
+        self._opening = opening or tls.opening_of(ssl_args)
         self._proxies = proxies
         self._proxied_opening = proxy_protocol.opening(self._opening)
         if not hasattr(listener, "accept") and backlog is None:
@@ -118,7 +119,7 @@ class ChatServer(Serving):
         self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def start(self) -> None:
-        """Begin to listen. Raises OSError: the address can't be had, or the kernel has no epoll watches left."""
+        """Begin to listen. Raises OSError: the address can't be had, or no epoll watches are left."""
         self.core.check_watches()
         super().start()
         if self._owns_core:
@@ -136,6 +137,10 @@ class ChatServer(Serving):
                 self._accept_with_reserve(error)
                 return None
             if error.errno == errno.ECONNABORTED:  # it left while it waited
+                return None
+            if error.errno in self.fatal_errors:  # another process that holds the listener has shut it down
+                log.error("a listener has ended: %s", error.strerror)
+                self.close()
                 return None
             raise
         client = RawSocket(listener.family, listener.type, listener.proto, fileno=fd)
@@ -190,10 +195,11 @@ class ChatServer(Serving):
             connection.serve_resident()
 
     def stop(self, timeout: float | None = None) -> int:  # type: ignore[override]
-        """Stop listening, have the clients leave within ``timeout`` seconds (``settings.drain_timeout`` unless given).
+        """Stop listening; have the clients leave within ``timeout`` seconds, or ``drain_timeout``.
 
         Returns how many were cut off: those whose replies were not all sent by then. Whoever calls it again
-        waits for the first call to end. A handler may call it: it then returns at once, and its client is answered first.
+        waits for the first call to end. A handler may call it: it then returns at once, and its client is
+        answered first.
         """
         seconds = self.core.settings.drain_timeout if timeout is None else timeout
         if self._drained is not None:
@@ -230,6 +236,17 @@ class ChatServer(Serving):
                 self.core.close()
         finally:
             self._drained.set()
+
+    def listens(self) -> bool:
+        """Whether new clients are accepted, or will be in a moment; not once the listener was shut down."""
+        if self.closed:
+            return False
+        watcher: Any = getattr(self, "_watcher", None)
+        if watcher is not None and not watcher.active:
+            # The event loop gave it up, because the kernel had no epoll watches left.
+            self.stop_accepting()
+            self.start_accepting()
+        return bool(self.socket.getsockopt(SOL_SOCKET, SO_ACCEPTCONN))
 
     def close(self) -> None:
         """Stop listening. Clients stay, until :meth:`stop`."""
@@ -329,21 +346,3 @@ def _refuse_at_once(client: RawSocket, code: ErrorCode, explanation: str) -> Non
         pass
     finally:
         client.close()
-
-
-def _tls_opening(ssl_args: dict[str, Any]) -> Opening | None:
-    """What ``ssl_args`` ask for, in either of StreamServer's two forms; None where there are none."""
-    if not ssl_args:
-        return None
-    context = ssl_args.pop("ssl_context", None)
-    if context is None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(ssl_args.pop("certfile"), ssl_args.pop("keyfile", None))
-        if "ca_certs" in ssl_args:
-            context.load_verify_locations(ssl_args.pop("ca_certs"))
-        context.verify_mode = ssl_args.pop("cert_reqs", ssl.CERT_NONE)
-        if "ciphers" in ssl_args:
-            context.set_ciphers(ssl_args.pop("ciphers"))
-    for about_blocking in ("do_handshake_on_connect", "suppress_ragged_eofs"):
-        ssl_args.pop(about_blocking, None)  # the handshake is done, but not in the accept loop
-    return tls.opening(context, **{"server_side": True, **ssl_args})

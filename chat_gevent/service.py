@@ -45,7 +45,7 @@ class Client(Generic[State]):
 
     @property
     def address(self) -> Any:
-        """The peer's address as ``getpeername`` or a PROXY header gives it; None once it is gone."""
+        """The peer's ``(host, port)``, behind a proxy the client's; a UNIX socket's name; None once gone."""
         return self._connection.address
 
     @property
@@ -66,9 +66,9 @@ class Client(Generic[State]):
     def send(self, message: Reply) -> bool:
         """Send the client a message unasked. Never blocks.
 
-        It leaves with whatever else is due to the client at the end of the engine's turn, in the order of
-        the calls. Returns False once the client is gone. Raises TypeError, UnicodeEncodeError: ``message``
-        is none.
+        It leaves with whatever else is due to the client at the end of the engine's turn, in the order of the
+        calls. Returns False once the client is gone. Raises TypeError, UnicodeEncodeError: ``message`` is
+        none.
         """
         sent: bool = self._connection.push(message)
         return sent
@@ -138,12 +138,12 @@ def as_service(answers: Answers | None) -> Service:
     """The service that ``answers`` is or makes; the confirmation where it is None. Raises TypeError."""
     if isinstance(answers, Service):
         return answers
-    if isinstance(answers, type):
-        if issubclass(answers, Service):
-            return answers()
-        raise TypeError(f"neither a handler nor a service: {answers!r}")
-    if answers is None or callable(answers):
-        return HandlerService(answers or confirm)
+    if isinstance(answers, type) and issubclass(answers, Service):
+        return answers()
+    if answers is None:
+        return HandlerService(confirm)
+    if callable(answers) and not isinstance(answers, type):
+        return HandlerService(answers)
     raise TypeError(f"neither a handler nor a service: {answers!r}")
 
 

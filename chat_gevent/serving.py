@@ -1,7 +1,7 @@
 """What is done with a server's clients, whichever listener they came from: the server as a service sees it.
 
-:class:`Serving` is the part of :class:`~chat_gevent.server.ChatServer` that services use: groups, broadcasts, ticks,
-figures, and :meth:`Serving.run`, which serves until a signal ends it.
+:class:`Serving` is the part of :class:`~chat_gevent.server.ChatServer` that services use: groups, broadcasts,
+ticks, figures, and :meth:`Serving.run`, which serves until a signal ends it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import gevent
+from gevent.event import Event
 from gevent.server import StreamServer
 
 from chat_gevent.broadcast import Group
 from chat_gevent.core import Core
 from chat_gevent.service import Client, Reply
-from chat_gevent.state import State
+from chat_gevent.state import OPENING
+from chat_gevent.system import own_main_thread
 
 EXIT_CUT_OFF: Final = 3
 """Exit status of a server that had to cut off clients with replies still due."""
@@ -46,6 +48,7 @@ class Serving(StreamServer):
     """The server as its service sees it."""
 
     core: Core
+    _stop_event: Event
 
     def group(self, name: str) -> Group:
         """The group of that name: always the same object."""
@@ -54,7 +57,7 @@ class Serving(StreamServer):
     @property
     def clients(self) -> list[Client[Any]]:
         """All clients that are connected now."""
-        return [each.known_client() for each in self.core.engine.all() if each.state is not State.OPENING]
+        return [each.known_client() for each in self.core.engine.all() if each.state is not OPENING]
 
     def broadcast(
         self,
@@ -64,7 +67,9 @@ class Serving(StreamServer):
     ) -> int:
         """Send a message to many clients; returns how many of this process these are. Never blocks.
 
-        :param to: all clients, those of a group, or those given.
+        With a backplane all clients, and those of a group, are those of all processes.
+
+        :param to: all clients, those of a group, or those given, which are of this process.
         :param but: a client to leave out, such as the one that spoke.
 
         Raises TypeError, UnicodeEncodeError: ``message`` is none.
@@ -88,10 +93,11 @@ class Serving(StreamServer):
             refused=dict(registry.refused),
         )
 
-    def every(self, seconds: float, function: Callable[[], object]) -> gevent.Greenlet:
+    def every(self, seconds: float, function: Callable[[], object]) -> gevent.Greenlet[..., Any]:
         """Call ``function`` every so many seconds until the server stops, in a greenlet that is returned.
 
-        A call that takes longer than that delays the next one, and none is made up for. What it raises is logged.
+        A call that takes longer than that delays the next one, and none is made up for. What it raises is
+        logged.
         """
         if not seconds > 0:
             raise ValueError("every: seconds must be above 0")
@@ -110,6 +116,8 @@ class Serving(StreamServer):
 
     def begin_serving(self) -> None:
         """Tell the service that the server is about to serve."""
+        if self.core.backplane is not None:
+            self.core.backplane.start()
         self.core.service.started(self)
 
     def end_serving(self) -> None:
@@ -123,8 +131,8 @@ class Serving(StreamServer):
     ) -> int:
         """Serve until one of ``signals`` comes; returns the exit status: 0, or 3 where clients were cut off.
 
-        The first signal drains, within ``drain`` seconds (``settings.drain_timeout`` unless given). The second ends
-        it at once. Raises OSError as :meth:`start` does.
+        The first signal drains, within ``drain`` seconds (``settings.drain_timeout`` unless given). The
+        second ends it at once. Raises OSError as :meth:`start` does.
         """
         asked = 0
 
@@ -141,7 +149,9 @@ class Serving(StreamServer):
             if not self.started:
                 self.start()
             self._stop_event.wait()
-            return EXIT_CUT_OFF if self.stop(drain) else 0
+            cut_off: int = self.stop(drain)  # type: ignore[func-returns-value, assignment]  # which ChatServer makes a count
+            return EXIT_CUT_OFF if cut_off else 0
         finally:
             for watcher in watchers:
                 watcher.cancel()
+            own_main_thread()

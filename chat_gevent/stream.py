@@ -1,12 +1,13 @@
 """A non-blocking socket that a greenlet can wait on. It knows no engine, no TLS and no protocol.
 
-:class:`Stream` reads, sends what is due, and waits for either. While nothing has to wait it makes one system call
-and nothing else. Somebody else watches for input: he switches into :attr:`Stream.waiter` when there is some. Room for
-output, which is waited for rarely, has a watcher of the hub's.
+:class:`Stream` reads, sends what is due, and waits for either. While nothing has to wait it makes one system
+call and nothing else. Somebody else watches for input: he switches into :attr:`Stream.waiter` when there is
+some. Room for output, which is waited for rarely, has a watcher of the hub's.
 
-What is due to the client lies in :attr:`Stream.outbox`, replies and pushes in the order in which they were made.
-:meth:`Stream.flush` sends it without blocking, from wherever it is called; :meth:`Stream.send_due` blocks its greenlet
-until all of it is gone.
+What is due to the client lies in :attr:`Stream.outbox`, replies and pushes in the order in which they were
+made.
+:meth:`Stream.flush` sends it without blocking, from wherever it is called; :meth:`Stream.send_due` blocks its
+greenlet until all of it is gone.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Shared(Protocol):
     system: System
     write_timeout: float
     """Seconds after which a client that takes nothing is given up; 0: never."""
+    buffer: bytearray
+    """Where all reads put what they take; nothing is kept in it."""
     queued: int
     """Bytes of pushes that wait in outboxes."""
 
@@ -43,8 +46,8 @@ class Shared(Protocol):
 class Stream:
     """A client's socket, and the greenlet that is leased to it while it has something to say.
 
-    :param socket: non-blocking; the stream owns it. Its ``recv`` and ``send`` raise BlockingIOError where they
-        would block.
+    :param socket: non-blocking; the stream owns it. Its ``recv_into`` and ``send`` raise BlockingIOError
+        where they would block.
     :param core: what it shares with others.
     """
 
@@ -65,11 +68,16 @@ class Stream:
         fd: int = self.socket.fileno()
         return fd
 
-    def read(self, size: int) -> bytes | None:
-        """One read: None where nothing is there, ``b""`` at the end of the stream. Raises OSError, WriteTimeout."""
+    def read(self, size: int) -> bytearray | None:
+        """One read of at most ``size`` bytes: None where nothing is there, nothing at the end of the stream.
+
+        Raises OSError, WriteTimeout.
+        """
+        buffer = self.core.buffer
         while True:
             try:
-                data: bytes = self.socket.recv(size)
+                taken: int = self.socket.recv_into(buffer, size)
+                data: bytearray = buffer[:taken]
                 return data
             except BlockingIOError:
                 return None
@@ -115,8 +123,8 @@ class Stream:
         """
         outbox = self.outbox
         while outbox:
-            if len(outbox) == 1 and isinstance(outbox[0], bytes):
-                data = outbox[0]
+            if len(outbox) <= JOINED_ITEMS:
+                data = self.join(outbox)
                 outbox.clear()
             else:
                 data = self.join(outbox[:JOINED_ITEMS])

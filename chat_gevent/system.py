@@ -1,20 +1,32 @@
 """What the engine and its connections ask of the machine, in one small object.
 
-By default these are the real calls. A simulation hands an object of its own to :class:`chat_gevent.core.Core`, and
-with it a poller, a clock and sockets that it controls.
+By default these are the real calls. A simulation hands an object of its own to
+:class:`chat_gevent.core.Core`, and with it a poller, a clock and sockets that it controls.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from fcntl import ioctl
 from termios import TIOCOUTQ
 from typing import Any
 
 import gevent
-from gevent import get_hub
+from gevent import get_hub, getcurrent
 from gevent.monkey import get_original
+
+
+def own_main_thread() -> None:
+    """Have the interpreter know its main thread again, so that it can end; to be called in the main greenlet.
+
+    ``monkey.patch_all()`` takes the greenlet that calls it, such as a handler's, for the main thread. At its
+    end the interpreter then waits for ever for the real one.
+    """
+    main: Any = threading.main_thread()
+    if getcurrent().parent is None and main.ident != threading.get_ident():
+        main._ident = threading.get_ident()
 
 
 class System:

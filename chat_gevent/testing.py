@@ -8,13 +8,12 @@
         with running(lambda message, client: message.upper()) as server:
             assert server.ask("hello") == "HELLO"
 
-The server runs in the process of the test, on a free port of the loopback interface, and the clients are
-real ones, on gevent's sockets: while a test waits for a message, the server goes on. The test itself needs
-no monkey patching, but what else blocks in it (``time.sleep``, another library's socket) keeps the server
-from its work.
+The server runs in the process of the test, on a free port of the loopback interface, and the clients are real
+ones, on gevent's sockets: while a test waits for a message, the server goes on. The test itself needs no
+monkey patching, but what else blocks in it (``time.sleep``, another library's socket) keeps the server from
+its work.
 
 With pytest there is a fixture too. Nothing is registered with pytest by itself: name it in ``conftest.py``.
-
 ::
 
     from chat_gevent.testing import chat_server

@@ -2,9 +2,10 @@
 
 :class:`Certificates` holds what was read from files, and reads it again when it is told to; connections
 that are open keep what they began with. :class:`TlsSocket` offers the few methods that a connection
-uses of a raw socket, so there is one connection path. It reads encrypted bytes from the socket by itself and gives them to
-OpenSSL in memory: ``ssl.SSLSocket`` reads the header and the body of a record with a system call each, and raises an
-exception, which costs 2 µs, each time that nothing is there. A context of ``ssl`` and one of ``gevent.ssl`` both serve.
+uses of a raw socket, so there is one connection path. It reads encrypted bytes from the socket by itself and
+gives them to OpenSSL in memory: ``ssl.SSLSocket`` reads the header and the body of a record with a system
+call each, and raises an exception, which costs 2 µs, each time that nothing is there. A context of ``ssl``
+and one of ``gevent.ssl`` both serve.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from typing import Any, Final
 
 from chat_gevent.addresses import address_text
 from chat_gevent.errors import CertificateError
-from chat_gevent.lifecycle import Lifecycle, Opening
+from chat_gevent.lifecycle import Lifecycle
+from chat_gevent.outgoing import Opening
 from chat_gevent.stream import NeedsOutput
 
 RECORD_BYTES: Final = 16_384 + 325
-"""Room for one whole record of TLS: 2^14 bytes, and at most 325 of header, padding and checksum (RFC 8446, RFC 5246)."""
+"""Room for one whole record of TLS: 2^14 bytes, and header, padding and checksum (RFC 8446, 5246)."""
 
 _buffer = bytearray(RECORD_BYTES)  # of all reads: nothing is kept in it
 _view = memoryview(_buffer)
@@ -83,7 +85,7 @@ class TlsSocket:
         return self._short and not self._incoming.pending and not self.tls.pending()
 
     def handshake(self) -> None:
-        """Go on with the handshake. Raises BlockingIOError: it needs input; NeedsOutput; SSLError; OSError."""
+        """Go on with the handshake. Raises BlockingIOError (it needs input), NeedsOutput, OSError."""
         while True:
             try:
                 self.tls.do_handshake()
@@ -98,30 +100,30 @@ class TlsSocket:
                 self._send_encrypted()
                 return
 
-    def recv(self, size: int) -> bytes:
+    def recv_into(self, buffer: bytearray, size: int) -> int:
         """Decrypted input; once the output has ended, whatever is there, only fit to be dropped.
 
-        Raises BlockingIOError, NeedsOutput, OSError.
+        Returns how many bytes it put into ``buffer``. Raises BlockingIOError, NeedsOutput, OSError.
         """
         if self._ended:
-            return self._raw.recv(size)
+            return self._raw.recv_into(buffer, size)
         if not self._incoming.pending and not self.tls.pending():
             self._fill()
         while True:
             try:
-                data: bytes = self.tls.read(size)
+                taken: int = self.tls.read(size, buffer)  # type: ignore[assignment]  # with a buffer, a count
             except SSLWantReadError:
                 self._send_encrypted()  # it may want to answer what it has read
                 self._fill()
             except SSLZeroReturnError:
-                return b""
+                return 0
             except SSLError:
                 if self._incoming.eof:
                     self.truncated = True
-                    return b""
+                    return 0
                 raise
             else:
-                return data
+                return taken
 
     def _fill(self) -> None:
         """Take encrypted input from the socket. Raises OSError."""
@@ -241,3 +243,21 @@ def opening(context: SSLContext | Certificates, **arguments: Any) -> Opening:
                 return b""
 
     return handshake
+
+
+def opening_of(ssl_args: dict[str, Any]) -> Opening | None:
+    """What ``ssl_args`` ask for, in either of StreamServer's two forms; None where there are none."""
+    if not ssl_args:
+        return None
+    context = ssl_args.pop("ssl_context", None)
+    if context is None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(ssl_args.pop("certfile"), ssl_args.pop("keyfile", None))
+        if "ca_certs" in ssl_args:
+            context.load_verify_locations(ssl_args.pop("ca_certs"))
+        context.verify_mode = ssl_args.pop("cert_reqs", ssl.CERT_NONE)
+        if "ciphers" in ssl_args:
+            context.set_ciphers(ssl_args.pop("ciphers"))
+    for about_blocking in ("do_handshake_on_connect", "suppress_ragged_eofs"):
+        ssl_args.pop(about_blocking, None)  # the handshake is done, but not in the accept loop
+    return opening(context, **{"server_side": True, **ssl_args})

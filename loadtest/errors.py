@@ -1,21 +1,29 @@
-"""What can go wrong with a request, as classes whose names are the groups of every error table.
+"""Everything that this package raises, as one tree.
 
-Locust groups failures by ``repr``. So the ``repr`` of these is the class and, where the kernel or the
-peer gave a reason, its short name (``ConnectFailed(ECONNREFUSED)``, ``ErrorReply(server-full)``), and
-never the text of one message or an address; those are in :attr:`TcpError.detail` for logs::
+::
 
-    TcpError
-    ├── ConnectFailed(errno)      the connection could not be opened
-    ├── ConnectTimeout            ... within the connect time-out
-    ├── TlsFailed(reason)         the handshake failed, or a record was broken
-    ├── ConnectionLost(errno)     an open connection broke (reset, unreachable)
-    ├── ConnectionClosed          the peer ended the stream while a reply was due
-    ├── ReadTimeout               no complete reply within the read time-out
-    ├── WriteTimeout              the peer did not take what was sent within the write time-out
-    ├── WrongReply                a reply came, but not the one that was expected
-    ├── ErrorReply(code)          the server refused the message, in the confirm protocol's own words
-    ├── UnexpectedData            bytes that nothing had asked for
-    └── FramingBroken             the stream can't be cut into messages any further
+    LoadTestError
+    ├── OptionsError                  options that can't be read or don't fit together
+    ├── DeadlinePassed                a moment passed; the caller that set it says what that means
+    └── RequestFailed                 a request that failed; its class is its group in every error table
+        ├── SystemCallFailed(errno)   the kernel reported an error
+        │   ├── ConnectFailed         the connection could not be opened
+        │   └── ConnectionBroken      an open connection broke (reset, unreachable)
+        ├── ConnectTimeout            the connection was not open within the connect time-out
+        ├── TlsFailed(reason)         the handshake failed, or a record was broken
+        ├── ConnectionClosed          the server ended the stream while a reply was due
+        ├── ReadTimeout               no complete reply within the read time-out
+        ├── SendTimeout               the server did not take what was sent within the write time-out
+        ├── WrongReply                a reply came, but not the one that was expected
+        ├── ErrorReply(code)          the server refused the message, in the confirm protocol's own words
+        ├── UnexpectedData            bytes that nothing had asked for
+        ├── FramingBroken             the stream can't be cut into messages any further
+        └── Failure(reason)           what the code of a user called a failure
+
+Locust groups failures by ``repr``. So the ``repr`` of a RequestFailed is the class and, where the kernel or
+the server gave a reason, its short name (``ConnectFailed(ECONNREFUSED)``, ``ErrorReply(server-full)``), and
+never the text of one message or an address; those are in :attr:`RequestFailed.detail` for logs. No class
+has the name of one of ``chat_gevent``'s.
 """
 
 from __future__ import annotations
@@ -23,7 +31,19 @@ from __future__ import annotations
 import errno as errno_module
 
 
-class TcpError(Exception):
+class LoadTestError(Exception):
+    """Base of all that this package raises on purpose."""
+
+
+class OptionsError(LoadTestError, ValueError):
+    """Options that don't fit together or can't be read; the message is one line for a person."""
+
+
+class DeadlinePassed(LoadTestError):
+    """A moment passed; the caller that set it says in its own words what that means."""
+
+
+class RequestFailed(LoadTestError):
     """A failed request; ``reason`` is part of its group, ``detail`` is for a person."""
 
     in_step = False
@@ -46,7 +66,7 @@ class TcpError(Exception):
         return f"{self.group}: {self.detail}" if self.detail else self.group
 
 
-class OsTcpError(TcpError):
+class SystemCallFailed(RequestFailed):
     """An error that the kernel reported; its reason is the name of the errno."""
 
     def __init__(self, number: int, detail: str = "") -> None:
@@ -54,53 +74,53 @@ class OsTcpError(TcpError):
         self.errno = number
 
 
-class ConnectFailed(OsTcpError):
+class ConnectFailed(SystemCallFailed):
     """The connection could not be opened."""
 
 
-class ConnectTimeout(TcpError):
+class ConnectTimeout(RequestFailed):
     """The connection was not open (TLS handshake included) within the connect time-out."""
 
 
-class TlsFailed(TcpError):
+class TlsFailed(RequestFailed):
     """The TLS handshake failed, or a record could not be decrypted."""
 
 
-class ConnectionLost(OsTcpError):
+class ConnectionBroken(SystemCallFailed):
     """An open connection broke."""
 
 
-class ConnectionClosed(TcpError):
-    """The peer ended the stream while a reply was due."""
+class ConnectionClosed(RequestFailed):
+    """The server ended the stream while a reply was due."""
 
 
-class ReadTimeout(TcpError):
+class ReadTimeout(RequestFailed):
     """No complete reply within the read time-out."""
 
 
-class WriteTimeout(TcpError):
-    """The peer did not take what was sent within the write time-out."""
+class SendTimeout(RequestFailed):
+    """The server did not take what was sent within the write time-out."""
 
 
-class WrongReply(TcpError):
+class WrongReply(RequestFailed):
     """A reply came, but not the one that was expected."""
 
 
-class ErrorReply(TcpError):
+class ErrorReply(RequestFailed):
     """``Error: <code>: ...`` of the confirm protocol; the reason is the code."""
 
     in_step = True
 
 
-class UnexpectedData(TcpError):
+class UnexpectedData(RequestFailed):
     """Bytes arrived that nothing had asked for: a reply too many, or a server that pushes."""
 
 
-class FramingBroken(TcpError):
+class FramingBroken(RequestFailed):
     """The stream can't be cut into messages any further (a message beyond the bound, a broken length)."""
 
 
-class Failure(TcpError):
+class Failure(RequestFailed):
     """What a ``with ... as reply`` block called a failure; the reason is the text it gave."""
 
     in_step = True

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from chat_gevent.confirm import CONFIRMED
-from loadtest.framing import Framing
+from loadtest.framing import ReplyFraming
 
 RING: Final = 1024
 """Messages of a process's ring."""
@@ -30,12 +30,12 @@ Exchange = tuple[bytes, bytes]
 """Bytes to send, and bytes that must come back."""
 
 
-def confirm_exchange(framing: Framing, message: bytes) -> Exchange:
+def confirm_exchange(framing: ReplyFraming, message: bytes) -> Exchange:
     """The exchange of one message. Raises ValueError where the framing can't carry it."""
     return framing.encode(message), framing.encode(_CONFIRMED + message)
 
 
-def make_ring(framing: Framing, size: int) -> list[Exchange]:
+def make_ring(framing: ReplyFraming, size: int) -> list[Exchange]:
     """:data:`RING` messages of ``size`` bytes in random order: different ones, unless ``size`` is tiny.
 
     Large messages are fewer, so that a ring takes :data:`RING_BYTES` at most, or 8 messages.
@@ -85,7 +85,7 @@ class Template:
             literal + (field(user, number, spec) if field else "") for literal, field, spec in self.parts
         ).encode()
 
-    def exchanges(self, framing: Framing, user: int) -> Iterator[Exchange]:
+    def exchanges(self, framing: ReplyFraming, user: int) -> Iterator[Exchange]:
         """The exchanges of one user, without end. Raises ValueError where the framing can't carry one."""
         number = 0
         while True:

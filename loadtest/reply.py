@@ -1,30 +1,18 @@
-"""What came back for one request of a user's own protocol, and how it is reported."""
+"""What came back for one request of a user's own protocol, and how it is reported.
+
+The session (session.py) asks and fills the reply in; the reply knows a :class:`loadtest.reporting.Reporter`
+and no connection.
+"""
 
 from __future__ import annotations
 
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from chat_gevent.confirm import ErrorCode
-from loadtest.errors import ErrorReply, Failure, TcpError, WrongReply
-from loadtest.measures import Entry
-
-if TYPE_CHECKING:
-    from loadtest.session import TcpSession
-
-_ERROR_CODES = frozenset(ErrorCode)
-
-
-def judge(reply: bytes, expected: bytes) -> TcpError | None:
-    """What is wrong with ``reply``, which has no framing any more."""
-    if reply == expected:
-        return None
-    if reply.startswith(b"Error: "):
-        code = reply.split(b":", 2)[1].strip().decode("ascii", "replace")
-        if code in _ERROR_CODES:
-            return ErrorReply(reply[:200].decode("utf-8", "replace"), reason=code)
-    return WrongReply(f"expected {expected[:80]!r}, got {reply[:80]!r}")
+from loadtest.count.counters import Entry
+from loadtest.errors import Failure, RequestFailed
+from loadtest.reporting import Reporter
 
 
 class Reply:
@@ -32,7 +20,7 @@ class Reply:
 
     def __init__(
         self,
-        session: TcpSession,
+        reporter: Reporter,
         entry: Entry,
         context: dict[str, Any] | None,
         start_time: float,
@@ -40,18 +28,20 @@ class Reply:
     ) -> None:
         self.data = b""
         """The reply without its framing; empty where none came."""
-        self.error: TcpError | None = None
+        self.error: RequestFailed | None = None
         """Why the request failed, or None."""
         self.response_time = 0.0
         """Milliseconds from sent (or from the intended start) to answered."""
-        self._session = session
-        self._entry = entry
+        self.entry = entry
+        self.sent = 0
+        """Bytes of the request that were sent, with its framing."""
+        self.began = perf_counter()
+        """When the request was sent; this and the two that follow are on the clock of ``perf_counter``."""
+        self.first_byte_at = self.answered_at = 0.0
+        self._reporter = reporter
         self._context = context
         self._start_time = start_time
         self._intended = intended
-        self._begin = perf_counter()
-        self._first = self._end = 0.0
-        self._sent = 0
         self._reported = False
 
     def __bool__(self) -> bool:
@@ -68,66 +58,34 @@ class Reply:
 
     def success(self) -> None:
         """Call the request a success, whatever came back; a request that got no reply stays a failure."""
-        if self._end:
+        if self.answered_at:
             self.error = None
-
-    def run(self, wire: bytes, expected: bytes | None) -> None:
-        """Send and receive.
-
-        A reply that was whole and not the expected one leaves requests and replies in step, so the
-        connection is kept, with whatever the user has done on it (a login). Where nothing marks the end of
-        a reply, a different one may go on, and the connection is closed.
-        """
-        tcp = self._session.tcp
-        self._begin = perf_counter()
-        try:
-            first = tcp.ask(wire)
-            self._first = perf_counter()
-            self._sent = len(wire)
-            self.data = tcp.complete(first, None if expected is None else len(expected))
-            self._end = tcp.reply_at
-            if expected is not None:
-                self.error = judge(self.data, expected)
-                if self.error is not None and not self._session.settings.framing.bounded:
-                    self._session.close()
-        except TcpError as error:
-            self._session.close()
-            self.error = error
-        except BaseException:
-            self._entry.aborted += 1
-            self._session.close()
-            raise
 
     def report(self) -> None:
         """Count the request and fire its event, once."""
         if self._reported:
             return
         self._reported = True
-        session, entry = self._session, self._entry
-        end = self._end or perf_counter()
-        self.response_time = (end - (self._intended or self._begin)) * 1e3
+        reporter, entry = self._reporter, self.entry
+        end = self.answered_at or perf_counter()
+        self.response_time = (end - (self._intended or self.began)) * 1e3
         if self.error is not None:
-            group = self.error.group
-            entry.failures[group] += 1
-            session.measures.samples.setdefault(group, f"{entry.name}: {self.error}")
+            reporter.count_failure(entry, self.error)
         else:
-            entry.split_first[int((self._first - self._begin) * 1e6)] += 1
-            entry.split_reply[int((end - self._begin) * 1e6)] += 1
+            entry.split_first[int((self.first_byte_at - self.began) * 1e6)] += 1
+            entry.split_reply[int((end - self.began) * 1e6)] += 1
             if self._intended:
                 entry.response[int((end - self._intended) * 1e6)] += 1
-        entry.bytes_out += self._sent
+        entry.bytes_out += self.sent
         entry.bytes_in += len(self.data)
-        context = session.context()
-        session.fire(
-            request_type=session.kind,
-            name=entry.name,
-            response_time=self.response_time,
-            response_length=len(self.data),
-            exception=self.error,
-            response=self.data,
-            context={**context, **self._context} if self._context else context,
-            start_time=self._start_time,
-            url=session.url,
+        reporter.report(
+            entry.name,
+            self.response_time,
+            len(self.data),
+            self.data,
+            self._start_time,
+            self.error,
+            self._context,
         )
 
     def __enter__(self) -> Self:
@@ -143,5 +101,5 @@ class Reply:
             self.report()
         elif not self._reported:
             self._reported = True
-            self._entry.aborted += 1
+            self.entry.aborted += 1
         return False

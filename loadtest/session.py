@@ -12,51 +12,35 @@ from collections.abc import Callable
 from time import perf_counter, time
 from typing import Any
 
-from loadtest.errors import Failure, TcpError, UnexpectedData
-from loadtest.measures import Entry, Measures
+from loadtest.client.judgement import judge
+from loadtest.client.tls import make_client
+from loadtest.client.transport import ClientOptions
+from loadtest.count.counters import Counters, Entry
+from loadtest.errors import Failure, RequestFailed, UnexpectedData
+from loadtest.framing import marks_ends, one_message
 from loadtest.messages import Exchange
-from loadtest.reply import Reply, judge
-from loadtest.tls import make_client
-from loadtest.transport import Settings
+from loadtest.reply import Reply
+from loadtest.reporting import Reporter, no_context
 
 
-def no_context() -> dict[str, Any]:
-    """The context of a user that adds none."""
-    return {}
-
-
-class TcpSession:
+class TcpSession(Reporter):
     """One user's connection, with reporting."""
 
-    __slots__ = (
-        "confirms",
-        "connected_at",
-        "context",
-        "fire",
-        "intended",
-        "kind",
-        "measures",
-        "settings",
-        "tcp",
-        "url",
-    )
+    __slots__ = ("confirms", "connected_at", "intended", "options", "tcp")
 
     def __init__(
         self,
-        settings: Settings,
+        options: ClientOptions,
         request_event: Any,
-        measures: Measures,
+        counters: Counters,
         context: Callable[[], dict[str, Any]] = no_context,
         name: str = "CONFIRM",
     ) -> None:
-        self.settings = settings
-        self.tcp = make_client(settings)
-        self.measures = measures
-        self.fire = request_event.fire
-        self.context = context
-        self.kind = settings.target.scheme.upper()
-        self.url = str(settings.target)
-        self.confirms: Entry = measures.entry(name)
+        target = options.target
+        super().__init__(request_event, counters, target.scheme.upper(), str(target), context)
+        self.options = options
+        self.tcp = make_client(options)
+        self.confirms: Entry = counters.entry(name)
         self.connected_at = 0.0
         self.intended = 0.0
         """Intended start of the next ``request``, where a schedule gave one."""
@@ -65,23 +49,23 @@ class TcpSession:
 
     def connect(self) -> bool:
         """Open the connection, as a CONNECT request; whether it is open. Raises nothing of its own."""
-        entry = self.measures.entry("CONNECT")
+        entry = self.counters.entry("CONNECT")
         start_time, begin = time(), perf_counter()
         if self.tcp.connected:
             self.close()
         try:
             seconds = self.tcp.connect()
-        except TcpError as error:
+        except RequestFailed as error:
             self._fail(entry, error, start_time, begin)
             return False
         except BaseException:
             entry.aborted += 1
             raise
-        self.measures.open += 1
-        self.measures.opened += 1
+        self.counters.open += 1
+        self.counters.opened += 1
         self.connected_at = begin
         entry.whole[int(seconds * 1e6)] += 1
-        self._report(entry.name, seconds * 1e3, 0, None, start_time)
+        self.report(entry.name, seconds * 1e3, 0, None, start_time)
         return True
 
     @property
@@ -92,16 +76,16 @@ class TcpSession:
     def close(self) -> None:
         """Close at once."""
         if self.tcp.connected:
-            self.measures.open -= 1
+            self.counters.open -= 1
             self.tcp.close()
 
     def exit(self, message: bytes = b"/exit") -> bool:
         """End the conversation with ``message``, as an EXIT request: the server must close in silence."""
-        entry = self.measures.entry("EXIT")
+        entry = self.counters.entry("EXIT")
         start_time, begin = time(), perf_counter()
         try:
             seconds = self.tcp.finish(message)
-        except TcpError as error:
+        except RequestFailed as error:
             self.close()
             self._fail(entry, error, start_time, begin)
             return False
@@ -109,10 +93,10 @@ class TcpSession:
             entry.aborted += 1
             self.close()
             raise
-        self.measures.open -= 1
+        self.counters.open -= 1
         entry.whole[int(seconds * 1e6)] += 1
         entry.bytes_out += len(message)
-        self._report(entry.name, seconds * 1e3, 0, None, start_time)
+        self.report(entry.name, seconds * 1e3, 0, None, start_time)
         return True
 
     def idle(self, seconds: float) -> bool:
@@ -120,9 +104,9 @@ class TcpSession:
         start_time, begin = time(), perf_counter()
         try:
             self.tcp.idle(seconds)
-        except TcpError as error:
+        except RequestFailed as error:
             self.close()
-            self._fail(self.measures.entry("HOLD"), error, start_time, begin)
+            self._fail(self.counters.entry("HOLD"), error, start_time, begin)
             return False
         return True
 
@@ -146,7 +130,7 @@ class TcpSession:
             else:
                 data = self._confirm_rest(entry, data, expected, begin)
                 end = tcp.reply_at
-        except TcpError as error:
+        except RequestFailed as error:
             if not error.in_step:
                 self.close()
             self._fail(entry, error, start_time, intended or begin)
@@ -176,8 +160,7 @@ class TcpSession:
     def _confirm_rest(self, entry: Entry, data: bytes, expected: bytes, begin: float) -> bytes:
         """The first read was not the whole expected reply: read on, and say what is wrong."""
         first = perf_counter()
-        framing = self.settings.framing
-        wanted = expected if not framing.bounded else framing.split(expected)[0][0]
+        wanted = one_message(self.options.framing, expected)
         reply = self.tcp.complete(data, len(wanted))
         error = judge(reply, wanted)
         if error:
@@ -193,7 +176,7 @@ class TcpSession:
         tcp = self.tcp
         entry = self.confirms
         wire = b"".join([exchange[0] for exchange in exchanges])
-        split = self.settings.framing.split
+        framing = self.options.framing
         start_time = time()
         begin = perf_counter()
         answered = 0
@@ -206,7 +189,7 @@ class TcpSession:
                     tcp.put_back(pending)
                     pending = b""
                     reply = tcp.receive()
-                    error = judge(reply, split(expected)[0][0])
+                    error = judge(reply, one_message(framing, expected))
                     if error:
                         raise error
                 end = perf_counter()
@@ -215,12 +198,12 @@ class TcpSession:
                     entry.response[int((end - intended) * 1e6)] += 1
                 answered += 1
                 entry.bytes_in += len(expected)
-                self._report(
+                self.report(
                     entry.name, (end - (intended or begin)) * 1e3, len(expected), expected, start_time
                 )
             if pending or tcp.extra:
                 raise UnexpectedData(repr(pending[:80] or tcp.extra))
-        except TcpError as error:
+        except RequestFailed as error:
             self.close()  # the replies that are still due would be taken for those of the next batch
             for _ in exchanges[answered:] or exchanges[:1]:
                 self._fail(entry, error, start_time, intended or begin)
@@ -253,42 +236,43 @@ class TcpSession:
         data = message.encode() if isinstance(message, str) else message
         wanted = expect.encode() if isinstance(expect, str) else expect
         intended, self.intended = intended or self.intended, 0.0
-        reply = Reply(self, self.measures.entry(name), context, time(), intended)
-        wire = self.settings.framing.encode(data)
+        reply = Reply(self, self.counters.entry(name), context, time(), intended)
+        wire = self.options.framing.encode(data)
         if not self.tcp.connected and not self.connect():
             reply.error = Failure("not connected")
         else:
-            reply.run(wire, wanted)
+            self._exchange(reply, wire, wanted)
         if not catch_response:
             reply.report()
         return reply
 
-    # -- reporting -------------------------------------------------------------------------------
+    def _exchange(self, reply: Reply, wire: bytes, expected: bytes | None) -> None:
+        """Send ``wire`` and fill in what comes back.
 
-    def _fail(self, entry: Entry, error: TcpError, start_time: float, begin: float) -> None:
-        group = error.group
-        entry.failures[group] += 1
-        if group not in self.measures.samples:
-            self.measures.samples[group] = f"{entry.name}: {error}"
-        self._report(entry.name, (perf_counter() - begin) * 1e3, 0, None, start_time, error)
+        A reply that was whole and not the expected one leaves requests and replies in step, so the
+        connection is kept, with whatever the user has done on it (a login). Where nothing marks the end of
+        a reply, a different one may go on, and the connection is closed.
+        """
+        tcp = self.tcp
+        reply.began = perf_counter()
+        try:
+            first = tcp.ask(wire)
+            reply.first_byte_at = perf_counter()
+            reply.sent = len(wire)
+            reply.data = tcp.complete(first, None if expected is None else len(expected))
+            reply.answered_at = tcp.reply_at
+            if expected is not None:
+                reply.error = judge(reply.data, expected)
+                if reply.error is not None and not marks_ends(self.options.framing):
+                    self.close()
+        except RequestFailed as error:
+            self.close()
+            reply.error = error
+        except BaseException:
+            reply.entry.aborted += 1
+            self.close()
+            raise
 
-    def _report(
-        self,
-        name: str,
-        milliseconds: float,
-        length: int,
-        response: Any,
-        start_time: float,
-        error: BaseException | None = None,
-    ) -> None:
-        self.fire(
-            request_type=self.kind,
-            name=name,
-            response_time=milliseconds,
-            response_length=length,
-            exception=error,
-            response=response,
-            context=self.context(),
-            start_time=start_time,
-            url=self.url,
-        )
+    def _fail(self, entry: Entry, error: RequestFailed, start_time: float, begin: float) -> None:
+        self.count_failure(entry, error)
+        self.report(entry.name, (perf_counter() - begin) * 1e3, 0, None, start_time, error)

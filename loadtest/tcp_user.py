@@ -19,12 +19,15 @@ from locust import User, events, tag, task
 from locust.exception import StopTest, StopUser
 from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 
-from loadtest.framing import Framing
-from loadtest.kit import Kit, kit_of
+from loadtest.attach import attach
+from loadtest.errors import OptionsError
+from loadtest.framing import ReplyFraming
 from loadtest.messages import Exchange
-from loadtest.options import OptionsError, Plan, add_options
-from loadtest.pacing import LATE_SECONDS, Schedule
-from loadtest.session import TcpSession, no_context
+from loadtest.reporting import no_context
+from loadtest.run.load_test import LoadTest, load_test_of
+from loadtest.run.options import Plan, add_options
+from loadtest.schedule import LATE_SECONDS, Schedule
+from loadtest.session import TcpSession
 
 FIRST_BACKOFF = 0.1
 LAST_BACKOFF = 5.0
@@ -36,7 +39,8 @@ def _options(parser: Any) -> None:
 
 
 def _init(environment: Any, **_: Any) -> None:
-    kit_of(environment).attach()
+    classes = environment.user_classes  # those of others have hosts of their own, which are not checked
+    attach(environment, [each.host for each in classes if issubclass(each, TcpUser)])
 
 
 _events: Any = events
@@ -52,7 +56,7 @@ class TcpUser(User):
 
     abstract = True
 
-    framing: ClassVar[Framing | None] = None
+    framing: ClassVar[ReplyFraming | None] = None
     """What separates messages; None takes what ``--framing`` says."""
 
     name: ClassVar[str] = "CONFIRM"
@@ -60,29 +64,29 @@ class TcpUser(User):
 
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
-        kit = kit_of(environment)
+        load_test = load_test_of(environment)
         try:
-            self.plan, settings = kit.plan_for(self.host or "", self.framing)
+            self.plan, options = load_test.plan_for(self.host or "", self.framing)
         except OptionsError as error:
             raise StopTest(str(error)) from None
-        self.number = kit.next_user()
+        self.number = load_test.next_user()
         self.schedule: Schedule | None = None
         context = no_context if type(self).context is User.context else self.context
-        self.client = TcpSession(settings, environment.events.request, kit.measures, context, self.name)
+        self.client = TcpSession(options, environment.events.request, load_test.counters, context, self.name)
 
     def on_start(self) -> None:
         """Connect, in as many attempts as it takes. With ``--rate``, wait for the first turn."""
         self.ensure_connected()
         if self.plan.rate:
-            kit = kit_of(self.environment)
-            self.schedule = kit.schedule(self, self.plan)
+            load_test = load_test_of(self.environment)
+            self.schedule = load_test.schedule(self, self.plan)
             self.client.intended = self.schedule.take()
             self._await(self.client.intended)
 
     def on_stop(self) -> None:
         """Close the connection."""
         if self.schedule is not None:
-            kit_of(self.environment).end_schedule(self.schedule)
+            load_test_of(self.environment).end_schedule(self.schedule)
         self.client.close()
 
     def wait_time(self) -> float:
@@ -93,15 +97,15 @@ class TcpUser(User):
         """
         if self.schedule is None:
             return random.uniform(*self.plan.think)
-        kit = kit_of(self.environment)
-        self.schedule.change(kit.interval(self.plan))
+        load_test = load_test_of(self.environment)
+        self.schedule.change(load_test.interval(self.plan))
         intended = self.schedule.take()
         self.client.intended = intended
         now = perf_counter()
         if now - intended > LATE_SECONDS:
-            kit.measures.late_starts += 1
-        if intended > min(now, kit.stopping_at):
-            kit.alarm.sleep_until(intended)
+            load_test.counters.late_starts += 1
+        if intended > min(now, load_test.stopping_at):
+            load_test.alarm.sleep_until(intended)
         return 0.0
 
     @property
@@ -114,7 +118,7 @@ class TcpUser(User):
         if self.stopping:
             raise StopUser
         self._state = LOCUST_STATE_WAITING
-        kit_of(self.environment).alarm.sleep_until(moment)
+        load_test_of(self.environment).alarm.sleep_until(moment)
         self._state = LOCUST_STATE_RUNNING
 
     def ensure_connected(self) -> None:
@@ -140,67 +144,67 @@ class ConfirmUser(TcpUser):
     @task
     def drive(self) -> None:
         """Send messages until the user is stopped or has sent as many as it should."""
-        kit = kit_of(self.environment)
+        load_test = load_test_of(self.environment)
         plan = self.plan
         if plan.hold:
-            self._hold(kit, plan)
+            self._hold(load_test, plan)
         elif plan.rate:
-            self._paced(kit, plan)
+            self._paced(load_test, plan)
         else:
-            self._closed(kit, plan)
+            self._closed(load_test, plan)
         raise StopUser
 
-    def _closed(self, kit: Kit, plan: Plan) -> None:
+    def _closed(self, load_test: LoadTest, plan: Plan) -> None:
         """Next message once the reply is there and the pause is over."""
         low, high = plan.think
         if plan.pipeline == 1 and not (
             high or plan.messages or plan.messages_per_connection or plan.lifetime
         ):
-            exchanges = kit.exchanges(self, plan)
+            exchanges = load_test.exchanges(self, plan)
             client = self.client
             while not self.stopping:
                 if not client.confirm(next(exchanges)):
                     self._after_failure()
             return
-        for batch in self._batches(kit, plan):
+        for batch in self._batches(load_test, plan):
             if not self._send(batch):
                 self._after_failure()
             if high:
                 self.client.idle(random.uniform(low, high)) if self.client.connected else gevent.sleep(low)
-                self._stay_if_stopped(kit)
+                self._stay_if_stopped(load_test)
 
-    def _paced(self, kit: Kit, plan: Plan) -> None:
+    def _paced(self, load_test: LoadTest, plan: Plan) -> None:
         """Messages at their intended starts; late ones at once, until they have caught up."""
-        schedule = kit.schedule(self, plan, plan.pipeline, plan.messages or math.inf)
+        schedule = load_test.schedule(self, plan, plan.pipeline, plan.messages or math.inf)
         try:
-            for batch in self._batches(kit, plan):
-                schedule.change(kit.interval(plan))
+            for batch in self._batches(load_test, plan):
+                schedule.change(load_test.interval(plan))
                 intended = schedule.take(len(batch))
-                if intended > min(perf_counter(), kit.stopping_at):
+                if intended > min(perf_counter(), load_test.stopping_at):
                     self._await(intended)
                 if perf_counter() - intended > LATE_SECONDS:
-                    kit.measures.late_starts += 1
+                    load_test.counters.late_starts += 1
                 if not self._send(batch, intended):
                     self.ensure_connected()
         finally:
-            kit.end_schedule(schedule)
+            load_test.end_schedule(schedule)
 
-    def _hold(self, kit: Kit, plan: Plan) -> None:
+    def _hold(self, load_test: LoadTest, plan: Plan) -> None:
         """Mostly idle: a message every ``hold`` seconds, the first at a random moment of them."""
         pause = random.uniform(0.0, plan.hold)
-        for batch in self._batches(kit, plan):
+        for batch in self._batches(load_test, plan):
             if not self.client.idle(pause):
                 self._after_failure()
             if self.stopping:
                 return
-            self._stay_if_stopped(kit)
+            self._stay_if_stopped(load_test)
             if not self._send(batch):
                 self._after_failure()
             pause = plan.hold
 
-    def _batches(self, kit: Kit, plan: Plan) -> Iterator[list[Exchange]]:
+    def _batches(self, load_test: LoadTest, plan: Plan) -> Iterator[list[Exchange]]:
         """What to send together, until the user is stopped or done; connections end and begin here."""
-        exchanges = kit.exchanges(self, plan)
+        exchanges = load_test.exchanges(self, plan)
         client = self.client
         left = plan.messages or -1
         on_connection = 0
@@ -229,9 +233,9 @@ class ConfirmUser(TcpUser):
             return self.client.confirm(batch[0], intended)
         return self.client.confirm_many(batch, intended)
 
-    def _stay_if_stopped(self, kit: Kit) -> None:
+    def _stay_if_stopped(self, load_test: LoadTest) -> None:
         """Begin nothing new between the moment when the test was told to stop and the end of this user."""
-        if kit.stopping_at < math.inf:
+        if load_test.stopping_at < math.inf:
             self._await(math.inf)
 
     def _after_failure(self) -> None:

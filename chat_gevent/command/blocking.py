@@ -1,11 +1,10 @@
 """Name in the log what holds the event loop: a handler that computes, or blocks in a call unknown to gevent.
 
-Nobody else is served meanwhile, so a client only sees that the server is slow. A thread of the
-interpreter's own looks whether a timer of the loop still fires; when it has not for
-:attr:`HeldLoop.seconds` the thread logs, in one record, where the loop's thread is at that moment. gevent's
-own monitor (``start_periodic_monitoring_thread``) does much the same, but it notes each switch of
-greenlets, which every message of a handler would pay for, and it sees a block of less than twice its period
-by chance only.
+Nobody else is served meanwhile, so a client only sees that the server is slow. A thread of the interpreter's
+own looks whether a timer of the loop still fires; when it has not for :attr:`HeldLoop.seconds` the thread
+logs, in one record, where the loop's thread is at that moment. gevent's own monitor
+(``start_periodic_monitoring_thread``) does much the same, but it notes each switch of greenlets, which every
+message of a handler would pay for, and it sees a block of less than twice its period by chance only.
 """
 
 from __future__ import annotations

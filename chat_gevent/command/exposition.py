@@ -21,7 +21,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from chat_gevent import __version__
-from chat_gevent.command.snapshot import Snapshot, Watched
+from chat_gevent.command.snapshot import BackplaneFigures, Snapshot, Watched
 from chat_gevent.files import open_files
 
 
@@ -61,11 +61,22 @@ class ServerCollector(Collector):
             yield _counter("handler_calls", "Calls of the handler.", now.handler.calls)
             yield _counter("handler_seconds", "Time in the handler, waiting included.", now.handler.seconds)
             yield _gauge("handler_running", "Calls of the handler under way.", now.handler.running)
+        if now.backplane is not None:
+            yield from _backplane(now.backplane)
         yield _gauge("draining", "1 while the server asks its clients to leave.", now.draining)
         yield _gauge("log_lines_dropped", "Log lines nobody took in time.", now.log_lines_dropped)
         info = {"version": __version__, "python": platform.python_version(), "gevent": gevent.__version__}
         yield InfoMetricFamily("chat_gevent_build", "Versions.", info)
         yield from _process()
+
+
+def _backplane(now: BackplaneFigures) -> Iterator[Metric]:
+    yield _gauge("backplane_connected", "1 while broadcasts reach other processes.", now.connected)
+    yield _counter("backplane_published", "Broadcasts that Redis took.", now.published)
+    yield _counter("backplane_received", "Broadcasts of other processes, delivered here.", now.received)
+    yield _counter(
+        "backplane_dropped", "Broadcasts that Redis did not take, or did not confirm.", now.dropped
+    )
 
 
 def _loop_lag(now: Snapshot) -> Metric:

@@ -18,13 +18,14 @@ from gevent.baseserver import BaseServer
 from gevent.monkey import get_original
 
 from chat_gevent.command.standard import complain
+from chat_gevent.errors import ChatError
 from chat_gevent.service import Answers, Service
 
 SLOW_SECONDS: Final = 5.0
 """How long an import may take before standard error says that it has not returned."""
 
 
-class StartError(Exception):
+class StartError(ChatError):
     """The server can't start; the message says why, and :attr:`status` is the exit status."""
 
     def __init__(self, message: str, status: int = 1) -> None:
@@ -54,7 +55,7 @@ def load_handler(name: str) -> Answers:
         return found()
     if not isinstance(found, Service) and not callable(found):
         raise StartError(f"handler {name}: neither a function nor a service", 2)
-    return found
+    return found  # what it answers with shows when it is called
 
 
 @contextlib.contextmanager

@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import gevent
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from chat_gevent.service import Client, Reply
 
 LAG_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Upper bounds of the loop lag's histogram, in seconds."""
@@ -43,13 +39,13 @@ class LoopLag:
 class TimedHandler:
     """A handler that counts its calls and their time, in seconds; what it waits for counts as well."""
 
-    def __init__(self, handler: Callable[[Any, Client[Any]], Reply | None]) -> None:
+    def __init__(self, handler: Callable[[Any, Any], Any]) -> None:
         self._handler = handler
         self.calls = 0
         self.seconds = 0.0
         self.running = 0
 
-    def __call__(self, message: Any, client: Client[Any]) -> Reply | None:
+    def __call__(self, message: Any, client: Any) -> Any:
         """Have the message answered. Raises what the handler raises."""
         began = time.perf_counter()
         self.running += 1

@@ -10,7 +10,7 @@ from typing import Any
 
 from chat_gevent.addresses import address_text
 from chat_gevent.command.metrics import LAG_BUCKETS, LoopLag, TimedHandler
-from chat_gevent.command.snapshot import HandlerFigures, Snapshot
+from chat_gevent.command.snapshot import BackplaneFigures, HandlerFigures, Snapshot
 from chat_gevent.confirm import ErrorCode
 from chat_gevent.connection import Connection
 from chat_gevent.core import Core
@@ -50,9 +50,17 @@ def snapshot(
         lag_counts=tuple(lag.counts),
         lag_seconds=lag.seconds,
         handler=None if handler is None else HandlerFigures(handler.calls, handler.seconds, handler.running),
+        backplane=_backplane(core),
         draining=core.draining.is_set(),
         log_lines_dropped=log_lines_dropped,
     )
+
+
+def _backplane(core: Core) -> BackplaneFigures | None:
+    found = core.backplane
+    if found is None:
+        return None
+    return BackplaneFigures(found.connected, found.published, found.received, found.dropped)
 
 
 def clients(core: Core, after: int, limit: int) -> dict[str, Any]:

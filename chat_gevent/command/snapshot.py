@@ -23,6 +23,16 @@ class HandlerFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class BackplaneFigures:
+    """What the backplane has done so far."""
+
+    connected: bool
+    published: int
+    received: int
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The figures of one serving process at one moment; counts are since the start unless said otherwise."""
 
@@ -59,6 +69,8 @@ class Snapshot:
     """Sum of all lags."""
     handler: HandlerFigures | None
     """None where the built-in confirmation answers."""
+    backplane: BackplaneFigures | None
+    """None where there is none."""
     draining: bool
     log_lines_dropped: int
 
@@ -69,6 +81,10 @@ class Watched(Protocol):
     @property
     def draining(self) -> bool:
         """Whether it takes no more clients and waits for the last ones to leave."""
+
+    @property
+    def backplane_lost(self) -> bool:
+        """Whether broadcasts stay in this process, although there is a backplane."""
 
     def snapshot(self) -> Snapshot:
         """Its figures of now. Looks at every connection: 0.1 s for a million clients."""

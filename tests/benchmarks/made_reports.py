@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.report import (
+from benchmarks.reports.report import (
     Fired,
     HistogramKind,
     Metric,

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cli import main
-from benchmarks.report import Report
-from benchmarks.scenarios import SCENARIOS
-from benchmarks.servers import SERVERS
+from benchmarks.measure.scenarios import SCENARIOS
+from benchmarks.measure.servers import SERVERS
+from benchmarks.reports.report import Report
 
 BRIEF = ["--connections", "5", "--seconds", "0.1", "--warmup", "0", "--blocks", "1"]
 

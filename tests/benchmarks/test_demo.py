@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.report import Report
-from tests.benchmarks.test_runner import children, exists
+from benchmarks.reports.report import Report
+from tests.benchmarks.measure.test_runner import children, exists
 from tests.conftest import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -27,10 +27,16 @@ def demo(tmp_path: Path, cwd: Path = ROOT) -> subprocess.Popen[str]:
 def test_all_steps(tmp_path: Path) -> None:
     """Both servers are loaded by Locust and measured side by side; reports and page are there.
 
-    The last words are the verdicts of both comparisons.
+    The last words are the verdicts of both comparisons. All of it works in a folder with other packages of
+    these names.
     """
-    with demo(tmp_path) as process:
-        out, err = process.communicate(timeout=120)
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "benchmarks").mkdir(parents=True)
+    for name in ("loadtest", "chat_gevent"):
+        (elsewhere / name).mkdir()
+        (elsewhere / name / "__init__.py").write_text("raise SystemExit('another package of this name')")
+    with demo(tmp_path, elsewhere) as process:
+        out, err = process.communicate(timeout=55)
     assert process.returncode == 0, out + err
     assert out.count("ready tcp://") == 2
     assert out.count("average, min, max, median [ms] |") == 2
@@ -52,10 +58,10 @@ def test_all_steps(tmp_path: Path) -> None:
 def test_an_end_by_signal_leaves_nothing_running(tmp_path: Path, number: signal.Signals) -> None:
     """With server and Locust at work: status 130, a line that says so, no traceback, and both are gone."""
     with demo(tmp_path) as process:
-        wait_until(lambda: len(children(process.pid)) >= 2, 60)
+        wait_until(lambda: len(children(process.pid)) >= 2, 25)
         started = children(process.pid)
         process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=25)
     assert process.returncode == 130, err
     assert err.splitlines()[-1] == "demo: stopped; so is all that it started"
     assert "Traceback" not in err
@@ -63,13 +69,14 @@ def test_an_end_by_signal_leaves_nothing_running(tmp_path: Path, number: signal.
 
 
 def test_a_step_that_fails_ends_the_demo(tmp_path: Path) -> None:
-    """Where Locust finds no locustfile: status 1, the command that failed, and its server is gone."""
-    with demo(tmp_path, cwd=tmp_path) as process:
-        wait_until(lambda: bool(children(process.pid)), 60)
+    """Where Locust cannot write its report: status 1, the command that failed, and its server is gone."""
+    (tmp_path / "locust-chat_gevent.json").mkdir()
+    with demo(tmp_path) as process:
+        wait_until(lambda: bool(children(process.pid)), 25)
         (server, *_) = children(process.pid)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=25)
     assert process.returncode == 1
-    assert "ended with status 1" in err.splitlines()[-1]
+    assert "ended with status" in err.splitlines()[-1]
     assert "demo: " in err
-    assert "locustfile.py" in out
+    assert "locust-chat_gevent.json" in out
     assert not exists(server)

@@ -14,8 +14,8 @@ import pytest
 from gevent.event import Event
 from gevent.pool import Pool
 
-from chat_gevent.service import Client
 from chat_gevent.framing import AUTO, CHUNK, LINE, Framing
+from chat_gevent.service import Client
 from tests.conftest import wait_until
 from tests.peers import Peer
 
@@ -32,8 +32,8 @@ def test_a_handlers_text_is_the_reply(serve: Serve, park_after: float | None, fr
     """It goes out as it is, with the framing's terminator."""
     server = serve(shout, framing=framing, park_after=park_after)
     with Peer(server.address) as peer:
-        peer.send(b"hello" + framing.terminator)
-        peer.expect(b"HELLO" + framing.terminator)
+        peer.send(framing.encode(b"hello"))
+        peer.expect(framing.encode(b"HELLO"))
 
 
 def test_none_is_no_reply(serve: Serve, park_after: float | None) -> None:
@@ -238,7 +238,7 @@ def test_a_handler_closes_after_its_reply(serve: Serve, park_after: float | None
         return message
 
     server = serve(handler, framing=framing, park_after=park_after)
-    end = framing.terminator
+    end = framing.encode(b"")
     with Peer(server.address) as peer:
         peer.send(b"a" + end)
         peer.expect(b"a" + end)
@@ -258,19 +258,19 @@ def test_greenlets_are_as_many_as_clients_that_are_busy(serve: Serve) -> None:
         return message
 
     server = serve(handler, framing=LINE, spare_greenlets=4)
-    lot = server.lot
+    engine = server.core.engine
     peers = [Peer(server.address) for _ in range(50)]
     for peer in peers:
         peer.send(b"a\n")
         peer.expect(b"a\n")
-    assert (lot.greenlets_leased, lot.greenlets_free) == (0, 1)
+    assert (engine.greenlets_leased, engine.greenlets_free) == (0, 1)
     for peer in peers[:30]:
         peer.send(b"wait\n")
-    wait_until(lambda: lot.greenlets_leased == 30)
+    wait_until(lambda: engine.greenlets_leased == 30)
     gate.set()
     for peer in peers[:30]:
         peer.expect(b"wait\n")
-    wait_until(lambda: (lot.greenlets_leased, lot.greenlets_free) == (0, 4))
+    wait_until(lambda: (engine.greenlets_leased, engine.greenlets_free) == (0, 4))
     for peer in peers:
         peer.send(b"b\n")
         peer.expect(b"b\n")
@@ -318,31 +318,6 @@ def test_clients_that_never_park_keep_a_greenlet_each(serve: Serve) -> None:
     for peer in peers:
         peer.close()
     wait_until(lambda: server.core.engine.greenlets_leased == 0)
-
-
-def test_clients_give_their_greenlet_back_after_a_while(serve: Serve) -> None:
-    """``park_after=0.1``: the greenlet stays between messages, and goes when none came for so long."""
-    server = serve(framing=LINE, park_after=0.1)
-    with Peer(server.address) as peer:
-        for _ in range(3):
-            peer.ask(b"a")
-            assert server.core.engine.greenlets_leased == 1
-            wait_until(lambda: server.core.engine.greenlets_leased == 0, 1)
-
-
-def test_input_that_comes_as_a_client_is_parked_is_answered(serve: Serve) -> None:
-    """Parking and input in the same turn of the loop: the event must not get lost between the two."""
-    server = serve(framing=LINE, park_after=3600.0)
-    loop = gevent.get_hub().loop
-    with Peer(server.address) as peer:
-        for _ in range(5):
-            peer.ask(b"a")
-            (connection,) = server.core.engine.all()
-            wait_until(lambda: connection.waiting)  # noqa: B023 - called here and now
-            timer = loop.timer(0)
-            timer.start(connection.release)
-            peer.ask(b"b")
-            timer.close()
 
 
 def make_pool() -> Pool:

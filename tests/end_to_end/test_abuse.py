@@ -16,7 +16,7 @@ import pytest
 from tests.operate import ServerProcess
 
 
-@pytest.fixture(scope="module", params=["0", "0.2", "never"], ids="park-after-{}".format)
+@pytest.fixture(scope="module", params=["0", "never"], ids="park-after-{}".format)
 def park(request: pytest.FixtureRequest) -> str:
     """Each kind of parking."""
     return str(request.param)

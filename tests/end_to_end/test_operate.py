@@ -94,9 +94,10 @@ def test_abuse_harms_neither_the_well_behaved_nor_the_memory(tmp_path: Path) -> 
     """The abuse benchmark, small: who behaves gets every reply, and once the never-readers are stuck the
     memory stays where it is. (How little the p99 changes is measured by the benchmark, not tested here.)"""
     file = tmp_path / "abuse.json"
+    command = [sys.executable, "-m", "benchmarks", "experiment", "abuse"]
     options = "--clients 40 --loris 300 --interval 1 --never-readers 30 --settle 1.5 --turns 2 --seconds 0.5"
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.abuse", *options.split(), "--limit", "99", "--output", str(file)],
+        [*command, *options.split(), "--limit", "99", "--output", str(file)],
         capture_output=True,
         text=True,
         timeout=50,

@@ -37,7 +37,7 @@ class Hosts:
         self._ip("-n", hub, "link", "set", "bridge0", "up")
         for number, name in enumerate(others):
             link = f"link{number}"
-            self._ip("-n", hub, "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", name)
+            self._ip("-n", hub, "link", "add", link, "type", "veth", "server", "name", "eth0", "netns", name)
             self._ip("-n", hub, "link", "set", link, "master", "bridge0", "up")
             self._ip("-n", name, "addr", "add", f"10.213.7.{number + 2}/24", "dev", "eth0")
             self._ip("-n", name, "link", "set", "eth0", "up")

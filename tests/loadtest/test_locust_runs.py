@@ -19,19 +19,21 @@ import gevent.lock
 import pytest
 from gevent import socket
 
-from benchmarks.figures import merged
+from benchmarks.reports.figures import merged
 from tests.conftest import require_tool
-from tests.loadtest import peers
+from tests.loadtest import servers
 from tests.loadtest.hosts import Hosts
-from tests.loadtest.peers import Peer
-from tests.loadtest.run import LOCUST, LOCUSTFILE, ROOT, Run, run, start
+from tests.loadtest.locust_command import LOCUST, LOCUSTFILE, ROOT, Run, run, start
+from tests.loadtest.ports import reserved_port
+from tests.loadtest.servers import ScriptedServer
 from tests.operate import ServerProcess
+from tests.timing import seconds
 
 
 @contextmanager
 def server_process(name: str, address: str = "127.0.0.1", prefix: tuple[str, ...] = ()) -> Iterator[str]:
     """One of the servers that are benchmarked, in a process of its own; gives its host for Locust."""
-    command = [*prefix, sys.executable, "-m", f"benchmarks.servers.{name}", "--host", address]
+    command = [*prefix, sys.executable, "-m", f"benchmarks.measure.servers.{name}", "--host", address]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as server:
         try:
             assert server.stdout is not None
@@ -66,8 +68,8 @@ def test_500_users_end_with_no_failure_and_two_reports_compare(
 
 def test_a_condition_that_holds_fails_the_run_with_status_3(tmp_path: Path) -> None:
     """The reason is a line of its own."""
-    with Peer(peers.late) as peer:
-        done = run(tmp_path, peer.host, "-u", "2", "-r", "2", "-t", "2s", "--fail-if", "p50>20ms")
+    with ScriptedServer(servers.late) as server:
+        done = run(tmp_path, server.host, "-u", "2", "-r", "2", "-t", "2s", "--fail-if", "p50>20ms")
     assert done.status == 3
     (line,) = [line for line in done.output.splitlines() if line.startswith("failed:")]
     assert line.startswith("failed: p50>20ms: p50 was 5")
@@ -93,7 +95,7 @@ def test_a_bad_option_is_one_line_and_status_2() -> None:
     """Never a traceback, and nothing is sent."""
     started = [(start("tcp://127.0.0.1:1", "-t", "1s", *options), said) for options, said in BAD_OPTIONS]
     for process, said in started:
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=seconds(30))
         lines = [line for line in output.splitlines() if "locust.main: " not in line]
         assert process.returncode == 2, output
         assert len(lines) == 1
@@ -125,16 +127,16 @@ def test_the_options_are_in_the_help() -> None:
 def test_servers_that_misbehave_never_pass(tmp_path: Path) -> None:
     """No reply that is hung, wrong or lost is ever a success; failures carry their class."""
     kinds = {
-        peers.wrong: "CONFIRM WrongReply",
-        peers.never: "CONFIRM ReadTimeout",
-        peers.reset: "CONFIRM ConnectionLost(ECONNRESET)",
-        peers.twice: "CONFIRM UnexpectedData",
+        servers.wrong: "CONFIRM WrongReply",
+        servers.never: "CONFIRM ReadTimeout",
+        servers.reset: "CONFIRM ConnectionBroken(ECONNRESET)",
+        servers.twice: "CONFIRM UnexpectedData",
     }
 
-    def load(handler: peers.Handler) -> Run:
-        with Peer(handler) as peer:
+    def load(handler: servers.Handler) -> Run:
+        with ScriptedServer(handler) as server:
             options = ("-u", "3", "-r", "3", "-t", "2s", "--read-timeout", "0.3")
-            return run(tmp_path, peer.host, *options, name=handler.__name__)
+            return run(tmp_path, server.host, *options, name=handler.__name__)
 
     for (_, group), one in zip(
         kinds.items(), [gevent.spawn(load, handler) for handler in kinds], strict=True
@@ -148,8 +150,8 @@ def test_servers_that_misbehave_never_pass(tmp_path: Path) -> None:
 
 def test_users_stopped_in_flight_are_aborted(tmp_path: Path) -> None:
     """Twenty users wait for replies when the run ends: twenty aborted, none passed or failed."""
-    with Peer(peers.never) as peer:
-        done = run(tmp_path, peer.host, "-u", "20", "-r", "20", "-t", "2s", "--read-timeout", "30")
+    with ScriptedServer(servers.never) as server:
+        done = run(tmp_path, server.host, "-u", "20", "-r", "20", "-t", "2s", "--read-timeout", "30")
     assert (done.total("messages"), done.total("failed"), done.total("aborted")) == (0, 0, 20)
     assert "in flight when stopped: 20" in done.output
 
@@ -199,10 +201,10 @@ def test_who_falls_due_while_locust_stops_is_not_sent(tmp_path: Path) -> None:
 
     def load(name: str) -> Run:
         base, options = kinds[name]
-        with Peer(peers.confirm) as peer:
+        with ScriptedServer(servers.confirm) as server:
             common = ("-u", "20", "-r", "20", "-t", "3s")
             return run(
-                tmp_path, peer.host, *common, *options, locustfile=slow_to_stop(tmp_path, base), name=name
+                tmp_path, server.host, *common, *options, locustfile=slow_to_stop(tmp_path, base), name=name
             )
 
     for name, one in [(name, gevent.spawn(load, name)) for name in kinds]:
@@ -223,13 +225,13 @@ def test_the_last_reports_of_workers_that_are_slow_to_stop_are_waited_for(tmp_pa
 
     def confirm(connection: Any, _: Any) -> None:
         nonlocal came
-        for line in peers.lines(connection):
+        for line in servers.lines(connection):
             came += 1
             connection.sendall(b"Received: " + line)
 
-    with Peer(confirm) as peer:
+    with ScriptedServer(confirm) as server:
         options = ("--processes", "2", "-u", "20", "-r", "20", "-t", "4s", "--rate", "200")
-        done = run(tmp_path, peer.host, *options, locustfile=slow_to_stop(tmp_path, "ConfirmUser"))
+        done = run(tmp_path, server.host, *options, locustfile=slow_to_stop(tmp_path, "ConfirmUser"))
     assert (done.status, done.total("failed")) == (0, 0), done.output
     assert done.total("messages") + done.total("aborted") == came > 0
     assert done.total("aborted") <= 1
@@ -238,21 +240,21 @@ def test_the_last_reports_of_workers_that_are_slow_to_stop_are_waited_for(tmp_pa
 
 def test_paced_users_of_a_server_that_never_answers_are_aborted(tmp_path: Path) -> None:
     """Each has one message in flight when the run ends, and what fell due behind it is backlog."""
-    with Peer(peers.never) as peer:
+    with ScriptedServer(servers.never) as server:
         options = ("-u", "20", "-r", "20", "-t", "3s", "--rate", "100", "--read-timeout", "30")
-        done = run(tmp_path, peer.host, *options)
+        done = run(tmp_path, server.host, *options)
     assert (done.total("messages"), done.total("failed"), done.total("aborted")) == (0, 0, 20), done.output
     assert 100 <= backlog(done) == done.total("intended")
 
 
 def test_a_graceful_stop_waits_for_replies_and_not_for_turns(tmp_path: Path) -> None:
     """``--stop-timeout`` is for users with a message in flight; the next turns of these are 30 s away."""
-    with Peer(peers.confirm) as peer:
+    with ScriptedServer(servers.confirm) as server:
         begin = perf_counter()
         options = ("-u", "20", "-r", "20", "-t", "2s", "--rate", "0.03/user", "--stop-timeout", "40")
-        done = run(tmp_path, peer.host, *options)
+        done = run(tmp_path, server.host, *options)
     assert done.status == 0, done.output
-    assert perf_counter() - begin < 25
+    assert perf_counter() - begin < seconds(25)
 
 
 def test_an_interrupted_run_keeps_what_it_measured(tmp_path: Path) -> None:
@@ -261,18 +263,18 @@ def test_an_interrupted_run_keeps_what_it_measured(tmp_path: Path) -> None:
     answered = gevent.event.Event()
 
     def confirm(connection: Any, _: Any) -> None:
-        for number, line in enumerate(peers.lines(connection)):
+        for number, line in enumerate(servers.lines(connection)):
             connection.sendall(b"Received: " + line)
             if number == 100:
                 answered.set()
 
-    with Peer(confirm) as peer:
+    with ScriptedServer(confirm) as server:
         process = start(
-            peer.host, "-u", "2", "-r", "2", "-t", "60s", "--think-time", "0.001", "--report", str(path)
+            server.host, "-u", "2", "-r", "2", "-t", "60s", "--think-time", "0.001", "--report", str(path)
         )
-        assert answered.wait(30)
+        assert answered.wait(seconds(25))
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=20)
+        output, _ = process.communicate(timeout=seconds(20))
     done = Run(process.returncode, output, path)
     assert (done.status, done.report.complete) == (0, False), output
     assert done.total("messages") > 100
@@ -286,18 +288,18 @@ def test_workers_that_are_interrupted_with_their_master_report_all_they_sent(tmp
 
     def confirm(connection: Any, _: Any) -> None:
         nonlocal came
-        for line in peers.lines(connection):
+        for line in servers.lines(connection):
             came += 1
             connection.sendall(b"Received: " + line)
             if came == 300:
                 enough.set()
 
-    with Peer(confirm) as peer:
+    with ScriptedServer(confirm) as server:
         options = ("--processes", "2", "-u", "20", "-r", "20", "-t", "60s", "--rate", "200")
-        process = start(peer.host, *options, "--report", str(path), own_group=True)
-        assert enough.wait(30)
+        process = start(server.host, *options, "--report", str(path), own_group=True)
+        assert enough.wait(seconds(25))
         os.killpg(process.pid, signal.SIGINT)
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=seconds(30))
     done = Run(process.returncode, output, path)
     assert (done.status, done.report.complete) == (0, False), output
     assert done.total("messages") + done.total("aborted") == came
@@ -317,32 +319,30 @@ def test_the_thread_per_client_server_is_driven_without_framing(tmp_path: Path) 
 def test_nc_answers_whatever_a_person_lets_it(tmp_path: Path) -> None:
     """``nc -lk`` with a shell behind it is a server like any other."""
     require_tool("nc")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     pipe = tmp_path / "pipe"
-    script = f"mkfifo {pipe}; nc -lk 127.0.0.1 {port} < {pipe} | sed -u 's/^/Received: /' > {pipe}"
-    server = subprocess.Popen(["sh", "-c", script], start_new_session=True)
-    try:
-        with gevent.Timeout(10):
-            while True:
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                gevent.sleep(0.05)
-        done = run(tmp_path, f"tcp://127.0.0.1:{port}", "-u", "1", "-t", "2s", "--messages", "20")
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+    with reserved_port() as port:
+        script = f"mkfifo {pipe}; nc -lk 127.0.0.1 {port} < {pipe} | sed -u 's/^/Received: /' > {pipe}"
+        server = subprocess.Popen(["sh", "-c", script], start_new_session=True)
+        try:
+            with gevent.Timeout(seconds(10)):
+                while True:
+                    with socket.socket() as probe:
+                        if probe.connect_ex(("127.0.0.1", port)) == 0:
+                            break
+                    gevent.sleep(0.05)
+            done = run(tmp_path, f"tcp://127.0.0.1:{port}", "-u", "1", "-t", "2s", "--messages", "20")
+        finally:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
     assert (done.total("messages"), done.total("failed")) == (20, 0), done.output
 
 
 def test_churn_pipelines_and_templates_each_count_every_message(tmp_path: Path) -> None:
     """Connections of 4 messages, 2 in a write; 10 users of 12 messages are 120, no more, no less."""
     options = ("--messages", "12", "--messages-per-connection", "4", "--pipeline", "2")
-    with Peer(peers.confirm) as peer:
+    with ScriptedServer(servers.confirm) as server:
         more = ("--message-template", "user {user} says {n} {random:5}", "-u", "10", "-r", "10", "-t", "30s")
-        done = run(tmp_path, peer.host, *options, *more)
+        done = run(tmp_path, server.host, *options, *more)
     assert (done.status, done.total("messages"), done.total("failed")) == (0, 120, 0), done.output
     assert "connections: 30 opened, 0 open at the end" in done.output
     row = re.search(
@@ -367,15 +367,15 @@ def test_a_paced_pipeline_intends_the_messages_that_it_has(
     tmp_path: Path, options: tuple[str, ...], messages: int
 ) -> None:
     """The last batch of a user, or of a connection, is shorter; all is sent, and nothing is left over."""
-    with Peer(peers.confirm) as peer:
-        done = run(tmp_path, peer.host, *options, "-u", "10", "-r", "10", "-t", "30s", "--rate", "200")
+    with ScriptedServer(servers.confirm) as server:
+        done = run(tmp_path, server.host, *options, "-u", "10", "-r", "10", "-t", "30s", "--rate", "200")
     assert (done.status, done.total("messages"), done.total("failed")) == (0, messages, 0), done.output
     assert (done.total("intended"), backlog(done)) == (messages, 0)
 
 
 def test_holders_hold_and_send_in_turn(tmp_path: Path) -> None:
     """Idle connections with a message every second each, from two source addresses."""
-    with Peer(peers.confirm) as peer:
+    with ScriptedServer(servers.confirm) as server:
         options = (
             "--hold",
             "1",
@@ -388,31 +388,10 @@ def test_holders_hold_and_send_in_turn(tmp_path: Path) -> None:
             "-t",
             "4s",
         )
-        done = run(tmp_path, peer.host, *options)
+        done = run(tmp_path, server.host, *options)
     assert (done.status, done.total("failed")) == (0, 0), done.output
     assert 100 <= done.total("messages") <= 200
     assert "connections: 50 opened" in done.output
-
-
-def test_a_stall_is_in_the_response_time_and_nothing_is_lost() -> None:
-    """The p99 that a stalled server causes, within 3% of the truth; all messages counted."""
-    import json
-
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.loadtest_stall",
-        "--seconds",
-        "4",
-        "--stall",
-        "0.8",
-        "--json",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    found = json.loads(done.stdout)
-    assert found["response_count"] == found["service_count"] == found["intended"] == 800
-    assert found["response_p99"] == pytest.approx(found["true_p99"], rel=0.03)
-    assert found["locust_count"] < 800
 
 
 def test_steps_find_the_knee_and_say_it(tmp_path: Path) -> None:
@@ -420,14 +399,14 @@ def test_steps_find_the_knee_and_say_it(tmp_path: Path) -> None:
     turn = gevent.lock.BoundedSemaphore()
 
     def one_at_a_time(connection: Any, _: Any) -> None:
-        for line in peers.lines(connection):
+        for line in servers.lines(connection):
             with turn:
                 gevent.sleep(0.01)
             connection.sendall(b"Received: " + line)
 
-    with Peer(one_at_a_time) as peer:
+    with ScriptedServer(one_at_a_time) as server:
         options = ("--shape", "steps", "--step-users", "2", "--step-time", "3", "--knee-p99", "80ms")
-        done = run(tmp_path, peer.host, *options, "--shape-users", "12")
+        done = run(tmp_path, server.host, *options, "--shape-users", "12")
     knee = [fired.message for fired in done.report.warnings if fired.check == "knee"]
     assert len(knee) == 1, done.output
     assert knee[0].startswith("highest rate that held p99 80 ms")
@@ -442,18 +421,17 @@ STEP = """
 from argparse import Namespace
 from time import time
 from locust.env import Environment
-from loadtest.finish import Finish
-from loadtest.health import Sample
-from loadtest.kit import kit_of
-from loadtest.options import own_options
-from loadtest.shapes import Steps
+from loadtest.count.health import Sample
+from loadtest.run.load_test import load_test_of
+from loadtest.run.options import own_options
+from loadtest.run.shapes import Steps
 
 environment = Environment(parsed_options=Namespace(**own_options()))
-kit = kit_of(environment)
-steps = Steps(Finish(kit), environment.parsed_options)
+load_test = load_test_of(environment)
+steps = Steps(load_test, environment.parsed_options)
 for second in range(int(time()) - 9, int(time()) - 1):
-    kit.measures.entry("CONFIRM").whole[100] += 510
-    kit.tally.take("one", kit.measures, Sample(second, 1.02, 1.02, 0.3, {}, 0, 0), 0)
+    load_test.counters.entry("CONFIRM").whole[100] += 510
+    load_test.record.take("one", load_test.counters, Sample(second, 1.02, 1.02, 0.3, {}, 0, 0), 0)
 steps._step_began = time() - 10
 print(steps._judge() or steps._held)
 """
@@ -467,7 +445,7 @@ def test_the_rate_of_a_knee_is_by_the_time_that_was_measured() -> None:
 
 def test_two_processes_are_one_report(tmp_path: Path) -> None:
     """``--processes 2``: every message of both, one histogram, the health of each, one rate shared by all."""
-    with Peer(peers.confirm) as peer:
+    with ScriptedServer(servers.confirm) as server:
         options = (
             "--processes",
             "2",
@@ -482,9 +460,9 @@ def test_two_processes_are_one_report(tmp_path: Path) -> None:
             "-t",
             "30s",
         )
-        done = run(tmp_path, peer.host, *options)
+        done = run(tmp_path, server.host, *options)
     assert (done.status, done.total("messages"), done.total("failed")) == (0, 200, 0), done.output
-    histogram = merged(done.report, peer.host, "response")
+    histogram = merged(done.report, server.host, "response")
     assert histogram is not None
     assert histogram.get_total_count() == 200
     assert done.output.count("\ngenerator ") == 2
@@ -494,19 +472,21 @@ def test_two_processes_are_one_report(tmp_path: Path) -> None:
 def test_a_master_and_two_workers_on_hosts_of_their_own_are_one_report(tmp_path: Path) -> None:
     """Each in a network namespace where the machine allows; what workers count adds up at the master."""
     path = tmp_path / "report.json"
-    with Hosts() as hosts, server_process("gevent_plain", hosts.address, hosts.on(0)) as host:
-        with socket.socket() as free:  # a port that is free here; in a namespace all are
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
+    with (
+        Hosts() as hosts,
+        server_process("gevent_plain", hosts.address, hosts.on(0)) as host,
+        reserved_port() as number,  # here; in a namespace all ports are free
+    ):
+        port = str(number)
         at = ("--master-bind-host", hosts.address, "--master-bind-port", port, "--report", str(path))
         wait = ("--master", "--expect-workers", "2", "--expect-workers-max-wait", "20")
         load = ("-u", "6", "-r", "6", "-t", "30s", "--messages", "10", "--rate", "60")
         master = start(host, *wait, *at, *load, prefix=hosts.on(0))
         to = ("--worker", "--master-host", hosts.address, "--master-port", port)
-        workers = [start(host, *to, prefix=hosts.on(number)) for number in (1, 2)]
-        output, _ = master.communicate(timeout=50)
+        workers = [start(host, *to, prefix=hosts.on(place)) for place in (1, 2)]
+        output, _ = master.communicate(timeout=seconds(40))
         for worker in workers:
-            worker.communicate(timeout=20)
+            worker.communicate(timeout=seconds(5))
     done = Run(master.returncode, output, path)
     assert (done.status, done.total("messages"), done.total("failed")) == (0, 60, 0), output
     assert done.total("intended") == 60

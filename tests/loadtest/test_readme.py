@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tests.loadtest.peers import Peer
-from tests.loadtest.run import ROOT, run
+from tests.loadtest.locust_command import ROOT, run
+from tests.loadtest.servers import ScriptedServer
 
 
 def store(connection: Any, _: Any) -> None:
@@ -36,9 +36,9 @@ def locustfile(folder: Path) -> Path:
 
 def test_the_readme_leads_to_a_load_test_of_another_protocol(tmp_path: Path) -> None:
     """Fifteen lines: right replies pass under the names given, also on a schedule."""
-    with Peer(store) as peer:
+    with ScriptedServer(store) as server:
         options = ("-u", "5", "-r", "5", "-t", "3s", "--rate", "50")
-        done = run(tmp_path, peer.host, *options, locustfile=locustfile(tmp_path))
+        done = run(tmp_path, server.host, *options, locustfile=locustfile(tmp_path))
     assert (done.status, done.total("failed")) == (0, 0), done.output
     titles = {kind.title for kind in done.report.histograms.values()}
     assert {
@@ -56,9 +56,9 @@ def test_a_wrong_reply_of_another_protocol_fails_as_the_locustfile_says(tmp_path
         while data := connection.recv(4096):
             connection.sendall(b"red\r\n" if data.startswith(b"GET") else b"NO\r\n")
 
-    with Peer(colour_blind) as peer:
+    with ScriptedServer(colour_blind) as server:
         options = ("-u", "1", "-t", "2s", "--think-time", "0.05")
-        done = run(tmp_path, peer.host, *options, locustfile=locustfile(tmp_path))
+        done = run(tmp_path, server.host, *options, locustfile=locustfile(tmp_path))
     assert done.status == 1
     assert set(done.errors) == {"SET WrongReply", "GET Failure(another colour)"}
     assert done.total("messages") == 0

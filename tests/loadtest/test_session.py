@@ -8,14 +8,14 @@ import gevent
 import gevent.event
 import pytest
 
-from loadtest.address import Target
-from loadtest.framing import Chunk, Framing, Line
-from loadtest.measures import Measures
+from loadtest.client.address import Target
+from loadtest.client.transport import ClientOptions
+from loadtest.count.counters import Counters
+from loadtest.framing import Chunk, Line, ReplyFraming
 from loadtest.messages import confirm_exchange, make_ring
 from loadtest.session import TcpSession
-from loadtest.transport import Settings
-from tests.loadtest import peers
-from tests.loadtest.peers import Peer
+from tests.loadtest import servers
+from tests.loadtest.servers import ScriptedServer
 
 
 class Recorded:
@@ -34,33 +34,33 @@ class Recorded:
 
 
 def session_of(
-    peer: Peer, framing: Framing | None = None, **how: Any
-) -> tuple[TcpSession, Recorded, Measures]:
+    server: ScriptedServer, framing: ReplyFraming | None = None, **how: Any
+) -> tuple[TcpSession, Recorded, Counters]:
     """A connected session and where it reports."""
-    event, measures = Recorded(), Measures()
-    settings = Settings(Target.parse(peer.host), framing or Line(), **{"read_timeout": 0.3, **how})
-    session = TcpSession(settings, event, measures)
+    event, counters = Recorded(), Counters()
+    settings = ClientOptions(Target.parse(server.host), framing or Line(), **{"read_timeout": 0.3, **how})
+    session = TcpSession(settings, event, counters)
     assert session.connect()
-    return session, event, measures
+    return session, event, counters
 
 
 HELLO = confirm_exchange(Line(), b"hello")
 
 
-@pytest.mark.parametrize("handler", [peers.confirm, peers.late, peers.pieces])
-def test_a_right_reply_passes_however_it_arrives(handler: peers.Handler) -> None:
+@pytest.mark.parametrize("handler", [servers.confirm, servers.late, servers.pieces])
+def test_a_right_reply_passes_however_it_arrives(handler: servers.Handler) -> None:
     """At once, late, or in pieces: a service time each, and the first byte apart where it came apart."""
-    with Peer(handler) as peer:
-        session, event, measures = session_of(peer)
+    with ScriptedServer(handler) as server:
+        session, event, counters = session_of(server)
         assert all(session.confirm(HELLO) for _ in range(3))
-        kept = measures.collect()
+        kept = counters.collect()
         assert event.of("CONFIRM") == ["None"] * 3
         assert event.of("CONNECT") == ["None"]
         assert kept["CONFIRM"].passed == 3
         assert kept["CONFIRM"].failed == 0
         first, whole = sorted(kept["CONFIRM"].first_byte), sorted(kept["CONFIRM"].service)
         assert sum(kept["CONFIRM"].first_byte.values()) == 3
-        if handler is peers.pieces:
+        if handler is servers.pieces:
             assert max(first) + 5_000 < min(whole)
         else:
             assert first == whole
@@ -72,32 +72,32 @@ def test_a_right_reply_passes_however_it_arrives(handler: peers.Handler) -> None
 @pytest.mark.parametrize(
     ("handler", "group"),
     [
-        (peers.wrong, "WrongReply"),
-        (peers.twice, "UnexpectedData"),
-        (peers.never, "ReadTimeout"),
-        (peers.leave, "ConnectionClosed"),
-        (peers.half, "ConnectionClosed"),
-        (peers.reset, "ConnectionLost(ECONNRESET)"),
-        (peers.refuse, "ErrorReply(handler-failed)"),
+        (servers.wrong, "WrongReply"),
+        (servers.twice, "UnexpectedData"),
+        (servers.never, "ReadTimeout"),
+        (servers.leave, "ConnectionClosed"),
+        (servers.half, "ConnectionClosed"),
+        (servers.reset, "ConnectionBroken(ECONNRESET)"),
+        (servers.refuse, "ErrorReply(handler-failed)"),
     ],
 )
-def test_anything_but_the_right_reply_fails(handler: peers.Handler, group: str) -> None:
+def test_anything_but_the_right_reply_fails(handler: servers.Handler, group: str) -> None:
     """One failure, named by class and reason; the connection is kept only where it is in step."""
-    with Peer(handler) as peer:
-        session, event, measures = session_of(peer)
+    with ScriptedServer(handler) as server:
+        session, event, counters = session_of(server)
         assert not session.confirm(HELLO)
         assert event.of("CONFIRM") == [group]
-        assert measures.collect()["CONFIRM"].failures == {group: 1}
-        assert measures.samples[group].startswith("CONFIRM: ")
+        assert counters.collect()["CONFIRM"].failures == {group: 1}
+        assert counters.samples[group].startswith("CONFIRM: ")
         assert session.connected == group.startswith("ErrorReply")
         session.close()
-        assert measures.open == 0
+        assert counters.open == 0
 
 
 def test_a_failed_connect_is_counted_and_not_raised() -> None:
     """Users go on, and the table says how often."""
-    with Peer(peers.confirm) as peer:
-        session, event, _ = session_of(peer)
+    with ScriptedServer(servers.confirm) as server:
+        session, event, _ = session_of(server)
         session.close()
     assert not session.connect()
     assert event.of("CONNECT") == ["None", "ConnectFailed(ECONNREFUSED)"]
@@ -110,38 +110,40 @@ def test_a_request_in_flight_is_aborted_and_fires_nothing() -> None:
     def hear(connection: Any, _: Any) -> None:
         assert connection.recv(1024)
         arrived.set()
-        peers.never(connection, _)
+        servers.never(connection, _)
 
-    with Peer(hear) as peer:
-        session, event, measures = session_of(peer, read_timeout=30.0)
+    with ScriptedServer(hear) as server:
+        session, event, counters = session_of(server, read_timeout=30.0)
         user = gevent.spawn(session.confirm, HELLO)
         assert arrived.wait(5)
         user.kill()
         assert event.of("CONFIRM") == []
-        kept = measures.collect()["CONFIRM"]
+        kept = counters.collect()["CONFIRM"]
         assert (kept.aborted, kept.passed, kept.failed) == (1, 0, 0)
         assert not session.connected
 
 
 def test_a_pipeline_counts_each_message() -> None:
     """Four messages in one write are four requests; the server's one burst answers all."""
-    with Peer(peers.burst) as peer:
-        session, event, measures = session_of(peer)
+    with ScriptedServer(servers.burst) as server:
+        session, event, counters = session_of(server)
         batch = [confirm_exchange(Line(), b"message %d" % number) for number in range(4)]
         assert session.confirm_many(batch)
         assert event.of("CONFIRM") == ["None"] * 4
-        assert measures.collect()["CONFIRM"].passed == 4
+        assert counters.collect()["CONFIRM"].passed == 4
         session.close()
 
 
-@pytest.mark.parametrize(("handler", "passed"), [(peers.wrong, 0), (peers.leave, 0), (peers.twice, 1)])
-def test_what_follows_a_broken_reply_of_a_pipeline_fails_with_it(handler: peers.Handler, passed: int) -> None:
+@pytest.mark.parametrize(("handler", "passed"), [(servers.wrong, 0), (servers.leave, 0), (servers.twice, 1)])
+def test_what_follows_a_broken_reply_of_a_pipeline_fails_with_it(
+    handler: servers.Handler, passed: int
+) -> None:
     """Once replies and messages are out of step, no later reply can be believed."""
-    with Peer(handler) as peer:
-        session, event, measures = session_of(peer)
+    with ScriptedServer(handler) as server:
+        session, event, counters = session_of(server)
         batch = [confirm_exchange(Line(), b"message %d" % number) for number in range(4)]
         assert not session.confirm_many(batch)
-        kept = measures.collect()["CONFIRM"]
+        kept = counters.collect()["CONFIRM"]
         assert (kept.passed, kept.failed) == (passed, 4 - passed)
         assert len(event.of("CONFIRM")) == 4
         session.close()
@@ -149,8 +151,8 @@ def test_what_follows_a_broken_reply_of_a_pipeline_fails_with_it(handler: peers.
 
 def test_without_framing_replies_are_compared_too() -> None:
     """Chunk framing: the reply has no terminator, and its expected length says when it is complete."""
-    with Peer(peers.pieces) as peer:
-        session, event, _ = session_of(peer, Chunk())
+    with ScriptedServer(servers.pieces) as server:
+        session, event, _ = session_of(server, Chunk())
         exchange = (b"hi\n", b"Received: hi\n")
         assert session.confirm(exchange)
         assert event.of("CONFIRM") == ["None"]
@@ -159,12 +161,12 @@ def test_without_framing_replies_are_compared_too() -> None:
 
 def test_response_time_counts_from_the_intended_start() -> None:
     """A message that left late has a longer response time than service time, and both are kept."""
-    with Peer(peers.confirm) as peer:
-        session, event, measures = session_of(peer)
+    with ScriptedServer(servers.confirm) as server:
+        session, event, counters = session_of(server)
         from time import perf_counter
 
         assert session.confirm(HELLO, perf_counter() - 0.5)
-        kept = measures.collect()["CONFIRM"]
+        kept = counters.collect()["CONFIRM"]
         assert max(kept.service) < 200_000
         assert min(kept.response) >= 499_000
         assert event.fired[-1]["response_time"] >= 500
@@ -173,9 +175,9 @@ def test_response_time_counts_from_the_intended_start() -> None:
 
 def test_a_request_is_what_the_user_says_it_is() -> None:
     """``catch_response``: the block decides, the event is fired once, when it ends, with both contexts."""
-    with Peer(peers.confirm) as peer:
-        event, measures = Recorded(), Measures()
-        session = TcpSession(Settings(Target.parse(peer.host)), event, measures, lambda: {"user": 7})
+    with ScriptedServer(servers.confirm) as server:
+        event, counters = Recorded(), Counters()
+        session = TcpSession(ClientOptions(Target.parse(server.host)), event, counters, lambda: {"user": 7})
         with session.request("ping", name="PING", catch_response=True, context={"try": 1}) as reply:
             assert reply.text == "Received: ping"
             assert event.of("PING") == []
@@ -188,16 +190,16 @@ def test_a_request_is_what_the_user_says_it_is() -> None:
         assert session.request("ping", name="PING", expect="Received: ping")
         assert not session.request("ping", name="PING", expect="pong")
         assert event.of("PING")[2:] == ["None", "WrongReply"]
-        assert [r["url"] for r in event.fired] == [peer.host] * len(event.fired)
-        assert measures.collect()["PING"].passed == 1
+        assert [r["url"] for r in event.fired] == [server.host] * len(event.fired)
+        assert counters.collect()["PING"].passed == 1
         session.close()
 
 
 @pytest.mark.parametrize(("framing", "kept"), [(Line(), True), (Chunk(), False)])
-def test_a_whole_reply_that_is_wrong_keeps_the_connection_in_step(framing: Framing, kept: bool) -> None:
+def test_a_whole_reply_that_is_wrong_keeps_the_connection_in_step(framing: ReplyFraming, kept: bool) -> None:
     """Where a reply's end is marked, the next request is asked on the same connection; else on a new one."""
-    with Peer(peers.confirm) as peer:
-        session, event, _ = session_of(peer, framing)
+    with ScriptedServer(servers.confirm) as server:
+        session, event, _ = session_of(server, framing)
         source = session.tcp.source
         end = "" if kept else "\n"  # the server waits for it, and this framing adds none
         assert not session.request(f"one{end}", expect=f"Received: two{end}")
@@ -210,8 +212,8 @@ def test_a_whole_reply_that_is_wrong_keeps_the_connection_in_step(framing: Frami
 
 def test_a_request_that_got_no_reply_cannot_be_called_a_success() -> None:
     """``reply.success()`` forgives a wrong reply, not a missing one."""
-    with Peer(peers.never) as peer:
-        session, event, _ = session_of(peer, read_timeout=0.1)
+    with ScriptedServer(servers.never) as server:
+        session, event, _ = session_of(server, read_timeout=0.1)
         with session.request("ping", name="PING", catch_response=True) as reply:
             reply.success()
         assert event.of("PING") == ["ReadTimeout"]
@@ -219,14 +221,14 @@ def test_a_request_that_got_no_reply_cannot_be_called_a_success() -> None:
 
 def test_exit_and_hold_are_requests_of_their_own() -> None:
     """EXIT passes when the server closes in silence; HOLD fails when the server leaves."""
-    with Peer(peers.confirm) as peer:
-        session, event, measures = session_of(peer)
+    with ScriptedServer(servers.confirm) as server:
+        session, event, counters = session_of(server)
         assert session.idle(0.01)
         assert session.exit()
         assert event.of("EXIT") == ["None"]
-        assert (measures.open, measures.opened) == (0, 1)
-    with Peer(peers.go_away) as peer:
-        session, event, _ = session_of(peer)
+        assert (counters.open, counters.opened) == (0, 1)
+    with ScriptedServer(servers.go_away) as server:
+        session, event, _ = session_of(server)
         assert not session.idle(2)
         assert event.of("HOLD") == ["ConnectionClosed"]
 

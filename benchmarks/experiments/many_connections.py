@@ -1,0 +1,302 @@
+"""How many connections one machine holds.
+
+The server is the project's own, in as many processes as the limit of open files asks for (``gunicorn -k
+chat_gevent.workers.ChatWorker --reuse-port``), in a network namespace that is made for this run. The
+clients are one process on a TUN device in that namespace (``generator/many_connections.c``): they have no
+sockets, so that the machine's memory is the server's to use. Each client connects, has a message confirmed,
+byte for byte, and stays; then each has a second one confirmed. How many connections the server's side holds
+is what the kernel counts (``/proc/net/sockstat``). Memory is the growth of the workers' PSS, of the kernel's
+slabs and page tables, and of what is in use on the whole machine.
+
+Needs root (for the namespace, the device, and ``fs.file-max``, which is set back at the end), ``ip`` and a C
+compiler.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.experiments import ExperimentFailed
+from benchmarks.measure.compiler import cc, compiled
+from benchmarks.measure.generator import Generator
+from benchmarks.measure.launch import environment, python
+from benchmarks.measure.probe import cpu_ns, descendants, kernel_bytes, pss_bytes
+from benchmarks.reports.environment import describe, revision
+from benchmarks.show.wording import number
+from chat_gevent.files import raise_file_limit
+
+SOURCE: Final = Path(__file__).parents[1] / "measure" / "generator" / "many_connections.c"
+SERVER: Final = "10.0.0.1"
+CLIENTS: Final = "10.1.0.0"
+PORT: Final = 12345
+DEVICE: Final = "clients0"
+FILE_MAX: Final = Path("/proc/sys/fs/file-max")
+MOST_CONNECTIONS: Final = 100_000_000
+"""Beyond what any machine holds; the clients' addresses would carry more."""
+MOST_WAITING: Final = 100_000
+"""What many_connections.c has room for."""
+OTHER_FILES: Final = 100_000
+"""Open files on the machine beside the clients' sockets."""
+SPREAD: Final = 6
+"""Standard deviations of the number of clients that a worker may get by chance, and has room for."""
+
+
+class ConnectionsFailed(ExperimentFailed):
+    """The run can't be made, or did not hold what it should; the message says why."""
+
+
+def workers_needed(connections: int, files: int) -> int:
+    """How many workers carry ``connections``, spread over them by chance, at ``files`` open files each."""
+    room = files - 200
+    workers = max(1, connections // room)
+    while (mean := connections / workers) + SPREAD * mean**0.5 > room:
+        workers += 1
+    return workers
+
+
+@contextmanager
+def network() -> Iterator[tuple[str, ...]]:
+    """A namespace with the device, and ``fs.file-max`` as it must be; gives what commands are put behind."""
+    name = f"connections-{os.getpid()}"
+    before = FILE_MAX.read_text()
+
+    def ip(*words: str) -> None:
+        done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ConnectionsFailed(f"ip {' '.join(words)}: {done.stderr.strip()} (is this root?)")
+
+    ip("netns", "add", name)
+    try:
+        ip("-n", name, "link", "set", "lo", "up")
+        ip("-n", name, "tuntap", "add", "dev", DEVICE, "mode", "tun")
+        ip("-n", name, "addr", "add", f"{SERVER}/8", "dev", DEVICE)
+        ip("-n", name, "link", "set", DEVICE, "txqueuelen", "100000", "up")
+        yield "ip", "netns", "exec", name
+    finally:
+        FILE_MAX.write_text(before)
+        subprocess.run(["ip", "netns", "delete", name], check=False)
+
+
+class Workers:
+    """The server's processes: gunicorn's arbiter and its workers, all of which listen once this is made.
+
+    Raises ConnectionsFailed: they don't within ``seconds``.
+    """
+
+    def __init__(self, prefix: tuple[str, ...], count: int, keepalive: int, seconds: float) -> None:
+        command = f"-m gunicorn -k chat_gevent.workers.ChatWorker -w {count} --reuse-port"
+        command += f" -b {SERVER}:{PORT} --timeout 300 --graceful-timeout 5 --log-level warning"
+        self._process = subprocess.Popen(
+            [*prefix, *python(*command.split(), "chat_gevent.confirm:confirm")],
+            env=environment({"CHAT_GEVENT_KEEPALIVE_IDLE": str(keepalive)}),
+        )
+        deadline = time.monotonic() + seconds
+        while self.listening() < count:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.close()
+                raise ConnectionsFailed(f"the {count} workers did not start within {seconds:.0f} s")
+            time.sleep(0.1)
+        self.pids = descendants(self._process.pid)
+
+    def listening(self) -> int:
+        """How many sockets listen in the server's namespace."""
+        try:
+            table = Path(f"/proc/{self._process.pid}/net/tcp").read_text()
+        except OSError:
+            return 0
+        return len(re.findall(rf":{PORT:04X} 00000000:0000 0A ", table))
+
+    def connections(self) -> int:
+        """The server's sockets that are connected, as the kernel counts them."""
+        table = Path(f"/proc/{self._process.pid}/net/sockstat").read_text()
+        found = re.search(r"TCP: inuse (\d+)", table)
+        assert found
+        return int(found[1]) - len(self.pids) + 1
+
+    def wait_until_left(self, seconds: float) -> None:
+        """Wait until no client is connected, or ``seconds`` are over."""
+        deadline = time.monotonic() + seconds
+        while self.connections() and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+    def cpu(self) -> float:
+        """CPU seconds of all of them."""
+        return sum(map(cpu_ns, self.pids)) / 1e9
+
+    def close(self) -> None:
+        """End them."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(120)
+        except subprocess.TimeoutExpired:
+            for pid in descendants(self._process.pid):
+                os.kill(pid, signal.SIGKILL)
+            self._process.wait()
+
+
+def in_use() -> int:
+    """Bytes of the machine's memory that hold something other than files' contents.
+
+    Not the kernel's MemAvailable: it takes sockets' inodes for something that can be had back.
+    """
+    found = dict(re.findall(r"(\w+): +(\d+) kB", Path("/proc/meminfo").read_text()))
+    free = sum(int(found[name]) for name in ("MemFree", "Buffers", "Cached"))
+    return (int(found["MemTotal"]) - free) * 1024
+
+
+def build(source: Path, target: Path) -> list[str]:
+    """The compiler's command line."""
+    return [cc() or "cc", "-O2", "-o", str(target), str(source)]
+
+
+def hold(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Hold the connections; returns the figures. Raises ConnectionsFailed, GeneratorFailed, BuildFailed."""
+    total = arguments.connections
+    workers = arguments.workers or workers_needed(total, raise_file_limit())
+    program = str(compiled(SOURCE, build))
+    figures: dict[str, Any] = {
+        "connections": total,
+        "workers": workers,
+        "keepalive_idle": arguments.keepalive,
+    }
+    with network() as prefix:
+        FILE_MAX.write_text(str(max(total + OTHER_FILES, int(FILE_MAX.read_text()))))
+        print(f"starting {workers} workers", flush=True)
+        server = Workers(prefix, workers, arguments.keepalive, 60 + workers)
+        try:
+            client = [*prefix, program, DEVICE, SERVER, str(PORT), CLIENTS, str(arguments.window)]
+            with Generator(client, {}) as clients:
+                clients.expect("ready", 10)
+                figures.update(measure(server, clients, total, arguments.steps))
+                clients.ask("reset", "reset", 300)
+                server.wait_until_left(60)
+        finally:
+            server.close()
+    return figures
+
+
+def measure(server: Workers, clients: Generator, total: int, steps: int) -> dict[str, Any]:
+    """Open the connections in steps, and have each say something a second time."""
+    user, kernel, used = pss_bytes(server.pids), sum(kernel_bytes().values()), in_use()
+    began, cpu = time.monotonic(), server.cpu()
+    opened: dict[str, Any] = {}
+    for step in range(1, steps + 1):
+        share = total * step // steps - total * (step - 1) // steps
+        opened = clients.ask(f"open {share}", "opened", 600)
+        check(opened, share)
+        print(
+            f"{server.connections():11,} connections after {time.monotonic() - began:6.1f} s, "
+            f"{(in_use() - used) / 2**30:5.2f} GiB more in use",
+            flush=True,
+        )
+    seconds, server_cpu = time.monotonic() - began, server.cpu() - cpu
+    held = server.connections()
+    after = {
+        "server_bytes": pss_bytes(server.pids) - user,
+        "kernel_bytes": sum(kernel_bytes().values()) - kernel,
+        "machine_bytes": in_use() - used,
+    }
+    clients_bytes = pss_bytes([clients.pid])
+    cpu = server.cpu()
+    second = clients.ask("again", "done", 600)
+    check(second, total)
+    return {
+        "held": held,
+        "held_at_the_end": server.connections(),
+        "open_seconds": seconds,
+        "open_server_cpu_us": server_cpu / total * 1e6,
+        "second_seconds": second["ns"] / 1e9,
+        "second_server_cpu_us": (server.cpu() - cpu) / total * 1e6,
+        "workers_bytes_before": user,
+        "clients_bytes": clients_bytes,
+        "resent": second["resent"],
+        **after,
+    }
+
+
+def check(answer: dict[str, Any], confirmed: int) -> None:
+    """Every client must have had its confirmation. Raises ConnectionsFailed."""
+    failures = {name: answer[name] for name in ("reset", "ended", "mismatch") if answer[name]}
+    if failures or answer["confirmed"] != confirmed:
+        raise ConnectionsFailed(
+            f"{answer['confirmed']:,} of {confirmed:,} were confirmed; failures: {failures}"
+        )
+
+
+def show(figures: dict[str, Any]) -> None:
+    """Tell the outcome."""
+    total = figures["connections"]
+
+    def line(title: str, text: str) -> None:
+        print(f"{title:28} {text}")
+
+    def memory(key: str) -> str:
+        return f"{figures[key] / 2**30:6.2f} GiB, {figures[key] / total:8,.0f} bytes a connection"
+
+    print()
+    line("connections", f"{figures['held']:,} in {figures['workers']} processes")
+    for key, title in (("open", "opened and confirmed"), ("second", "confirmed again")):
+        rate = total / figures[f"{key}_seconds"]
+        cpu = figures[f"{key}_server_cpu_us"]
+        line(title, f"in {figures[f'{key}_seconds']:.1f} s, {rate:,.0f}/s, server CPU {number(cpu)} µs each")
+    line("server's memory, grown by", memory("server_bytes"))
+    line("kernel's memory, grown by", memory("kernel_bytes"))
+    line("whole machine, grown by", memory("machine_bytes"))
+    line("clients' process", f"{figures['clients_bytes'] / 2**20:,.0f} MiB")
+    line("workers before the clients", f"{figures['workers_bytes_before'] / 2**20:,.0f} MiB")
+    line("segments sent again", f"{figures['resent']:,}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options."""
+    add = parser.add_argument
+    add("--connections", type=int, default=100_000, metavar="N", help="(default: %(default)s)")
+    add("--workers", type=int, metavar="N", help="server processes (default: as many as needed)")
+    add(
+        "--window",
+        type=int,
+        default=2000,
+        metavar="N",
+        help="clients that wait at a time (default: %(default)s)",
+    )
+    add(
+        "--keepalive",
+        type=int,
+        default=1800,
+        metavar="SECONDS",
+        help="the server's keepalive_idle (default: %(default)s): a million clients asked once a minute "
+        "whether they live make 33,000 packets a second",
+    )
+    add(
+        "--steps", type=int, default=10, metavar="N", help="a line is shown after each (default: %(default)s)"
+    )
+    add("--output", metavar="FILE", help="file for the figures, JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and print; returns the exit status: 1 where not all connections were held and confirmed."""
+    if not 1 <= arguments.connections <= MOST_CONNECTIONS:
+        arguments.parser.error(f"--connections: must be 1 to {MOST_CONNECTIONS:,}")
+    if not 1 <= arguments.window <= MOST_WAITING:
+        arguments.parser.error(f"--window: must be 1 to {MOST_WAITING:,}")
+    if not 1 <= arguments.steps <= arguments.connections:
+        arguments.parser.error("--steps: must be 1 to the number of connections")
+    figures = hold(arguments)
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    figures = {"created": made, "revision": revision().commit, **figures, "environment": describe({})}
+    if arguments.output:
+        Path(arguments.output).write_text(json.dumps(figures, indent=1) + "\n")
+    show(figures)
+    return 0 if figures["held"] == figures["held_at_the_end"] == arguments.connections else 1

@@ -1,0 +1,1 @@
+"""Judging: whether a server is slower than another, by the reports of both, and why that may be unclear."""

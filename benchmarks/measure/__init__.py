@@ -1,0 +1,1 @@
+"""Measuring: scenarios, the servers that are measured in them, the load generator, and the runner."""

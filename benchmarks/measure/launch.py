@@ -1,0 +1,43 @@
+"""How this program starts Python: so that it finds these packages, not a folder of the user's.
+
+``-P`` keeps the current folder off the path of the new process, so that a folder ``benchmarks`` or
+``loadtest`` there is not taken for ours; the folder that holds our packages comes first on that path. A
+process is pinned to cores by its parent, before it starts.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+PACKAGES: Final = Path(__file__).parents[2]
+"""The folder that ``benchmarks``, ``chat_gevent`` and ``loadtest`` are in."""
+
+
+def python(*words: str) -> list[str]:
+    """The command line of this interpreter with ``words``, such as ``"-m", "benchmarks"``."""
+    return [sys.executable, "-P", *words]
+
+
+def environment(variables: Mapping[str, str] | None = None, packages: Path = PACKAGES) -> dict[str, str]:
+    """This process's environment with ``variables``, and with ``packages`` first on the path of modules."""
+    path = os.pathsep.join(filter(None, (str(packages), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path, **(variables or {})}
+
+
+@contextmanager
+def pinned(cores: Iterable[int] | None) -> Iterator[None]:
+    """Processes started inside inherit these cores; None changes nothing."""
+    if cores is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

@@ -1,0 +1,66 @@
+"""gevent as its documentation shows it: StreamServer, one greenlet per client, ``recv`` and ``sendall``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gevent.server import StreamServer
+
+from benchmarks.measure.servers.common import (
+    MAX_MESSAGE_BYTES,
+    TOO_LONG,
+    confirm_lines,
+    no_delay,
+    options,
+    ready,
+    reply_to,
+)
+
+
+def client(connection: Any, address: Any) -> None:
+    """Confirm one client's lines until it leaves."""
+    no_delay(connection)
+    rest = b""
+    try:
+        while data := connection.recv(65_536):
+            if not rest and data.endswith(b"\n"):
+                confirmations = confirm_lines(data)  # whole lines that need no closer look, all at once
+                if confirmations is not None:
+                    connection.sendall(confirmations)
+                    continue
+            lines = (rest + data).split(b"\n")
+            rest = lines.pop()
+            replies = []
+            for line in lines:
+                if len(line) > MAX_MESSAGE_BYTES + line.endswith(b"\r"):
+                    replies.append(TOO_LONG)
+                    reply = None
+                else:
+                    reply = reply_to(line)
+                if reply is None:
+                    connection.sendall(b"".join(replies))
+                    return
+                replies.append(reply)
+            if replies:
+                connection.sendall(b"".join(replies))
+            if len(rest) > MAX_MESSAGE_BYTES + rest.endswith(b"\r"):
+                connection.sendall(TOO_LONG)
+                return
+        if rest:
+            connection.sendall(reply_to(rest) or b"")
+    except ConnectionError:
+        pass
+
+
+def main() -> None:
+    """Serve until the process is ended."""
+    given = options(__doc__)
+    tls: Any = {"certfile": given.tls_certificate, "keyfile": given.tls_key} if given.tls_certificate else {}
+    server = StreamServer((given.host, given.port), client, backlog=4096, **tls)
+    server.start()
+    ready((given.host, server.server_port or 0))
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Puts a load test together when Locust has started: the only place that knows all of its parts.
+
+:mod:`loadtest.tcp_user` calls it for each environment that Locust makes; whoever uses Locust as a library
+calls it once the environment has its runner.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from locust.runners import WorkerRunner
+
+from chat_gevent.files import raise_file_limit
+from loadtest.errors import OptionsError
+from loadtest.run.finishing import Finishing
+from loadtest.run.load_test import LoadTest, load_test_of
+from loadtest.run.options import read_client_options, read_plan
+from loadtest.run.shapes import make_shape
+from loadtest.run.stopping import Stopping
+from loadtest.show import locust_tables, web
+from loadtest.show.outcome import RunOutcome
+
+
+def attach(environment: Any, hosts: Iterable[str | None] = ()) -> LoadTest:
+    """Attach a load test to ``environment``, which has its runner, and return it.
+
+    ``hosts`` are those of the user classes, checked where the environment has none. Options that can't be
+    used are one line on standard error, and exit status 2.
+    """
+    load_test = load_test_of(environment)
+    raise_file_limit()
+    locust_tables.install()
+    try:
+        _check(environment, load_test, hosts)
+        load_test.attach()
+        Stopping(load_test).attach()
+        if not isinstance(environment.runner, WorkerRunner):
+            _attach_end(environment, load_test)
+    except OptionsError as error:
+        sys.stderr.write(f"locust: error: {error}\n")
+        sys.exit(2)
+    load_test.collect_each_second()
+    return load_test
+
+
+def _check(environment: Any, load_test: LoadTest, hosts: Iterable[str | None]) -> None:
+    """What can be known to be wrong before the test. Raises OptionsError."""
+    plan = read_plan(load_test.options)
+    if environment.host:
+        read_client_options(load_test.options, environment.host, plan)
+    elif getattr(load_test.options, "headless", False) and not isinstance(environment.runner, WorkerRunner):
+        for host in hosts:
+            read_client_options(load_test.options, host or "", plan)
+
+
+def _attach_end(environment: Any, load_test: LoadTest) -> None:
+    """What the process has that sees the whole test. Raises OptionsError."""
+    outcome = RunOutcome(load_test)
+    Finishing(load_test, outcome).attach()
+    own_shape = environment.shape_class is None  # a locustfile's shape is left alone
+    if own_shape:
+        environment.shape_class = make_shape(load_test, load_test.options)
+    if environment.web_ui is not None:
+        web.attach(outcome, environment.web_ui, own_shape=own_shape)

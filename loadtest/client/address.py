@@ -1,0 +1,130 @@
+"""Where to connect to, and from: targets, their look-up, and the pool of source addresses.
+
+A host is written ``tcp://host:port``, ``tls://host:port``, ``host:port``, ``[v6]:port`` or
+``unix:///path``. Its name is looked up once a process and kept, so that a load test counters the
+server and not the resolver.
+
+One source address has about 28,000 ports (``net.ipv4.ip_local_port_range``) towards one destination.
+For more connections the pool hands out several in turn; each is bound with ``IP_BIND_ADDRESS_NO_PORT``
+(Linux 4.2), which leaves the choice of the port to ``connect``, when the destination is known, so that
+a port may be used once a destination instead of once.
+"""
+
+from __future__ import annotations
+
+import _socket  # the plain functions and types, which gevent does not patch
+import ipaddress
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+from gevent import socket as gevent_socket
+
+IP_BIND_ADDRESS_NO_PORT: Final = 24
+"""Option of ``IPPROTO_IP`` in Linux's ``include/uapi/linux/in.h``; Python names it only since 3.12."""
+
+Scheme = Literal["tcp", "tls", "unix"]
+
+
+@dataclass(slots=True)
+class Target:
+    """Where clients connect to. ``resolve`` gives the kernel's form of it."""
+
+    scheme: Scheme
+    host: str
+    port: int = 0
+    _resolved: tuple[int, Any] | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def parse(cls, text: str) -> Target:
+        """Read a host as people write it. Raises ValueError with a sentence for a person."""
+        if not text:
+            raise ValueError("a host is missing: give --host tcp://HOST:PORT, or set it in the user class")
+        if text.startswith("unix:"):
+            path = text.removeprefix("unix:").removeprefix("//")
+            if not path.startswith("/"):
+                raise ValueError(f"{text!r}: a UNIX socket is written unix:///path")
+            return cls("unix", path)
+        url = urlsplit(text if "://" in text else f"tcp://{text}")
+        if url.scheme not in ("tcp", "tls"):
+            raise ValueError(f"{text!r}: the scheme is tcp, tls or unix")
+        try:
+            host, port = url.hostname, url.port
+        except ValueError as error:
+            raise ValueError(f"{text!r}: {error}") from None
+        if not host or not port or url.path.strip("/"):
+            raise ValueError(f"{text!r}: a host is written tcp://HOST:PORT")
+        return cls("tls" if url.scheme == "tls" else "tcp", host, port)
+
+    def resolve(self) -> tuple[int, Any]:
+        """Address family and socket address. Raises OSError (``gaierror``) where the name is unknown."""
+        if self._resolved is None:
+            if self.scheme == "unix":
+                self._resolved = (_socket.AF_UNIX, self.host)
+            else:
+                family, _, _, _, address = gevent_socket.getaddrinfo(
+                    self.host, self.port, type=_socket.SOCK_STREAM
+                )[0]
+                self._resolved = (family, address)
+        return self._resolved
+
+    def __str__(self) -> str:
+        if self.scheme == "unix":
+            return f"unix://{self.host}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+class SourcePool:
+    """Source addresses, handed out in turn."""
+
+    def __init__(self, addresses: list[str]) -> None:
+        if not addresses:
+            raise ValueError("a pool has at least one source address")
+        self.addresses = addresses
+        self._turns = itertools.cycle(addresses)
+
+    @classmethod
+    def parse(cls, text: str, most: int = 65_536) -> SourcePool:
+        """Read ``127.0.0.2-127.0.0.9,10.0.0.0/28,::1``. Raises ValueError with a sentence for a person."""
+        addresses: list[str] = []
+        for part in filter(None, (piece.strip() for piece in text.split(","))):
+            try:
+                if "/" in part:
+                    network = ipaddress.ip_network(part)
+                    found: Iterable[str] = map(str, itertools.islice(network.hosts(), most + 1))
+                elif "-" in part:
+                    first, last = (ipaddress.ip_address(end.strip()) for end in part.split("-"))
+                    if first.version != last.version or int(last) < int(first):
+                        raise ValueError("the range is empty")
+                    span = range(int(first), min(int(last), int(first) + most) + 1)
+                    found = (str(type(first)(number)) for number in span)
+                else:
+                    found = [str(ipaddress.ip_address(part))]
+            except ValueError as error:
+                raise ValueError(f"source addresses {part!r}: {error}") from None
+            addresses.extend(found)
+            if len(addresses) > most:
+                raise ValueError(f"more than {most} source addresses")
+        return cls(addresses)
+
+    def bind(self, sock: Any) -> None:
+        """Give ``sock`` the next address, without a port yet. Raises OSError."""
+        if sock.family == _socket.AF_INET:
+            sock.setsockopt(_socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+        sock.bind((next(self._turns), 0))
+
+    def __len__(self) -> int:
+        return len(self.addresses)
+
+
+def ports_per_address() -> int:
+    """How many connections one source address may open to one destination, by the kernel's setting."""
+    try:
+        low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    except (OSError, ValueError):
+        return 28_232  # Linux's default range, 32768 to 60999
+    return high - low + 1

@@ -1,0 +1,156 @@
+"""TLS for :class:`TcpClient`: the same plain socket, and an ``SSLObject`` before the bytes.
+
+``ssl.MemoryBIO`` keeps TLS free of I/O: what the socket read is fed in, what is to be sent is taken
+out, so reads, waits and deadlines stay those of the plain client.
+"""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from loadtest.client.tcp_client import TcpClient
+from loadtest.client.transport import READ_BYTES, ClientOptions
+from loadtest.errors import ConnectionBroken, ConnectionClosed, DeadlinePassed, ReadTimeout, TlsFailed
+
+
+def make_context(
+    ca: str | None = None, certificate: str | None = None, key: str | None = None, *, verify: bool = True
+) -> ssl.SSLContext:
+    """A client's context: its own ``ca``, a client certificate, or no checks at all.
+
+    Raises OSError (``ssl.SSLError`` is one) where a file can't be read or used.
+    """
+    for path in filter(None, (ca, certificate, key)):
+        Path(path).open("rb").close()  # the ssl module's own error does not name the file
+    context = ssl.create_default_context(cafile=ca)
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if certificate:
+        context.load_cert_chain(certificate, key)
+    return context
+
+
+class TlsClient(TcpClient):
+    """A client whose bytes go through TLS; the public methods are those of :class:`TcpClient`."""
+
+    __slots__ = ("_incoming", "_outgoing", "_tls")
+
+    def __init__(self, options: ClientOptions) -> None:
+        super().__init__(options)
+        if options.tls is None:
+            raise ValueError("a tls:// target needs ClientOptions.tls")
+        self._tls: Any = None
+
+    def _opened(self, begin: float, deadline: float) -> None:
+        options = self.options
+        assert options.tls is not None
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        started = perf_counter()
+        try:
+            self._tls = options.tls.wrap_bio(
+                self._incoming, self._outgoing, server_hostname=options.server_name or options.target.host
+            )
+            while True:
+                try:
+                    self._tls.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    self._flush()
+                    data = super().read(deadline)
+                    if not data:
+                        raise TlsFailed("the stream ended", reason="handshake cut off") from None
+                    self._incoming.write(data)
+            self._flush()
+        except ssl.SSLError as error:
+            raise TlsFailed(str(error), reason=error.reason or type(error).__name__) from None
+        self.tls_seconds = perf_counter() - started
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            super().send(self._outgoing.read())
+
+    def send(self, data: bytes) -> None:
+        """Encrypt and send all of ``data``."""
+        try:
+            self._tls.write(data)
+        except ssl.SSLError as error:
+            raise TlsFailed(str(error), reason=error.reason or type(error).__name__) from None
+        self._flush()
+
+    def ask(self, wire: bytes) -> bytes:
+        """Send ``wire`` and return what the first record of the answer brings."""
+        self.expect_silence()
+        self.send(wire)
+        self._deadline = deadline = perf_counter() + self.options.read_timeout
+        try:
+            data = self.read(deadline)
+        except DeadlinePassed:
+            raise ReadTimeout(f"no reply after {self.options.read_timeout:g} s") from None
+        if not data:
+            raise ConnectionClosed("before a reply")
+        return data
+
+    def _gather(self) -> None:
+        """Take what there is to read without waiting, still encrypted."""
+        try:
+            data = self._socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        if not data:
+            raise ConnectionClosed("while sending")
+        self._incoming.write(data)
+
+    def read(self, deadline: float, size: int = READ_BYTES) -> bytes:
+        """The next decrypted bytes; empty at the end of the stream."""
+        while True:
+            try:
+                return self._tls.read(size)  # type: ignore[no-any-return]
+            except ssl.SSLWantReadError:
+                self._flush()
+            except ssl.SSLZeroReturnError:
+                return b""
+            except ssl.SSLError as error:
+                raise TlsFailed(str(error), reason=error.reason or type(error).__name__) from None
+            data = super().read(deadline)
+            if not data:
+                return b""
+            self._incoming.write(data)
+
+    def expect_silence(self) -> None:
+        """As of the plain client; records that carry no data (a session ticket) are taken in silently."""
+        if not self._watching and self._socket is not None:
+            try:
+                data = self._socket.recv(READ_BYTES)
+            except BlockingIOError:
+                data = None
+            except OSError as error:
+                raise ConnectionBroken(error.errno or 0, str(error.strerror)) from None
+            if data == b"":
+                raise ConnectionClosed("while nothing was asked for")
+            if data:
+                self._incoming.write(data)
+                self._buffer += self._peek()
+            self._watcher.start(self._wake)
+            self._watching = True
+        super().expect_silence()
+
+    def _peek(self) -> bytes:
+        """What can be decrypted without reading more."""
+        try:
+            return self._tls.read(READ_BYTES)  # type: ignore[no-any-return]
+        except ssl.SSLWantReadError:
+            return b""
+        except ssl.SSLZeroReturnError:
+            raise ConnectionClosed("while nothing was asked for") from None
+        except ssl.SSLError as error:
+            raise TlsFailed(str(error), reason=error.reason or type(error).__name__) from None
+
+
+def make_client(options: ClientOptions) -> TcpClient:
+    """The client that fits the target's scheme."""
+    return TlsClient(options) if options.target.scheme == "tls" else TcpClient(options)

@@ -1,0 +1,1 @@
+"""How a test is driven: its options, its course, its clock, and its end."""

@@ -1,0 +1,49 @@
+"""The experiments that measure the load test: each runs briefly, in a folder that hides its packages."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def experiment(folder: Path, name: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run it where other packages are called ``loadtest`` and ``chat_gevent``."""
+    for hidden in ("loadtest", "chat_gevent"):
+        (folder / hidden).mkdir()
+        (folder / hidden / "__init__.py").write_text("raise SystemExit('another package of this name')")
+    command = [sys.executable, "-P", "-m", "benchmarks", "experiment", name, *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, timeout=50)
+
+
+def test_the_cost_of_a_request_is_measured_beside_a_bare_user(tmp_path: Path) -> None:
+    """Every kind runs against the same kind of server, without a failure, and ratios are printed."""
+    done = experiment(tmp_path, "loadtest-cost", "--blocks", "1", "--seconds", "0.5")
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"^(\w+) +([\d.]+) µs a request, .* ([\d.]+) of bare", done.stdout, re.MULTILINE)
+    assert [kind for kind, _, _ in rows] == ["bare", "task", "tcp", "http"]
+    assert all(float(cost) > 0 for _, cost, _ in rows)
+
+
+def test_holding_users_is_measured_in_memory(tmp_path: Path) -> None:
+    """Every user holds a connection, has its messages confirmed on it, and costs no more than 14 KiB."""
+    done = experiment(tmp_path, "loadtest-connections", "--users", "1200", "--pause", "0.5", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["open"], found["failures"]) == (1200, 0)
+    assert found["messages"] >= 1200
+    assert 4 < found["kib_per_user"] < 14
+
+
+def test_a_stall_is_in_the_response_time_and_nothing_is_lost(tmp_path: Path) -> None:
+    """The p99 that a stalled server causes, within 3% of the truth; all messages counted."""
+    done = experiment(tmp_path, "loadtest-stall", "--seconds", "4", "--stall", "0.8", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["response_count"] == found["service_count"] == found["intended"] == 800
+    assert found["response_p99"] == pytest.approx(found["true_p99"], rel=0.03)
+    assert found["locust_count"] < 800

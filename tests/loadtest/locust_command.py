@@ -1,0 +1,87 @@
+"""Running the real ``locust`` command from a test, while servers of the test's process go on serving."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from gevent import subprocess as gevent_subprocess
+
+from benchmarks.reports.report import Report
+from tests.timing import seconds
+
+ROOT = Path(__file__).parents[2]
+LOCUSTFILE = ROOT / "loadtest" / "locustfile.py"
+LOCUST = (sys.executable, "-W", "ignore", "-m", "locust")
+
+
+class Run:
+    """A finished run: exit status, everything it printed, and its report where it wrote one."""
+
+    def __init__(self, status: int, output: str, path: Path) -> None:
+        self.status = status
+        self.output = output
+        self._path = path
+
+    @property
+    def report(self) -> Report:
+        """The report, read as ``python -m benchmarks compare`` reads it."""
+        return Report.load(self._path)
+
+    def total(self, name: str) -> float:
+        """A figure summed over the report's trials."""
+        if name in ("messages", "failed"):
+            trials = self.report.trials
+            return sum(t.messages if name == "messages" else sum(t.errors.values()) for t in trials)
+        return sum(trial.values.get(name, 0.0) for trial in self.report.trials)
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """Errors by entry and group."""
+        found: dict[str, int] = {}
+        for trial in self.report.trials:
+            for group, count in trial.errors.items():
+                found[group] = found.get(group, 0) + count
+        return found
+
+
+def start(
+    host: str,
+    *options: str,
+    locustfile: Path = LOCUSTFILE,
+    prefix: tuple[str, ...] = (),
+    own_group: bool = False,
+) -> Any:
+    """Start Locust without a page; ``communicate`` gives what it printed. In ``own_group`` it is interrupted
+    with all its processes by ``os.killpg``, as at a terminal."""
+    command = [
+        *prefix,
+        *LOCUST,
+        "-f",
+        str(locustfile),
+        "--host",
+        host,
+        "--headless",
+        "--only-summary",
+        *options,
+    ]
+    return gevent_subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        env=dict(os.environ),
+        start_new_session=own_group,
+    )
+
+
+def run(folder: Path, host: str, *options: str, locustfile: Path = LOCUSTFILE, name: str = "report") -> Run:
+    """Run Locust to its end."""
+    path = folder / f"{name}.json"
+    process = start(host, "--report", str(path), *options, locustfile=locustfile)
+    output, _ = process.communicate(timeout=seconds(50))
+    return Run(process.returncode, output, path)
