@@ -47,7 +47,7 @@ class Identity:
     """Who a client is; what nobody vouches for is None."""
 
     certificate: Mapping[str, Any] | None = None
-    """The certificate that the client gave and the server has verified, as ``SSLSocket.getpeercert`` gives it."""
+    """The certificate that the server has verified, as ``SSLSocket.getpeercert`` gives it."""
     credentials: Credentials | None = None
     """Process, user and group at the other end of a UNIX socket."""
     proxy: ProxyIdentity | None = None

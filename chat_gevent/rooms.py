@@ -1,12 +1,12 @@
 """A chat service that ships with the package: nick names, rooms, private messages, and limits on all of it.
 
-Run it with ``chat-gevent serve --handler chat_gevent.rooms:Rooms``, and talk to it with ``chat-gevent client
---any-reply`` or ``nc``. It uses nothing but the public API, so it is also an example of what a service looks
-like. Names and rooms are those of one process.
+Run it with ``chat-gevent serve --handler chat_gevent.rooms:Rooms``, and talk to it with
+``chat-gevent client --any-reply`` or ``nc``. It uses nothing but the public API, so it is also an example of
+what a service looks like. Names and rooms are those of one process.
 
-What a client sends is a command, which begins with ``/``, or goes to the room that it has joined last.
-What comes back is one line for each thing that happens: ``* ...`` says what the server has done, ``! ...``
-why it has not, ``#room name: text`` is said in a room, ``name -> you: text`` to one client alone.
+What a client sends is a command, which begins with ``/``, or goes to the room that it has joined last. What
+comes back is one line for each thing that happens: ``* ...`` says what the server has done, ``! ...`` why
+it has not, ``#room name: text`` is said in a room, ``name -> you: text`` to one client alone.
 """
 
 from __future__ import annotations

@@ -78,9 +78,9 @@ class ConnectedClient:
         )
 
     def ask(self, message: Reply, timeout: float = WAIT_SECONDS) -> Any:
-        """Send a message, and wait for the next one that comes: the reply, unless something is pushed just then.
+        """Send a message, and wait for the next one that comes.
 
-        What came before stays, for :meth:`pushed`.
+        That is the reply, unless something is pushed just then. What came before stays, for :meth:`pushed`.
         """
         gevent.sleep(0)  # what is due by now is sent at the end of the turn
         while not self._ended and self._take(0):
@@ -173,7 +173,7 @@ class RunningServer:
         return self.server.core.service
 
     def connect(self, context: ssl.SSLContext | None = None, server_hostname: str = "") -> ConnectedClient:
-        """A new client, connected; over TLS with a ``context``. It is closed with the server at the latest."""
+        """A new client, connected; over TLS with a ``context``. It is closed at the end."""
         unix = self.server.socket.family == socket.AF_UNIX
         sock: Any = socket.socket(socket.AF_UNIX if unix else self.server.socket.family)
         sock.connect(self.server.socket.getsockname() if unix else self.address)
@@ -227,7 +227,7 @@ def _make_fixture() -> Any:
 
     @pytest.fixture
     def chat_server() -> Iterator[Start]:
-        """Start servers as :func:`chat_gevent.testing.running` does, as often as called; all end with the test."""
+        """Start servers as :func:`running` does, as often as called; all end with the test."""
         with contextlib.ExitStack() as stack:
             yield lambda *answers, **settings: stack.enter_context(running(*answers, **settings))
 

@@ -1,4 +1,4 @@
-"""Name in the log what holds the event loop: a handler that computes, or that blocks in a call gevent knows nothing of.
+"""Name in the log what holds the event loop: a handler that computes, or blocks in a call unknown to gevent.
 
 Nobody else is served meanwhile, so a client only sees that the server is slow. A thread of the interpreter's
 own looks whether a timer of the loop still fires; when it has not for :attr:`HeldLoop.seconds` the thread

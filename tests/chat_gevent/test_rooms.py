@@ -1,4 +1,4 @@
-"""The chat service that ships with the package, with real clients: in this process, and run by the command."""
+"""The chat service of the package, with real clients: in this process, and run by the command."""
 
 from __future__ import annotations
 

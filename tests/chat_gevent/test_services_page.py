@@ -1,4 +1,4 @@
-"""The examples of SERVICES.md, taken from the page: each runs, with real clients, and ``mypy --strict`` passes."""
+"""The examples of SERVICES.md: each runs, with real clients, and ``mypy --strict`` passes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from types import ModuleType
 import pytest
 
 import chat_gevent
-from chat_gevent.testing import RunningServer, running
+from chat_gevent.testing import running
 from tests.conftest import require, wait_until
 from tests.operate import ServerProcess, receive, until
 

@@ -20,7 +20,7 @@ from tests.operate import certificate
 __all__ = ["chat_server"]
 
 
-def shout(message: str, client: Client) -> str:
+def shout(message: str, client: Client[None]) -> str:
     """A handler."""
     return message.upper()
 
@@ -62,7 +62,7 @@ def test_replies_and_pushes_in_the_framing_of_the_service() -> None:
 
 
 def test_what_does_not_come_raises() -> None:
-    """TimeoutError within the time given; ConnectionLost once the server has closed; ``rest`` is what is left."""
+    """TimeoutError in time; ConnectionLost once the server has closed; ``rest`` is what is left."""
     with running(lambda message, client: None) as server, server.connect() as client:
         with pytest.raises(TimeoutError, match=r"no message came within 0\.05 s"):
             client.pushed(0.05)
@@ -106,7 +106,7 @@ def test_over_unix_sockets_and_tls(tmp_path: Path) -> None:
 
 
 def test_the_end_of_the_block_ends_everything() -> None:
-    """Clients are closed, ``disconnected`` has run, the port is free, and no greenlet of the server is left."""
+    """Clients are closed, ``disconnected`` has run, and the port is free."""
     ended: list[str] = []
 
     class Told(Service):
