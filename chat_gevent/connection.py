@@ -137,11 +137,10 @@ class Connection(Answering):
         self.tick = self.core.engine.tick
         if self.leaving in REFUSALS:
             self._leave_if_asked()
-        if self.state is not OPENING:  # it has finished
-            return
-        self.move(BUSY)
-        if self.core.greets:
-            self._greet()
+        if self.state is OPENING and self.core.greets:
+            self._greet()  # until that has returned, the client is none that others could send to
+        if self.state is OPENING:  # it has not finished
+            self.move(BUSY)
 
     def _converse(self, event: int) -> None:
         """Exchange, and wait for more, until the wait is ended or the client is gone."""
