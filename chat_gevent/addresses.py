@@ -37,7 +37,8 @@ def peer_address(given: Any) -> Address | None:
         return host, given[1]
     if isinstance(given, bytes):
         given = given.decode(errors="surrogateescape")
-    return "@" + given[1:] if given.startswith("\0") else given
+    name = str(given)
+    return "@" + name[1:] if name.startswith("\0") else name
 
 
 def counted_as(address: Address, ipv6_prefix: int = WHOLE_IPV6) -> str:

@@ -26,7 +26,7 @@ from gevent import GreenletExit
 from chat_gevent.addresses import Address, peer_address
 from chat_gevent.confirm import ErrorCode
 from chat_gevent.conversation import join
-from chat_gevent.errors import Closed
+from chat_gevent.errors import Closed, WriteTimeout
 from chat_gevent.framing import Auto, Framing, Kept, Line
 from chat_gevent.service import Client
 from chat_gevent.state import State
@@ -38,6 +38,8 @@ EXPLANATIONS: Final[dict[str, str]] = {
     ErrorCode.SERVER_FULL: "no more clients are admitted now, try again later",
     ErrorCode.ADDRESS_FULL: "too many clients share your address",
     ErrorCode.SHUTTING_DOWN: "the server is going away",
+    ErrorCode.SERVER_BUSY: "too many messages are unfinished, and yours is among the longest",
+    ErrorCode.IDLE_TIMEOUT: "no complete message came for too long",
 }
 
 REFUSALS: Final = frozenset((ErrorCode.SERVER_FULL, ErrorCode.ADDRESS_FULL))
@@ -45,6 +47,9 @@ REFUSALS: Final = frozenset((ErrorCode.SERVER_FULL, ErrorCode.ADDRESS_FULL))
 
 GIVEN_UP: Final = frozenset(("slow", "write-timeout"))
 """Why a client was given up that does not take what is sent to it."""
+
+UNUSED: Final = "unused"
+"""The reason of a close by a client that connected and sent no message, as health checks do."""
 
 BY_SERVICE: Final = "handler"
 """The reason of a close that a handler or service asked for."""
@@ -231,8 +236,12 @@ class Lifecycle(Stream):
         engine = self.core.engine
         if not gone:
             engine.wait_for_room(self)
+            if self.core.settings.min_read_rate:
+                with contextlib.suppress(OSError):
+                    self.core.waited_for.setdefault(self, (self.core.system.monotonic(), self.taken()))
             return
         engine.room_found(self)
+        self.core.waited_for.pop(self, None)
         if self.core.idle_any:
             self.tick = engine.tick
         if self.greenlet is None:
@@ -244,6 +253,15 @@ class Lifecycle(Stream):
         """The client has taken nothing of what is due for so many ticks. Never blocks."""
         if ticks >= self.core.write_ticks:
             self.give_up("write-timeout")
+
+    def takes_something(self) -> None:
+        """The client has taken something of what is due; close if that is too little. Never blocks."""
+        since, before = self.core.waited_for.get(self, (0.0, 0))
+        if since:
+            try:
+                self.core.demand_rate(self.core.system.monotonic() - since, self.taken() - before)
+            except (OSError, WriteTimeout):
+                self.give_up("write-timeout")
 
     def give_up(self, reason: str) -> None:
         """Close at once, because the client does not take what is due. Never blocks.
@@ -273,12 +291,18 @@ class Lifecycle(Stream):
 
     def _end_output(self) -> None:
         self.move(State.CLOSING)
+        self._drop_input()
         self.tick = self.core.engine.tick
         try:
             self.socket.shutdown(SHUT_WR)
         except OSError as error:
             self.lost(error)
             raise Closed from None
+
+    def _drop_input(self) -> None:
+        """Let go of what was read and is not answered any more."""
+        self.core.input.hold(-len(self.kept))
+        self.kept, self.input = b"", None
 
     def _leave_if_asked(self) -> bool:
         """Finish if somebody has asked for it; an error code is told to the client."""
@@ -346,7 +370,7 @@ class Lifecycle(Stream):
             if self.state is State.OPENING:
                 self.cut(reason)
             else:
-                self._tell_error(ErrorCode.IDLE_TIMEOUT, "no complete message came for too long")
+                self._tell_error(ErrorCode(reason), EXPLANATIONS[reason])
                 if self.flush():
                     self._end_output()
                 else:
@@ -369,7 +393,10 @@ class Lifecycle(Stream):
     def lost(self, error: OSError) -> None:
         """The client vanished: nothing that is due can reach it."""
         log.debug("client lost: %s", error)
-        self.cut("reset" if error.errno in (ECONNRESET, EPIPE) else "lost")
+        if error.errno not in (ECONNRESET, EPIPE):
+            self.cut("lost")
+        else:
+            self.cut("reset" if self.received or self.sent else UNUSED)
 
     def cut(self, reason: str) -> None:
         """Close the socket now. A reason that was there before, of the finish, is kept."""
@@ -379,7 +406,7 @@ class Lifecycle(Stream):
             self.reason = self.leaving if self.leaving in GIVEN_UP else reason
         fd = self.fd
         self.move(State.CLOSED)
-        self.kept, self.input = b"", None
+        self._drop_input()
         self.core.gone(self, fd)
         self.socket.close()
         self.end_wait()

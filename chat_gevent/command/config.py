@@ -33,7 +33,8 @@ from chat_gevent.command.values import (
 from chat_gevent.command.values import (
     host as host_value,
 )
-from chat_gevent.settings import SettingError, Settings, setting, whole
+from chat_gevent.errors import SettingError
+from chat_gevent.settings import Settings, setting, whole
 
 ENVIRONMENT_PREFIX: Final = "CHAT_GEVENT_"
 

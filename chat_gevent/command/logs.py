@@ -24,7 +24,8 @@ QUEUED_LINES: Final = 10_000
 REPEATS: Final = 1
 """Most warnings or errors of one template in a second."""
 
-_allocate_lock, _start_new_thread = get_original("_thread", ["allocate_lock", "start_new_thread"])
+_allocate_lock = get_original("_thread", "allocate_lock")
+_start_new_thread = get_original("_thread", "start_new_thread")
 _sleep = get_original("time", "sleep")
 
 log = logging.getLogger("chat_gevent")

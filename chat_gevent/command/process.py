@@ -22,6 +22,7 @@ from chat_gevent.command import logs, observe, signals, standard, systemd
 from chat_gevent.command.handler import StartError, load_handler
 from chat_gevent.command.metrics import LoopLag, TimedHandler
 from chat_gevent.core import Core
+from chat_gevent.errors import CertificateError
 from chat_gevent.files import connection_bounds
 from chat_gevent.listeners import Listener, ListenError, await_handshakes, listen, take_no_more
 from chat_gevent.proxy_protocol import Proxies
@@ -230,7 +231,7 @@ class ServerProcess:
                     "SIGHUP: new connections get the certificate that was read from %s",
                     self.settings.tls_certificate,
                 )
-            except tls.CertificateError as error:
+            except CertificateError as error:
                 log.error("SIGHUP: the old certificate stays: %s", error)
         systemd.notify("READY=1")
 

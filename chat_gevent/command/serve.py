@@ -10,11 +10,11 @@ import argparse
 
 from gevent import monkey
 
-from chat_gevent import tls
 from chat_gevent.command import config, logs
 from chat_gevent.command.handler import StartError
 from chat_gevent.command.process import ServerProcess
 from chat_gevent.command.standard import complain, printable, say
+from chat_gevent.errors import CertificateError
 from chat_gevent.files import raise_file_limit
 from chat_gevent.listeners import ListenError
 from chat_gevent.system import own_main_thread
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _fail(str(error), 2)
     except StartError as error:
         return _fail(str(error), error.status)
-    except (ListenError, tls.CertificateError) as error:
+    except (ListenError, CertificateError) as error:
         return _fail(str(error), 1)
 
 
