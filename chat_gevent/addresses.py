@@ -1,13 +1,13 @@
 """Addresses of peers: one shape for each family, what limits count by, and how people write them.
 
-The kernel and a proxy give the address of one and the same client in several shapes: an IPv6 socket that takes
-IPv4 as well says ``::ffff:192.0.2.1``, its ``getpeername`` adds a flow and a scope, and a UNIX socket says ``""``,
-a path or bytes. :func:`peer_address` makes one of them:
+The kernel and a proxy give the address of one and the same client in several shapes: an IPv6 socket that
+takes IPv4 as well says ``::ffff:192.0.2.1``, its ``getpeername`` adds a flow and a scope, and a UNIX socket
+says ``""``, a path or bytes. :func:`peer_address` makes one of them:
 
 * IPv4 and IPv6: ``(host, port)``, a tuple of two. A mapped IPv4 address is an IPv4 address. The host of a
   link-local IPv6 address keeps its scope (``fe80::1%eth0``), without which it names nobody.
-* UNIX: a str, the path the client is bound to; ``"@name"`` for an abstract one, and ``""`` for most, which are
-  bound to none.
+* UNIX: a str, the path the client is bound to; ``"@name"`` for an abstract one, and ``""`` for most, which
+  are bound to none.
 """
 
 from __future__ import annotations

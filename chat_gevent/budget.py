@@ -1,8 +1,9 @@
 """The budget of all unfinished messages: what clients have begun to send and not ended takes memory.
 
-One client may have a message of ``max_message_bytes`` under way, and many of them together more than the machine
-has. So their sum is counted, only where a client has something unfinished, and beyond the budget the clients with
-the largest are told ``server-busy`` and closed. That takes a look at every client, so it makes some room at once.
+One client may have a message of ``max_message_bytes`` under way, and many of them together more than the
+machine has. So their sum is counted, only where a client has something unfinished, and beyond the budget the
+clients with the largest are told ``server-busy`` and closed. That takes a look at every client, so it makes
+some room at once.
 """
 
 from __future__ import annotations

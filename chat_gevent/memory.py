@@ -1,9 +1,9 @@
 """How much memory this process may still have: of the machine, and of the control groups that it is in.
 
 A container's or service's limit stands in a control group, in the process's own or in one above it; the
-machine's ``MemAvailable`` knows nothing of it. Both versions of control groups are read, as the kernel documents
-them (cgroup-v2.rst, cgroup-v1/memory.rst). Cached file contents count as used there, and as left here: the kernel
-drops them first.
+machine's ``MemAvailable`` knows nothing of it. Both versions of control groups are read, as the kernel
+documents them (cgroup-v2.rst, cgroup-v1/memory.rst). Cached file contents count as used there, and as left
+here: the kernel drops them first.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The entry of ``chat-gevent`` and of ``python -m chat_gevent``.
 
-It imports nothing that takes time before it has settled three things: an interrupt ends the program at once and
-without a traceback, each standard stream is open, and what ``serve --monkey`` patches is patched. What the
-commands are is in :mod:`chat_gevent.command.parser`.
+It imports nothing that takes time before it has settled three things: an interrupt ends the program at once
+and without a traceback, each standard stream is open, and what ``serve --monkey`` patches is patched. What
+the commands are is in :mod:`chat_gevent.command.parser`.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ class ServerProcess:
             self._listen_at_own_name()
 
     def _listen_at_own_name(self) -> None:
-        """Listen also where a client of the seed looks for its own machine, if only this one can connect there.
+        """Listen also where a client of the seed looks for its own machine, if that is a loopback address.
 
         It connects to ``gethostbyname(gethostname())``, which is 127.0.1.1 on Debian and Ubuntu as they come.
         """

@@ -127,7 +127,8 @@ def proxies(cfg: Any) -> Proxies | None:
 def worker_connections(cfg: Any) -> int:
     """Most clients of a worker; 0 where that was not given.
 
-    Its default, 1,000, counts where it stands on the command line; in a file it can't be told from the default.
+    Its default, 1,000, counts where it stands on the command line; in a file it can't be told from the
+    default.
     """
     words = [*sys.argv, *shlex.split(os.environ.get("GUNICORN_CMD_ARGS", ""))]
     named = any(each.startswith("--worker-connections") for each in words)
