@@ -61,6 +61,8 @@ class Connection(Answering):
         if size == READ_BYTES or (found := whole(self.kept, data, core.limit)) is None:
             self.input = data
             return True
+        if found[1] or self.kept:
+            core.input.hold(len(found[1]) - len(self.kept))
         reply, self.kept, count = found
         self.messages += count
         self.received += size

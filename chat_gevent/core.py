@@ -18,10 +18,12 @@ from gevent.event import Event
 
 from chat_gevent.answering import READ_BYTES
 from chat_gevent.broadcast import Broadcasts, Group
+from chat_gevent.budget import InputBudget
 from chat_gevent.confirm import ErrorCode, confirm
 from chat_gevent.connection import Connection
 from chat_gevent.conversation import Rules
 from chat_gevent.engine import Engine
+from chat_gevent.errors import WriteTimeout
 from chat_gevent.framing import AUTO, LINE, Framing
 from chat_gevent.lifecycle import Lifecycle
 from chat_gevent.registry import Registry
@@ -81,6 +83,9 @@ class Core:
         self._hurry = Event()
         self._telling = 0  # disconnected hooks under way
         self._told = Event()
+        self.waited_for: dict[
+            Any, tuple[float, int]
+        ] = {}  # parked ones with a minimum rate: since when, taken then
         self.queued = 0  # bytes of pushes in all outboxes
         self.registry = Registry(settings.max_connections_per_address, settings.per_address_ipv6_prefix)
         self._finished = self.registry.empty
@@ -107,6 +112,7 @@ class Core:
             shares=not confirms,
         )
         self.broadcasts = Broadcasts(self.engine)
+        self.input = InputBudget(settings.input_total_bytes, self.engine.all)
         if cut_short := settings.cut_short():
             log.warning(
                 "tcp_user_timeout (%g s) cuts short %s", settings.tcp_user_timeout, " and ".join(cut_short)
@@ -149,6 +155,7 @@ class Core:
     def gone(self, connection: Lifecycle, fd: int) -> None:
         """A connection is about to close its descriptor ``fd``."""
         self.engine.unregister(connection, fd)
+        self.waited_for.pop(connection, None)
         self.registry.remove(connection)
         client = connection.client
         if client is not None:
@@ -171,6 +178,17 @@ class Core:
             self._telling -= 1
             if not self._telling:
                 self._told.set()
+
+    # -- slow readers --------------------------------------------------------------------------------
+
+    def demand_rate(self, seconds: float, taken: int) -> None:
+        """Raise WriteTimeout where a client that is waited for has taken too little in so many seconds.
+
+        The first ``write_timeout`` of them are its own: a connection may stand still for so long.
+        """
+        rate = self.settings.min_read_rate
+        if rate and taken < rate * (seconds - self.write_timeout):
+            raise WriteTimeout
 
     # -- pushes --------------------------------------------------------------------------------------
 

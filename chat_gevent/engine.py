@@ -330,6 +330,7 @@ class Engine:
             left = untaken
         if left < untaken:
             self._without_room[connection] = self.tick, left
+            connection.takes_something()
         else:
             connection.takes_nothing(self.tick - since)
 

@@ -22,7 +22,7 @@ from typing import Final
 from gevent import GreenletExit
 
 from chat_gevent.confirm import ErrorCode
-from chat_gevent.errors import Closed
+from chat_gevent.errors import Closed, WriteTimeout
 from chat_gevent.framing import Auto
 from chat_gevent.outgoing import Outgoing
 from chat_gevent.state import BUSY, CLOSED, CLOSING, OPENING, PARKED, PARKED_SHORT, QUEUED, WAITING
@@ -33,6 +33,8 @@ EXPLANATIONS: Final[dict[str, str]] = {
     ErrorCode.SERVER_FULL: "no more clients are admitted now, try again later",
     ErrorCode.ADDRESS_FULL: "too many clients share your address",
     ErrorCode.SHUTTING_DOWN: "the server is going away",
+    ErrorCode.SERVER_BUSY: "too many messages are unfinished, and yours is among the longest",
+    ErrorCode.IDLE_TIMEOUT: "no complete message came for too long",
 }
 
 REFUSALS: Final = frozenset((ErrorCode.SERVER_FULL, ErrorCode.ADDRESS_FULL))
@@ -40,6 +42,9 @@ REFUSALS: Final = frozenset((ErrorCode.SERVER_FULL, ErrorCode.ADDRESS_FULL))
 
 GIVEN_UP: Final = frozenset(("slow", "write-timeout"))
 """Why a client was given up that does not take what is sent to it."""
+
+UNUSED: Final = "unused"
+"""The reason of a close by a client that connected and sent no message, as health checks do."""
 
 BY_SERVICE: Final = "handler"
 """The reason of a close that a handler or service asked for."""
@@ -75,6 +80,15 @@ class Lifecycle(Outgoing):
         if ticks >= self.core.write_ticks:
             self.give_up("write-timeout")
 
+    def takes_something(self) -> None:
+        """The client has taken something of what is due; close if that is too little. Never blocks."""
+        since, before = self.core.waited_for.get(self, (0.0, 0))
+        if since:
+            try:
+                self.core.demand_rate(self.core.system.monotonic() - since, self.taken() - before)
+            except (OSError, WriteTimeout):
+                self.give_up("write-timeout")
+
     def give_up(self, reason: str) -> None:
         """Close at once, because the client does not take what is due. Never blocks.
 
@@ -103,12 +117,18 @@ class Lifecycle(Outgoing):
 
     def _end_output(self) -> None:
         self.move(CLOSING)
+        self._drop_input()
         self.tick = self.core.engine.tick
         try:
             self.socket.shutdown(SHUT_WR)
         except OSError as error:
             self.lost(error)
             raise Closed from None
+
+    def _drop_input(self) -> None:
+        """Let go of what was read and is not answered any more."""
+        self.core.input.hold(-len(self.kept))
+        self.kept, self.input = b"", None
 
     def _leave_if_asked(self) -> bool:
         """Finish if somebody has asked for it; an error code is told to the client."""
@@ -176,7 +196,7 @@ class Lifecycle(Outgoing):
             if self.state is OPENING:
                 self.cut(reason)
             else:
-                self._tell_error(ErrorCode.IDLE_TIMEOUT, "no complete message came for too long")
+                self._tell_error(ErrorCode(reason), EXPLANATIONS[reason])
                 if self.flush():
                     self._end_output()
                 else:
@@ -199,7 +219,10 @@ class Lifecycle(Outgoing):
     def lost(self, error: OSError) -> None:
         """The client vanished: nothing that is due can reach it."""
         log.debug("client lost: %s", error)
-        self.cut("reset" if error.errno in (ECONNRESET, EPIPE) else "lost")
+        if error.errno not in (ECONNRESET, EPIPE):
+            self.cut("lost")
+        else:
+            self.cut("reset" if self.received or self.sent else UNUSED)
 
     def cut(self, reason: str) -> None:
         """Close the socket now. A reason that was there before, of the finish, is kept."""
@@ -209,7 +232,7 @@ class Lifecycle(Outgoing):
             self.reason = self.leaving if self.leaving in GIVEN_UP else reason
         fd = self.fd
         self.move(CLOSED)
-        self.kept, self.input = b"", None
+        self._drop_input()
         self.core.gone(self, fd)
         self.socket.close()
         self.end_wait()

@@ -250,11 +250,10 @@ def take_no_more(listener: socket.socket) -> None:
 
 
 def await_handshakes(listeners: list[socket.socket], clients: int) -> None:
-    """Let handshakes under way end, on listeners that take no more, for :data:`HANDSHAKE_SECONDS` at most.
+    """Let handshakes that are under way end, on listeners that take no more.
 
-    They have to be accepted afterwards. Blocks its greenlet only where there are such, or more ``clients``
-    than
-    :data:`HANDSHAKES_LOOKED_FOR`.
+    They have to be accepted afterwards. Blocks its greenlet, for :data:`HANDSHAKE_SECONDS` at most, and only
+    where there are such, or more ``clients`` than :data:`HANDSHAKES_LOOKED_FOR`.
     """
     deadline = time.monotonic() + HANDSHAKE_SECONDS
     while listeners and (clients > HANDSHAKES_LOOKED_FOR or handshakes_under_way(listeners)):

@@ -9,6 +9,7 @@ greenlet sends it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from _socket import socket as RawSocket
@@ -219,8 +220,12 @@ class Outgoing(Stream):
         engine = self.core.engine
         if not gone:
             engine.wait_for_room(self)
+            if self.core.settings.min_read_rate:
+                with contextlib.suppress(OSError):
+                    self.core.waited_for.setdefault(self, (self.core.system.monotonic(), self.taken()))
             return
         engine.room_found(self)
+        self.core.waited_for.pop(self, None)
         if self.core.idle_any:
             self.tick = engine.tick
         if self.greenlet is None:

@@ -21,7 +21,7 @@ from typing import Any, Final
 from chat_gevent.addresses import Address, address_text, peer_address
 from chat_gevent.errors import HeaderError
 from chat_gevent.identity import proxy_identity
-from chat_gevent.lifecycle import Lifecycle
+from chat_gevent.lifecycle import UNUSED, Lifecycle
 from chat_gevent.outgoing import Opening
 
 V1_BYTES: Final = 107
@@ -55,6 +55,10 @@ class Proxies:
         return any(host in network for network in self._networks)
 
 
+class _SaidNothing(Exception):
+    """A proxy has connected, and left without a byte: that is a health check."""
+
+
 def opening(then: Opening | None) -> Opening:
     """Read the header as the opening of a connection, and do ``then``, the TLS handshake, after it."""
 
@@ -62,6 +66,9 @@ def opening(then: Opening | None) -> Opening:
         peer = address_text(connection.address)
         try:
             client = read_header(connection)
+        except _SaidNothing:
+            connection.cut(UNUSED)
+            return b""
         except HeaderError as error:
             log.warning("connection from the proxy %s refused: %s", peer, error)
             connection.finish("proxy-header")
@@ -81,7 +88,12 @@ def read_header(connection: Lifecycle) -> Address | None:
     deadline = connection.opening_deadline()
     head = b""
     while len(head) < len(V2_SIGNATURE):  # which is shorter than any header of version 1
-        head += _receive(connection, len(V2_SIGNATURE) - len(head), deadline)
+        try:
+            head += _receive(connection, len(V2_SIGNATURE) - len(head), deadline)
+        except HeaderError:
+            if not head:
+                raise _SaidNothing from None
+            raise
         if not V2_SIGNATURE.startswith(head) and (
             b"\n" in head or not head.startswith(b"PROXY "[: len(head)])
         ):

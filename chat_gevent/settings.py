@@ -161,10 +161,16 @@ class Settings:
     write_timeout: float = setting(
         30.0, seconds, "close a client that takes no reply for this long; 0: never", unit="s"
     )
+    min_read_rate: float = setting(
+        0.0, number, "bytes a second a client must take while much is due to it; 0: any", unit="bytes/s"
+    )
     idle: str = setting(
         "",
         one_of("", "input", "any"),
         "what counts as activity: input, any; without it input, any for a service",
+    )
+    input_total_bytes: int = setting(
+        2**28, size, "most bytes of unfinished messages of all clients; 0: no limit", high=2**40, unit="bytes"
     )
     outbox_bytes: int = setting(
         2**18, size, "most bytes of pushes that wait for one client", low=1, high=2**31, unit="bytes"

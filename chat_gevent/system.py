@@ -21,8 +21,8 @@ from gevent.monkey import get_original
 def own_main_thread() -> None:
     """Have the interpreter know its main thread again, so that it can end; to be called in the main greenlet.
 
-    ``monkey.patch_all()`` takes the greenlet that calls it, such as a handler's, for the main thread. At its
-    end the interpreter then waits for ever for the real one.
+    ``monkey.patch_all()`` takes the greenlet that calls it for the main thread, a handler's for example. At
+    its end the interpreter then waits for ever for the real one.
     """
     main: Any = threading.main_thread()
     if getcurrent().parent is None and main.ident != threading.get_ident():

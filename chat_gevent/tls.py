@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from chat_gevent.addresses import address_text
 from chat_gevent.errors import CertificateError
-from chat_gevent.lifecycle import Lifecycle
+from chat_gevent.lifecycle import UNUSED, Lifecycle
 from chat_gevent.outgoing import Opening
 from chat_gevent.stream import NeedsOutput
 
@@ -47,6 +47,7 @@ class TlsSocket:
         "_raw",
         "_short",
         "_taken",
+        "spoken",
         "tls",
         "truncated",
     )
@@ -59,6 +60,8 @@ class TlsSocket:
         self._taken = 0  # how many bytes of the last ``send`` that is
         self._short = True  # whether the last read from the socket left nothing
         self._ended = False
+        self.spoken = False
+        """Whether a byte has come."""
         self.truncated = False
         """Whether the stream ended without TLS's own notice: anybody may have cut it off."""
 
@@ -130,6 +133,7 @@ class TlsSocket:
         size = self._raw.recv_into(_buffer)
         self._short = 0 < size < RECORD_BYTES
         if size:
+            self.spoken = True
             self._incoming.write(_view[:size])
         else:
             self._incoming.write_eof()
@@ -236,6 +240,9 @@ def opening(context: SSLContext | Certificates, **arguments: Any) -> Opening:
             except NeedsOutput:
                 connection.wait_writable()
             except SSLError as error:
+                if not tls.spoken:
+                    connection.cut(UNUSED)
+                    return b""
                 # OpenSSL has sent an alert that says why; let the client read it.
                 peer = address_text(connection.address)
                 log.warning("TLS handshake with %s failed: %s", peer, error.reason or error)

@@ -126,8 +126,8 @@ class BackgroundHandler(logging.Handler):
     """Formats a record at once, and leaves the writing to a thread.
 
     The queue, the lock, the thread and its sleep are the interpreter's own, whether ``monkey.patch_all()``
-    was called before or is called by a handler's module: a greenlet that waited in their stead would stop the
-    loop.
+    was called before or is called by a handler's module: a greenlet that waited in their stead would stop
+    the loop.
     """
 
     def __init__(self, fd: int) -> None:

@@ -24,7 +24,7 @@ from chat_gevent.command.blocking import HeldLoop
 from chat_gevent.command.handler import StartError, load_handler
 from chat_gevent.command.metrics import LoopLag, TimedHandler
 from chat_gevent.core import Core
-from chat_gevent.errors import CertificateError, ListenError
+from chat_gevent.errors import CertificateError
 from chat_gevent.files import connection_bounds
 from chat_gevent.listeners import Listener, await_handshakes, listen, take_no_more
 from chat_gevent.proxy_protocol import Proxies
@@ -122,7 +122,7 @@ class ServerProcess:
             self._listen_at_own_name()
 
     def _listen_at_own_name(self) -> None:
-        """Listen also where a client of the seed looks for its own machine, if only this one can connect there.
+        """Listen also where a client of the seed looks for its own machine, if that is a loopback address.
 
         It connects to ``gethostbyname(gethostname())``, which is 127.0.1.1 on Debian and Ubuntu as they come.
         """

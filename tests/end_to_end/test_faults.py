@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import pytest
 
 from tests.cables import Cable, cable
 from tests.conftest import require, require_tool
-from tests.operate import ServerProcess, exchange, rest, until
+from tests.operate import ServerProcess, certificate, exchange, receive, rest, until
 
 Operate = Callable[..., ServerProcess]
 
@@ -430,3 +430,115 @@ def test_the_narrowest_limit_is_the_default(operate: Operate) -> None:
     available = int(re.search(r"MemTotal: +(\d+) kB", memory)[1])  # type: ignore[index]
     assert most <= available / 5.3
     assert most <= int(Path("/proc/sys/fs/epoll/max_user_watches").read_text())
+
+
+def test_the_sum_of_unfinished_messages(operate: Operate) -> None:
+    """Beyond the budget the largest go first, told why; the small ones stay, and memory is counted back."""
+    server = operate(
+        "--port", "0", "--framing", "line", "--input-total-bytes", "256KiB", "--admin", "127.0.0.1:0"
+    )
+    small = [server.connect() for _ in range(5)]
+    for each in small:
+        each.sendall(b"x" * 1000)
+    for _ in range(3):  # the budget is free again each time
+        large = [server.connect() for _ in range(6)]
+        told = []
+        for each in large:
+            each.sendall(b"y" * 60_000)
+        until(lambda: server.metric('chat_gevent_errors_total{code="server-busy"}') > 0)
+        for each in large:
+            each.sendall(b"\n")
+            told.append(receive(each, 12))
+            each.close()
+        assert b"Error: serve" in told
+        assert b"Received: yy" in told
+    for each in small:
+        each.sendall(b"\n")
+        assert receive(each, 1011) == b"Received: " + b"x" * 1000 + b"\n"
+        each.close()
+
+
+def _reasons(server: ServerProcess) -> set[str]:
+    return set(re.findall(r'closed_total{reason="([a-z-]+)"}', server.ask("/metrics")[1]))
+
+
+@pytest.mark.parametrize("how", ["plain", "tls", "proxy"])
+def test_health_checks_are_counted_and_no_more(operate: Operate, tmp_path: Path, how: str) -> None:
+    """One that connects and leaves, with a FIN or as HAProxy does with RST: no warning, and no ``reset``."""
+    certificate(tmp_path, "server")
+    tls = ("--tls-certificate", str(tmp_path / "server.pem"), "--tls-key", str(tmp_path / "server.key"))
+    more = {"plain": (), "tls": tls, "proxy": ("--proxy-from", "127.0.0.1")}[how]
+    server = operate("--port", "0", "--admin", "127.0.0.1:0", *more)
+    for reset in (True, False):
+        check = server.connect()
+        if reset:
+            check.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        check.close()
+    until(
+        lambda: (
+            server.metric("chat_gevent_accepted_total") == 2 and server.metric("chat_gevent_connections") == 0
+        )
+    )
+    until(lambda: _reasons(server) == ({"eof", "unused"} if how == "plain" else {"unused"}))
+    assert "WARNING" not in server.log
+
+
+@pytest.mark.parametrize("how", ["send-proxy-v2 check-send-proxy", "check-ssl verify none"])
+def test_haproxys_own_check(operate: Operate, tmp_path: Path, how: str) -> None:
+    """It ends what it has begun with RST: that is counted as unused, and is no reset and no warning."""
+    certificate(tmp_path, "server")
+    tls = ("--tls-certificate", str(tmp_path / "server.pem"), "--tls-key", str(tmp_path / "server.key"))
+    more = tls if "ssl" in how else ("--proxy-from", "127.0.0.1")
+    server = operate("--port", "0", "--admin", "127.0.0.1:0", *more)
+    file = tmp_path / "haproxy.cfg"
+    file.write_text(
+        "defaults\n mode tcp\n timeout connect 5s\n timeout client 5s\n timeout server 5s\n"
+        f"listen all\n bind {tmp_path}/front\n server one 127.0.0.1:{server.port} check inter 50ms {how}\n"
+    )
+    haproxy = subprocess.Popen([require_tool("haproxy"), "-db", "-f", str(file)], stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: server.metric("chat_gevent_accepted_total") > 5)
+        until(lambda: _reasons(server))
+        assert _reasons(server) <= {"unused", "eof"}
+        assert "WARNING" not in server.log
+    finally:
+        haproxy.terminate()
+        haproxy.wait(10)
+
+
+@pytest.mark.parametrize("park_after", ["0", "never"])
+@pytest.mark.parametrize(("rate", "reason"), [("100000", "write-timeout"), ("0", "")])
+def test_a_reader_that_takes_a_little_now_and_then(
+    operate: Operate, park_after: str, rate: str, reason: str
+) -> None:
+    """It stays for ever, unless there is a minimum rate; then it is closed once its grace is over."""
+    server = operate(
+        *(
+            "--port",
+            "0",
+            "--framing",
+            "line",
+            "--write-timeout",
+            "2",
+            "--min-read-rate",
+            rate,
+            "--access-log",
+        ),
+        *("--park-after", park_after),
+    )
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(server.address())
+        client.setblocking(False)
+        end = time.monotonic() + 6
+        while time.monotonic() < end and "reason=" not in server.log:
+            with suppress(OSError):
+                while True:
+                    client.send(b"z\n" * 500)
+            with suppress(OSError):
+                client.recv(4000)
+            time.sleep(0.2)  # the client is slow
+        if reason:
+            server.logged(f"reason={reason}")
+        else:
+            assert "reason=" not in server.log
