@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from chat_gevent.confirm import ErrorCode
+from chat_gevent.state import BUSY, CLOSING
 
 ROOM: Final = 16
 """One part in so many of the budget is free after clients had to go."""

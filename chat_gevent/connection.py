@@ -103,6 +103,8 @@ class Connection(Answering):
                 event = 0
             elif self.state is not CLOSING:
                 self.move(BUSY)
+                if self.leaving in REFUSALS:
+                    self._leave_if_asked()  # first: what it has sent meanwhile is not answered
             if self.outbox:
                 self.send_due()
             if resident:

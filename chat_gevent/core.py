@@ -200,8 +200,7 @@ class Core:
             client._queued + size <= settings.outbox_bytes
             and self.queued + size <= settings.outbox_total_bytes
         ):
-            client._queued += size
-            self.queued += size
+            self.owe(connection, size)
             self.registry.pushes += 1
             return True
         if settings.slow_consumer == "close":
@@ -209,6 +208,11 @@ class Core:
         else:
             self.registry.dropped += 1
         return False
+
+    def owe(self, connection: Lifecycle, size: int) -> None:
+        """Count ``size`` bytes of pushes more that a client has not taken."""
+        connection.known_client()._queued += size
+        self.queued += size
 
     def settle(self, connection: Lifecycle, left: int) -> None:
         """Of the pushes to a client ``left`` bytes are not taken yet."""

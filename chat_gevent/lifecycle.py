@@ -71,6 +71,7 @@ class Lifecycle(Outgoing):
         if last is not None:
             self.push(last)
         if not self.is_leaving:
+            self.core.broadcasts.catch_up(self)
             self.leaving = BY_SERVICE
             if self.greenlet is None or self.waiter is not None:
                 self._look_up()
@@ -152,6 +153,8 @@ class Lifecycle(Outgoing):
         if self.state >= CLOSING:
             return
         if self.leaving not in REFUSALS:
+            if not self.leaving:
+                self.core.broadcasts.catch_up(self)  # what it was promised comes before the end
             self.leaving = reason
         if self.opening is not None and not self._has_input():
             self.cut(reason)  # it has said nothing yet that could be answered

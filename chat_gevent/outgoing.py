@@ -196,11 +196,18 @@ class Outgoing(Stream):
             self.lost(error)
             return
         self.sent += sent
-        if sent < len(data):
-            if self.push_framed(data[sent:]):
+        if sent == 0 and not self.encrypted:
+            if self.push_framed(data):
                 self.core.engine.wait_for_room(self)
             return
         self.core.registry.pushes += 1
+        if sent < len(data):  # TLS may have taken all of it by now: what has begun is finished
+            self.core.owe(self, len(data) - sent)
+            self._due().append(data[sent:])
+            if self.state is PARKED_SHORT:
+                self.move(PARKED)
+            self.core.engine.wait_for_room(self)
+            return
         if self.core.idle_any:
             self.tick = self.core.engine.tick
 

@@ -116,13 +116,21 @@ class ChatServer(Serving):
         super().init_socket()
         self.socket.setblocking(False)
         tune(self.socket, self.core.settings)
-        self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        if self._owns_core:
-            self.begin_serving()  # before the first client is accepted
+        if self._reserve < 0:
+            self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def start(self) -> None:
         """Begin to listen. Raises OSError: the address can't be had, or no epoll watches are left."""
         self.core.check_watches()
+        if self._owns_core and not self.started:
+            self.init_socket()  # clients may wait in its backlog until the service has started
+            try:
+                self.begin_serving()
+            except BaseException:
+                self.close()
+                raise
+            if self._drained is not None:  # the service has stopped it already
+                return
         super().start()
 
     def do_read(self) -> tuple[RawSocket, Any] | None:  # type: ignore[override]  # raw, not gevent's
@@ -261,7 +269,7 @@ class ChatServer(Serving):
             for _ in range(self.core.settings.backlog):
                 accepted = self.do_read()
                 if accepted is None:
-                    if not _readable(self.socket):
+                    if self.closed or not _readable(self.socket):
                         return
                 elif self.full():  # spawn is a pool that has no room, and stopping can't wait for it
                     code = ErrorCode.SHUTTING_DOWN

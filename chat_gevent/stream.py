@@ -139,7 +139,8 @@ class Stream:
             self.sent += sent
             if sent < len(data):
                 outbox.insert(0, data[sent:] if sent else data)
-                break
+                if not sent:  # TLS may have sent what it took before, and have room for more
+                    break
         if self.core.queued:
             self.core.settle(self, sum(map(len, outbox)) if outbox else 0)
         return not outbox

@@ -24,7 +24,7 @@ from chat_gevent.command.blocking import HeldLoop
 from chat_gevent.command.handler import StartError, load_handler
 from chat_gevent.command.metrics import LoopLag, TimedHandler
 from chat_gevent.core import Core
-from chat_gevent.errors import CertificateError
+from chat_gevent.errors import CertificateError, ListenError
 from chat_gevent.files import connection_bounds
 from chat_gevent.listeners import Listener, await_handshakes, listen, take_no_more
 from chat_gevent.proxy_protocol import Proxies
