@@ -52,6 +52,8 @@ def test_each_setting_is_an_option_a_variable_and_a_key(name: str, tmp_path: Pat
         "proxy_from": "10.0.0.0/8,unix",
         "handler": "package.module:function",
         "monkey": "true",
+        "idle": "any",
+        "slow_consumer": "drop-newest",
         "admin": "[::1]:9100",
         "admin_hosts": "example.org,[::1]",
         "log_level": "debug",
@@ -130,7 +132,7 @@ def test_print_config_is_a_configuration_file(
         (["--handler", "os:nothing"], "handler os:nothing: module 'os' has no attribute 'nothing'"),
         (["--handler", "os:name"], "handler os:name: neither a function nor a service"),
         (["--config", "/no/such"], "/no/such: can't be read: No such file or directory"),
-        (["--idle", "3"], "unrecognized arguments: --idle 3"),
+        (["--idel", "3"], "unrecognized arguments: --idel 3"),
         (["--port"], "argument --port: expected one argument"),
     ],
 )
