@@ -235,7 +235,7 @@ def test_stop_after_close_dismisses_the_clients(park_after: float | None) -> Non
 
 
 def test_being_asked_to_leave_and_input_at_the_same_time(serve: Serve) -> None:
-    """A client is asked to leave in the very loop in which its first bytes come: it is answered and told, and no
+    """A client is asked to leave in the loop in which its first bytes come: it is answered and told, and no
     greenlet is leased to two clients afterwards."""
 
     def handler(message: str, client: Client) -> str:
