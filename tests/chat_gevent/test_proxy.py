@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from chat_gevent.proxy_protocol import HeaderError, Proxies, parse_v1, parse_v2
+from chat_gevent.errors import HeaderError
+from chat_gevent.proxy_protocol import Proxies, parse_v1, parse_v2
 from tests.conftest import require_tool
 from tests.operate import ServerProcess, certificate, exchange, rest, until
 

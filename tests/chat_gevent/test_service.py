@@ -180,7 +180,7 @@ def test_each_end_is_told_once(place: Place, park_after: float | None) -> None:
     assert service.reasons == ["exit", "handler", "idle-timeout"]
     peer = welcomed(place, server)
     if place.kind == "tls":
-        peer.socket.unwrap()
+        peer.socket.unwrap()  # type: ignore[attr-defined]
     peer.close()
     settled(server, service)
     assert service.reasons[3] == "eof"

@@ -14,7 +14,7 @@ import pytest
 
 from chat_gevent.command.limits import Machine, advice, measure_connection, report
 from chat_gevent.files import RESERVED_FILES, open_files
-from tests.conftest import command, require_tool
+from tests.conftest import command, require, require_tool
 from tests.operate import ServerProcess, exchange, memory, receive, rest, stuff, until
 
 Operate = Callable[..., ServerProcess]
