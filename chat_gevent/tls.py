@@ -158,10 +158,9 @@ class TlsSocket:
         self._ended = True
         # It does not wait for the peer's notice, nor mind a broken stream, or one that takes no more.
         with contextlib.suppress(OSError, ValueError, NeedsOutput):
-            try:
+            with contextlib.suppress(SSLWantReadError):  # unless the peer's notice has come already
                 self.tls.unwrap()
-            except SSLWantReadError:
-                self._send_encrypted()
+            self._send_encrypted()
         self._raw.shutdown(how)
 
     def abandon(self) -> None:
