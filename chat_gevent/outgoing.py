@@ -151,7 +151,7 @@ class Outgoing(Stream):
             raise Closed from None
         if isinstance(sys.exception(), GreenletExit) and isinstance(self.greenlet, Greenlet):
             self.leaving = self.leaving or "killed"  # somebody's pool ends it: after what is due
-        log.exception("%s failed for %s", "handler" if hook == "message" else hook, self.address)
+        log.exception(f"{'handler' if hook == 'message' else hook} failed for %s", self.address)
 
     def _tell_error(self, code: ErrorCode, explanation: str, due: list[str | bytes] | None = None) -> None:
         """Put an error into what is due, in the service's words."""
