@@ -15,7 +15,7 @@ from typing import Any
 import gevent
 import pytest
 
-from chat_gevent.connection import READ_BYTES
+from chat_gevent.answering import READ_BYTES
 from chat_gevent.engine import QUEUED_AT_ONCE
 from chat_gevent.framing import AUTO, CHUNK, LINE, Framing
 from tests.conftest import wait_until

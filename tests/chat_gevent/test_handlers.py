@@ -156,8 +156,8 @@ def test_a_reply_that_is_no_text_fails_its_message(
         peer.expect(b"a\nError: handler-failed: the server could not handle the message\nb\n")
 
 
-def test_a_handler_whose_greenlet_is_killed_fails_its_message(serve: Serve, park_after: float | None) -> None:
-    """gevent.kill() of the greenlet that serves a client ends the handler, not the connection or the server."""
+def test_a_handler_that_is_killed_fails_its_message(serve: Serve, park_after: float | None) -> None:
+    """gevent.kill() of the greenlet that serves a client ends neither the connection nor the server."""
 
     def handler(message: str, client: Client[Any]) -> str:
         if message == "kill":

@@ -97,7 +97,7 @@ def test_stop_waits_for_handlers_that_are_at_work(serve: Serve, park_after: floa
 
     begun: list[str] = []
 
-    def handler(message: str, client: Client) -> str:
+    def handler(message: str, client: Client[Any]) -> str:
         begun.append(message)
         gevent.sleep(0.1)
         return message
@@ -116,7 +116,7 @@ def test_stop_cuts_off_who_takes_too_long(serve: Serve, park_after: float | None
     begun: list[str] = []
     ended: list[str] = []
 
-    def handler(message: str, client: Client) -> str:
+    def handler(message: str, client: Client[Any]) -> str:
         begun.append(message)
         try:
             gevent.sleep(60)
@@ -235,10 +235,10 @@ def test_stop_after_close_dismisses_the_clients(park_after: float | None) -> Non
 
 
 def test_being_asked_to_leave_and_input_at_the_same_time(serve: Serve) -> None:
-    """A client is asked to leave in the very loop in which its first bytes come: it is answered and told, and no
+    """A client is asked to leave in the loop in which its first bytes come: it is answered and told, and no
     greenlet is leased to two clients afterwards."""
 
-    def handler(message: str, client: Client) -> str:
+    def handler(message: str, client: Client[Any]) -> str:
         if message == "slow":
             gevent.sleep(0.1)
         return message

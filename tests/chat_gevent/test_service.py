@@ -1,4 +1,4 @@
-"""Services: hooks, pushes, groups and broadcasts, over each kind of listener and with each kind of parking."""
+"""Services: hooks, pushes, groups and broadcasts, over each kind of listener and of parking."""
 
 from __future__ import annotations
 
@@ -72,10 +72,12 @@ class Noted(Service):
         self.waiting: list[Client[Any]] = []
 
     def connected(self, client: Client[Any]) -> str | None:
+        """Greet."""
         self.came.append(client)
         return f"welcome {client.id}"
 
     def message(self, message: str, client: Client[Any]) -> str | None:
+        """Answer, after what the message asks for."""
         if message == "wait":
             self.waiting.append(client)
             self.gate.wait(seconds(10))
@@ -86,6 +88,7 @@ class Noted(Service):
         return f"re {message}"
 
     def disconnected(self, client: Client[Any], reason: str) -> None:
+        """Note it."""
         self.went.append((client, reason))
 
     @property
@@ -177,7 +180,7 @@ def test_each_end_is_told_once(place: Place, park_after: float | None) -> None:
     assert service.reasons == ["exit", "handler", "idle-timeout"]
     peer = welcomed(place, server)
     if place.kind == "tls":
-        peer.socket.unwrap()
+        peer.socket.unwrap()  # type: ignore[attr-defined]
     peer.close()
     settled(server, service)
     assert service.reasons[3] == "eof"
@@ -295,7 +298,7 @@ def test_a_push_never_cuts_a_reply(place: Place, park_after: float | None) -> No
 
 
 def stuff(client: Client[Any]) -> int:
-    """Push 1,000 bytes at a time to a client that reads nothing until a push fails; returns how many did not."""
+    """Push 1,000 bytes at a time to a client that reads nothing until a push fails; returns how many."""
     for number in range(100_000):
         if not client.send("x" * 999):
             return number

@@ -45,6 +45,8 @@ def test_each_setting_is_an_option_a_variable_and_a_key(name: str, tmp_path: Pat
     examples: dict[str, Any] = {
         "framing": "chunk",
         "park_after": "never",
+        "idle": "any",
+        "slow_consumer": "drop-newest",
         "host": "::1",
         "listen": "unix:///run/x,tcp://[::]:9",
         "ipv6_only": "true",
@@ -132,7 +134,7 @@ def test_print_config_is_a_configuration_file(
         (["--handler", "os:nothing"], "handler os:nothing: module 'os' has no attribute 'nothing'"),
         (["--handler", "os:name"], "handler os:name: neither a function nor a service"),
         (["--config", "/no/such"], "/no/such: can't be read: No such file or directory"),
-        (["--idel", "3"], "unrecognized arguments: --idel 3"),
+        (["--idle-time", "3"], "unrecognized arguments: --idle-time 3"),
         (["--port"], "argument --port: expected one argument"),
     ],
 )
