@@ -54,6 +54,8 @@ class Answering(Lifecycle):
     def _take(self, data: Kept) -> None:
         """Answer what one read completes."""
         core = self.core
+        if self.leaving == BY_SERVICE:  # as of what follows ``/exit``
+            return
         if (
             core.confirms
             and type(self.framing) is Line

@@ -31,7 +31,7 @@ class InputBudget:
         self._everybody = everybody
 
     def hold(self, more: int, holder: Any = None) -> None:
-        """Count ``more`` bytes, which may be below 0. ``holder`` is the connection that this greenlet serves."""
+        """Count ``more`` bytes, which may be below 0; ``holder`` is the connection that is being served."""
         self.held += more
         if self.held > self._most > 0 and more > 0:
             self._make_room(holder)

@@ -94,7 +94,7 @@ class Core:
         self._groups: WeakValueDictionary[str, Group] = WeakValueDictionary()
         self._kept: list[Greenlet[..., Any]] = []
         self.backplane: Any = None
-        """The :class:`chat_gevent.backplane.Backplane` that carries broadcasts to other processes, if one does."""
+        """The ``chat_gevent.backplane.Backplane`` that carries broadcasts elsewhere, if there is one."""
 
         limits = (settings.idle_timeout, settings.handshake_timeout, settings.linger_timeout)
         shortest = min([1.0, *filter(None, limits)])

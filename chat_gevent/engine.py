@@ -24,8 +24,7 @@ Edge-triggered means that whoever serves a connection reads until nothing is lef
 that returns less than it asked for has left nothing, unless the event said more than "input" (end of stream,
 urgent data, any of a UNIX socket): then it reads to the end.
 
-Source of the idea's figures, and of what else was tried: README.md in this folder.
-"""
+Figures, and what else was tried: README.md in this folder."""
 
 from __future__ import annotations
 

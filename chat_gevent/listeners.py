@@ -25,9 +25,11 @@ import time
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
+from select import POLLIN
 from typing import TYPE_CHECKING, Final
 
 import gevent
+from gevent.monkey import get_original
 
 from chat_gevent.errors import ListenError
 
@@ -275,3 +277,10 @@ def handshakes_under_way(listeners: list[socket.socket]) -> bool:
                 if words[3] == SYN_RECEIVED and int(words[1].rpartition(":")[2], 16) in ports:
                     return True
     return False
+
+
+def readable(listener: socket.socket) -> bool:
+    """Whether somebody waits to be accepted."""
+    ready = get_original("select", "poll")()  # which monkey.patch_all() may have taken out of ``select``
+    ready.register(listener, POLLIN)
+    return bool(ready.poll(0))

@@ -17,12 +17,10 @@ import os
 import time
 from _socket import SHUT_WR, SO_ACCEPTCONN, SOL_SOCKET
 from _socket import socket as RawSocket
-from select import POLLIN
 from typing import Any, Final
 
 from gevent import getcurrent, sleep, spawn
 from gevent.event import Event
-from gevent.monkey import get_original
 
 from chat_gevent import proxy_protocol, tls
 from chat_gevent.answering import READ_BYTES
@@ -31,7 +29,7 @@ from chat_gevent.connection import Connection
 from chat_gevent.core import Core
 from chat_gevent.files import default_max_connections, raise_file_limit
 from chat_gevent.lifecycle import EXPLANATIONS
-from chat_gevent.listeners import tune
+from chat_gevent.listeners import readable, tune
 from chat_gevent.outgoing import Opening
 from chat_gevent.service import Answers
 from chat_gevent.serving import Serving
@@ -44,9 +42,6 @@ Half of the files that :data:`chat_gevent.files.RESERVED_FILES` keeps."""
 
 OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 """Why ``accept`` may fail without any fault of the client's; it will do again once something is free."""
-
-# monkey.patch_all(), which a handler's module may have called, takes this name out of ``select``.
-poll = get_original("select", "poll")
 
 log = logging.getLogger("chat_gevent")
 
@@ -92,6 +87,7 @@ class ChatServer(Serving):
         self.core = core or Core(settings, handler)
         self._owns_core = core is None
         self._drained: Event | None = None  # from the first stop() on
+        self._drainer: Any = None
         self._cut_off = 0
         self.parks = spawn == "default"
         self._opening = opening or tls.opening_of(ssl_args)
@@ -223,10 +219,11 @@ class ChatServer(Serving):
 
     def _called_by_handler(self) -> bool:
         current = getcurrent()
-        return any(each.greenlet is current for each in self.core.engine.all())
+        return current is self._drainer or any(each.greenlet is current for each in self.core.engine.all())
 
     def _drain(self, seconds: float) -> None:
         assert self._drained is not None
+        self._drainer = getcurrent()  # ``stopping`` may call stop() as well
         deadline = time.monotonic() + seconds
         try:
             if self._owns_core:
@@ -269,7 +266,7 @@ class ChatServer(Serving):
             for _ in range(self.core.settings.backlog):
                 accepted = self.do_read()
                 if accepted is None:
-                    if self.closed or not _readable(self.socket):
+                    if self.closed or not readable(self.socket):
                         return
                 elif self.full():  # spawn is a pool that has no room, and stopping can't wait for it
                     code = ErrorCode.SHUTTING_DOWN
@@ -336,12 +333,6 @@ class ChatServer(Serving):
                 return
         self.stop_accepting()  # which also ends the timer
         self.start_accepting()
-
-
-def _readable(listener: Any) -> bool:
-    ready = poll()
-    ready.register(listener, POLLIN)
-    return bool(ready.poll(0))
 
 
 def _refuse_at_once(client: RawSocket, code: ErrorCode, explanation: str) -> None:

@@ -57,7 +57,11 @@ class Serving(StreamServer):
     @property
     def clients(self) -> list[Client[Any]]:
         """All clients that are connected now."""
-        return [each.known_client() for each in self.core.engine.all() if each.state is not OPENING]
+        return [
+            each.known_client()
+            for each in self.core.engine.all()
+            if each.state is not OPENING and not each.is_leaving
+        ]
 
     def broadcast(
         self,

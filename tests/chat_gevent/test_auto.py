@@ -15,7 +15,7 @@ from tests.timing import seconds
 
 
 def test_a_client_of_the_seed_is_answered_soon(serve: Callable[..., Any]) -> None:
-    """Bytes without an LF are a message after 0.1 s: its reply has no LF either, and comes within half a second."""
+    """Bytes without an LF are a message after 0.1 s; its reply, without LF, comes within half a second."""
     server = serve()
     with Peer(server.address) as client:
         began = time.monotonic()
@@ -27,7 +27,7 @@ def test_a_client_of_the_seed_is_answered_soon(serve: Callable[..., Any]) -> Non
 
 
 def test_a_first_line_in_two_pieces(serve: Callable[..., Any]) -> None:
-    """A piece that stays alone is answered as the seed's; the LF at the end of a later read makes all that follows lines."""
+    """A piece that stays alone is answered as the seed's; an LF at the end of a later read means lines."""
     server = serve()
     with Peer(server.address) as client:
         client.send(b"hel")
@@ -43,7 +43,12 @@ def test_a_first_line_in_two_pieces(serve: Callable[..., Any]) -> None:
 def test_a_handler_never_gets_half_a_line(serve: Callable[..., Any]) -> None:
     """Handlers of one's own have line framing, where a first line in two pieces stays one message."""
     got: list[str] = []
-    server = serve(lambda message, client: got.append(message) or "ok")
+
+    def handle(message: str, client: Any) -> str:
+        got.append(message)
+        return "ok"
+
+    server = serve(handle)
     with Peer(server.address) as client:
         client.send(b"PAY 10")
         gevent.sleep(AUTO_SECONDS * 3)  # longer than any decision takes: nothing may come of it
@@ -75,7 +80,7 @@ def test_a_client_of_the_seed_with_a_full_segment(serve: Callable[..., Any]) -> 
 
 @pytest.mark.parametrize("cut", range(1, 9))
 def test_telnets_negotiation(serve: Callable[..., Any], cut: int) -> None:
-    """It is taken out of the text, each option is refused once, and the stream is lines, wherever it was cut."""
+    """It is taken out of the text, each option is refused once, and the stream is lines, however it is cut."""
     server = serve()
     stream = b"\xff\xfd\x03\xff\xfb\x18hello\r\n"
     with Peer(server.address) as client:

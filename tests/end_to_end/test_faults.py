@@ -315,7 +315,8 @@ def test_the_watchdog_goes_by_the_clock(operate: Operate, tmp_path: Path) -> Non
 
 def test_patched_inside_a_handler(operate: Operate, tmp_path: Path) -> None:
     """A handler that calls patch_all() first when it is called: the process still ends when it is told to."""
-    text = "from gevent import monkey\ndef handle(message, client):\n    monkey.patch_all()\n    return message\n"
+    patches = "    monkey.patch_all()\n    return message\n"
+    text = f"from gevent import monkey\ndef handle(message, client):\n{patches}"
     server = operate("--port", "0", "--handler", "handling:handle", **_handler(tmp_path, text))
     with server.connect() as client:
         client.sendall(b"hello\n")
@@ -392,7 +393,7 @@ print(client.recv(1024).decode())
 
 
 def test_the_seeds_client_finds_the_server(operate: Operate, tmp_path: Path) -> None:
-    """It looks for its own machine's name, which is 127.0.1.1 on a stock Debian: the default server is there too."""
+    """It looks for its machine's name, which is 127.0.1.1 on a stock Debian: the default server is there."""
     prefix = _named(tmp_path, "127.0.1.1")
     server = operate("--port", "0", prefix=prefix)
     assert server.urls == [f"tcp://127.0.0.1:{server.port}", f"tcp://127.0.1.1:{server.port}"]

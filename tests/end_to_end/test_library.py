@@ -31,7 +31,7 @@ def example(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_example_drains(tmp_path: Path, number: signal.Signals) -> None:
-    """Stopped under 100 busy and 100 idle clients: the busy ones are answered, all are told, and it ends with 0."""
+    """Stopped under 100 busy and 100 idle clients: the busy are answered, all are told, status 0."""
     process = subprocess.Popen(
         [sys.executable, str(example(tmp_path))], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

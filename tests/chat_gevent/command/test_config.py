@@ -54,8 +54,6 @@ def test_each_setting_is_an_option_a_variable_and_a_key(name: str, tmp_path: Pat
         "proxy_from": "10.0.0.0/8,unix",
         "handler": "package.module:function",
         "monkey": "true",
-        "idle": "any",
-        "slow_consumer": "drop-newest",
         "admin": "[::1]:9100",
         "admin_hosts": "example.org,[::1]",
         "log_level": "debug",
