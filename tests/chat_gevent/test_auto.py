@@ -80,7 +80,7 @@ def test_a_client_of_the_seed_with_a_full_segment(serve: Callable[..., Any]) -> 
 
 @pytest.mark.parametrize("cut", range(1, 9))
 def test_telnets_negotiation(serve: Callable[..., Any], cut: int) -> None:
-    """It is taken out of the text, each option is refused once, and the stream is lines, however it is cut."""
+    """It is taken out of the text, each option is refused once, the stream is lines however it is cut."""
     server = serve()
     stream = b"\xff\xfd\x03\xff\xfb\x18hello\r\n"
     with Peer(server.address) as client:
