@@ -24,8 +24,12 @@ def python(*words: str) -> list[str]:
 
 
 def environment(variables: Mapping[str, str] | None = None, packages: Path = PACKAGES) -> dict[str, str]:
-    """This process's environment with ``variables``, and with ``packages`` first on the path of modules."""
-    path = os.pathsep.join(filter(None, (str(packages), os.environ.get("PYTHONPATH"))))
+    """This process's environment with ``variables``, and with ``packages`` first on the path of modules.
+
+    Ours come next: another revision of the server is started with the handlers of this one.
+    """
+    folders = dict.fromkeys((str(packages), str(PACKAGES), os.environ.get("PYTHONPATH")))
+    path = os.pathsep.join(filter(None, folders))
     return {**os.environ, "PYTHONPATH": path, **(variables or {})}
 
 

@@ -128,6 +128,7 @@ def run(
     first, second = cores()
     server_cores, generator_cores = server_cores or first, generator_cores or second
     raise_file_limit()
+    servers = scenario.prepared(servers)
     commands = {server.name: server.command() for server in servers}
     generator = program(scenario.name == "tls")
     report = Report(

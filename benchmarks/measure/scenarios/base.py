@@ -248,9 +248,18 @@ class Scenario(ABC):
     full: ClassVar[dict[str, Any]] = {}
     """What ``--full`` changes."""
 
+    variant: ClassVar[str] = ""
+    """What servers have to do here, where that is not to confirm: one of their variants."""
+
     def refuses(self, server: Server, parameters: dict[str, Any]) -> str | None:
         """Why this server cannot be asked; None where it can."""
+        if self.variant and self.variant not in server.variants:
+            return f"it has no variant for {self.variant}"
         return None
+
+    def prepared(self, servers: list[Server]) -> list[Server]:
+        """The servers as they are started here."""
+        return [server.variant(self.variant) for server in servers] if self.variant else servers
 
     @abstractmethod
     def trial(self, bench: Bench, server: Server, parameters: dict[str, Any]) -> Trial:

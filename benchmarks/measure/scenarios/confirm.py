@@ -32,7 +32,7 @@ class Confirm(Scenario):
         """A server without framing takes what one read brings: one short message at a time."""
         if server.framing == "chunk" and (parameters["depth"] > 1 or parameters["size"] > 1000):
             return "it has no framing: only one message under way, of at most 1,000 bytes"
-        return None
+        return super().refuses(server, parameters)
 
     def trial(self, bench: Bench, server: Server, parameters: dict[str, Any]) -> Trial:
         """All connections open and confirmed once, then the load."""

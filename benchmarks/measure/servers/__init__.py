@@ -19,8 +19,8 @@ import platform
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,6 +49,8 @@ class Server:
     framing: str = "line"
     tls: Callable[[Path, Path], list[str]] | None = None
     """Options that make it speak TLS with a certificate and key, where it can."""
+    variants: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Options that make it do the work of another scenario, by that scenario's variant: ``handler``."""
     whole: bool = False
     """To be measured in one piece: it takes seconds under load until it is steady, as many threads do."""
 
@@ -71,6 +73,11 @@ class Server:
     def again(self, number: int) -> Server:
         """The same under a name of its own, to be measured several times in one run."""
         return dataclasses.replace(self, name=f"{self.name}#{number + 1}") if number else self
+
+    def variant(self, name: str) -> Server:
+        """The same under the same name, with the options of a variant, which it must have."""
+        command, options = self.command, self.variants[name]
+        return dataclasses.replace(self, command=lambda: [*command(), *options])
 
     def version(self) -> str:
         """What implements it, with its version."""
@@ -97,7 +104,8 @@ def _module(name: str, *options: str) -> Callable[[], list[str]]:
 
 
 def _python(name: str, summary: str, *modules: str, **more: Any) -> Server:
-    return Server(name, summary, _module(name), (f"{name}.py", "common.py"), modules, **more)
+    sources = (f"{name}.py", "common.py", "handler.py")
+    return Server(name, summary, _module(name), sources, modules, **more)
 
 
 def _chat_gevent(*options: str) -> Callable[[], list[str]]:
@@ -132,24 +140,36 @@ def _tls(certificate: Path, key: Path) -> list[str]:
 
 
 _OWN = ("../../../chat_gevent",)
+_HANDLER: Final = {"handler": ("--handler",)}
+_OWN_HANDLER: Final = {"handler": ("--handler", f"{__name__}.handler:handle")}
 
 SERVERS: Final[dict[str, Server]] = {
     server.name: server
     for server in [
         Server(
             "chat_gevent", "this project's server: a client owns a greenlet while it has something to say",
-            _chat_gevent(), _OWN, ("gevent", "greenlet"), tls=_tls,
+            _chat_gevent(), _OWN, ("gevent", "greenlet"), tls=_tls, variants=_OWN_HANDLER,
         ),
         Server(
             "chat_gevent_never", "the same with --park-after never: a greenlet per client all the time",
             _chat_gevent("--park-after", "never"), _OWN, ("gevent", "greenlet"), tls=_tls,
+            variants=_OWN_HANDLER,
         ),
-        _python("gevent_plain", "gevent StreamServer: a greenlet per client", "gevent", "greenlet", tls=_tls),
+        _python(
+            "gevent_plain", "gevent StreamServer: a greenlet per client", "gevent", "greenlet",
+            tls=_tls, variants=_HANDLER,
+        ),
         _python("threads", "what this project replaces: thread per client", framing="chunk", whole=True),
         _python("socketserver", "the standard library's ThreadingTCPServer: a thread per client", whole=True),
-        _python("asyncio_protocol", "asyncio with a Protocol: callbacks, no task per client", tls=_tls),
+        _python(
+            "asyncio_protocol", "asyncio with a Protocol: callbacks, no task per client",
+            tls=_tls, variants=_HANDLER,
+        ),
         _python("asyncio_streams", "asyncio with streams: a task per client that awaits lines", tls=_tls),
-        _python("uvloop_protocol", "uvloop with the same Protocol as asyncio_protocol", "uvloop", tls=_tls),
+        _python(
+            "uvloop_protocol", "uvloop with the same Protocol as asyncio_protocol", "uvloop",
+            tls=_tls, variants=_HANDLER,
+        ),
         _python("uvloop_streams", "uvloop with the same streams as asyncio_streams", "uvloop", tls=_tls),
         _python("tornado", "Tornado's TCPServer and IOStream: a coroutine per client", "tornado", tls=_tls),
         _python("trio", "Trio: a task per client on serve_tcp", "trio"),

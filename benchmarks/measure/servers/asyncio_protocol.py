@@ -14,6 +14,7 @@ from benchmarks.measure.servers.common import (
     MAX_MESSAGE_BYTES,
     TOO_LONG,
     confirm_lines,
+    handle_lines,
     keep_large_blocks_in_the_heap,
     options,
     ready,
@@ -69,6 +70,30 @@ class Confirm(asyncio.Protocol):
             self.transport.write(reply_to(self.rest) or b"")
 
 
+class Handled(Confirm):
+    """The same with a handler of one's own, which is called for each message."""
+
+    __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        """Answer each whole line of what came."""
+        lines = (self.rest + data).split(b"\n")
+        self.rest = lines.pop()
+        replies, stays = handle_lines(lines)
+        if not stays:
+            self.leave(replies)
+            return
+        if replies:
+            self.transport.write(b"".join(replies))
+        if len(self.rest) > MAX_MESSAGE_BYTES + self.rest.endswith(b"\r"):
+            self.leave([], TOO_LONG)
+
+    def eof_received(self) -> None:
+        """Bytes that no LF closed are a last message."""
+        if self.rest:
+            self.transport.write(b"".join(handle_lines([self.rest])[0]))
+
+
 class Slowed(Confirm):
     """The same, delayed by a busy loop of a known length for each read: to test comparisons with."""
 
@@ -86,8 +111,9 @@ class Slowed(Confirm):
 async def serve(given: Namespace) -> None:
     """Serve until the process is ended."""
     Slowed.busy_ns = given.busy_ns
+    protocol = Slowed if given.busy_ns else Handled if given.handler else Confirm
     server = await asyncio.get_running_loop().create_server(
-        Slowed if given.busy_ns else Confirm, given.host, given.port, backlog=4096, ssl=tls_context(given)
+        protocol, given.host, given.port, backlog=4096, ssl=tls_context(given)
     )
     ready(server.sockets[0].getsockname())
     await server.serve_forever()

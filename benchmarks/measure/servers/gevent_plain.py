@@ -10,6 +10,7 @@ from benchmarks.measure.servers.common import (
     MAX_MESSAGE_BYTES,
     TOO_LONG,
     confirm_lines,
+    handle_lines,
     no_delay,
     options,
     ready,
@@ -52,11 +53,33 @@ def client(connection: Any, address: Any) -> None:
         pass
 
 
+def handled(connection: Any, address: Any) -> None:
+    """Answer one client's lines with a handler of one's own, which is called for each message."""
+    no_delay(connection)
+    rest = b""
+    try:
+        while data := connection.recv(65_536):
+            lines = (rest + data).split(b"\n")
+            rest = lines.pop()
+            replies, stays = handle_lines(lines)
+            if replies:
+                connection.sendall(b"".join(replies))
+            if not stays:
+                return
+            if len(rest) > MAX_MESSAGE_BYTES + rest.endswith(b"\r"):
+                connection.sendall(TOO_LONG)
+                return
+        if rest:
+            connection.sendall(b"".join(handle_lines([rest])[0]))
+    except ConnectionError:
+        pass
+
+
 def main() -> None:
     """Serve until the process is ended."""
     given = options(__doc__)
     tls: Any = {"certfile": given.tls_certificate, "keyfile": given.tls_key} if given.tls_certificate else {}
-    server = StreamServer((given.host, given.port), client, backlog=4096, **tls)
+    server = StreamServer((given.host, given.port), handled if given.handler else client, backlog=4096, **tls)
     server.start()
     ready((given.host, server.server_port or 0))
     server.serve_forever()

@@ -21,6 +21,7 @@ from tests.conftest import require_tool
 BRIEF: dict[str, dict[str, Any]] = {
     "confirm": {"connections": 10, "seconds": 0.2, "warmup": 0.0},
     "pipelined": {"connections": 5, "seconds": 0.2, "warmup": 0.0},
+    "handler": {"connections": 5, "depth": 4, "seconds": 0.2, "warmup": 0.0},
     "paced": {"connections": 10, "seconds": 0.2, "warmup": 0.0, "rate": 500.0, "bound_ms": 0.0},
     "connections": {"connections": 300},
     "memory": {"connections": 400, "settle": 0.0},
@@ -39,7 +40,8 @@ def run(scenario: str, server: str, **more: Any) -> tuple[Trial, Bench]:
     """One brief trial."""
     place = bench()
     parameters = SCENARIOS[scenario].defaults | BRIEF[scenario] | more
-    return SCENARIOS[scenario].trial(place, find(server), parameters), place
+    (prepared,) = SCENARIOS[scenario].prepared([find(server)])
+    return SCENARIOS[scenario].trial(place, prepared, parameters), place
 
 
 @pytest.mark.parametrize("name", list(SCENARIOS))
