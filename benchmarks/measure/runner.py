@@ -23,6 +23,7 @@ from benchmarks.measure.generator import GeneratorFailed, program
 from benchmarks.measure.probe import read_machine
 from benchmarks.measure.scenarios import interleaved
 from benchmarks.measure.scenarios.base import OTHER_LOAD, Bench, Scenario
+from benchmarks.measure.scenarios.confirm import Confirm
 from benchmarks.measure.servers import Server
 from benchmarks.measure.servers.process import ServerFailed
 from benchmarks.reports import environment
@@ -143,7 +144,7 @@ def run(
             ServerEntry(
                 name=server.name,
                 version=server.version(),
-                command=_shown(commands[server.name]),
+                command=_shown(commands[server.name]) + server.stuck * ["(a client does not read)"],
                 source_hash=server.source_hash(),
             )
             for server in servers
@@ -178,8 +179,8 @@ def run(
                 bench = Bench(server_cores, generator_cores, lambda text: progress(text, turn[0].name, block))  # noqa: B023
                 trials: list[Trial] = []
                 try:
-                    if len(turn) > 1:
-                        interleaved.block(bench, turn, parameters, trials)
+                    if len(turn) > 1 and isinstance(scenario, Confirm):
+                        interleaved.block(bench, scenario, turn, parameters, trials)
                     else:
                         trials.append(scenario.trial(bench, turn[0], parameters))
                 except (ServerFailed, GeneratorFailed, BuildFailed) as error:

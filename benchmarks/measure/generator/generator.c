@@ -30,7 +30,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
-#include <time.h>
+#include "cpu.h"
 #include "histogram.h"
 #include "options.h"
 #include "stream.h"
@@ -67,13 +67,6 @@ static char *message, *reply, *input, *output;
 static uint32_t reply_size;
 static histogram latency, service;   /* service: paced, from the real time of sending; churn, a whole session */
 static uint32_t slots[SLOTS];
-static struct rusage usage_at_mark;
-
-static uint64_t now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000000000ull + t.tv_nsec;
-}
 
 /* Write the number of message `number` of connection `id` over the digits of `text`. The lowest digits
    of the number come first, so that short messages, which have room for some of them only, differ too. */
@@ -148,21 +141,6 @@ static void send_batch(conn *c, uint32_t n, uint64_t now) {
 static void say_exit(conn *c) {
     c->state = LEAVING;
     if (stream_put(&c->io, exit_text, strlen(exit_text)) < 0) fail(c, RESET);
-}
-
-static void print_cpu(const char *arguments) {
-    struct rusage usage;
-    uint64_t server = 0;
-    char *end;
-    for (long pid; (pid = strtol(arguments, &end, 10)) > 0; arguments = end) {
-        struct timespec t;   /* a process's CPU clock: ~pid << 3 | CPUCLOCK_SCHED, as clock_getcpuclockid() makes it */
-        if (clock_gettime((clockid_t)(~(unsigned)pid << 3 | 2), &t) == 0) server += t.tv_sec * 1000000000ull + t.tv_nsec;
-    }
-    getrusage(RUSAGE_SELF, &usage);
-#define MICROSECONDS(t) ((t).tv_sec * 1000000ll + (t).tv_usec)
-    printf(", \"server_cpu_ns\": %llu, \"user_us\": %lld, \"system_us\": %lld", (unsigned long long)server,
-           MICROSECONDS(usage.ru_utime) - MICROSECONDS(usage_at_mark.ru_utime),
-           MICROSECONDS(usage.ru_stime) - MICROSECONDS(usage_at_mark.ru_stime));
 }
 
 static void print_counts(void) {

@@ -13,8 +13,12 @@ from benchmarks.measure.scenarios.idle import Idle
 from benchmarks.measure.scenarios.memory import Memory
 from benchmarks.measure.scenarios.paced import Paced
 from benchmarks.measure.scenarios.pipelined import Pipelined
+from benchmarks.measure.scenarios.push import Push, Rooms, Stuck
 from benchmarks.measure.scenarios.tls import Tls
 
-_ALL: Final = (Confirm(), Pipelined(), Handler(), Paced(), Connections(), Memory(), Churn(), Idle(), Tls())
+_ALL: Final = (
+    Confirm(), Pipelined(), Handler(), Paced(), Connections(), Memory(), Churn(), Idle(), Tls(),
+    Push(), Rooms(), Stuck(),
+)  # fmt: skip
 SCENARIOS: Final[dict[str, Scenario]] = {scenario.name: scenario for scenario in _ALL}
 """All scenarios by name, in the order in which they are shown."""

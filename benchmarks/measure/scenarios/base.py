@@ -114,7 +114,14 @@ LOAD_METRICS = {
 class Load:
     """The generators of one trial, as many processes as the connections need."""
 
-    def __init__(self, bench: Bench, process: ServerProcess, connections: int, **options: object) -> None:
+    def __init__(
+        self,
+        bench: Bench,
+        process: ServerProcess,
+        connections: int,
+        command: list[str] | None = None,
+        **options: Any,
+    ) -> None:
         processes = -(-connections // CONNECTIONS_PER_PROCESS)
         self.shares = [connections // processes + (i < connections % processes) for i in range(processes)]
         self.process = process
@@ -124,7 +131,7 @@ class Load:
         options = {"terminated": int(process.server.framing == "line"), "sources": sources, **options}
         self.generators = [
             Generator(
-                program(bool(options.get("tls"))),
+                command or program(bool(options.get("tls"))),
                 {"host": process.host, "port": process.port, "id_base": i << 20, **options},
                 bench.generator_cores,
             )

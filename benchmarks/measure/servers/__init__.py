@@ -50,7 +50,9 @@ class Server:
     tls: Callable[[Path, Path], list[str]] | None = None
     """Options that make it speak TLS with a certificate and key, where it can."""
     variants: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Options that make it do the work of another scenario, by that scenario's variant: ``handler``."""
+    """Options that make it do other work than to confirm: ``handler``, ``push``."""
+    stuck: int = 0
+    """How many of its clients read nothing, in a scenario that asks what they cost the others."""
     whole: bool = False
     """To be measured in one piece: it takes seconds under load until it is steady, as many threads do."""
 
@@ -140,42 +142,48 @@ def _tls(certificate: Path, key: Path) -> list[str]:
 
 
 _OWN = ("../../../chat_gevent",)
-_HANDLER: Final = {"handler": ("--handler",)}
-_OWN_HANDLER: Final = {"handler": ("--handler", f"{__name__}.handler:handle")}
+_VARIANTS: Final = {"handler": ("--handler",), "push": ("--push", "1")}
+_OWN_VARIANTS: Final = {
+    "handler": ("--handler", f"{__name__}.handler:handle"),
+    "push": ("--handler", f"{__name__}.push_service:Push"),
+}
 
 SERVERS: Final[dict[str, Server]] = {
     server.name: server
     for server in [
         Server(
             "chat_gevent", "this project's server: a client owns a greenlet while it has something to say",
-            _chat_gevent(), _OWN, ("gevent", "greenlet"), tls=_tls, variants=_OWN_HANDLER,
+            _chat_gevent(), _OWN, ("gevent", "greenlet"), tls=_tls, variants=_OWN_VARIANTS,
         ),
         Server(
             "chat_gevent_never", "the same with --park-after never: a greenlet per client all the time",
             _chat_gevent("--park-after", "never"), _OWN, ("gevent", "greenlet"), tls=_tls,
-            variants=_OWN_HANDLER,
+            variants=_OWN_VARIANTS,
         ),
         _python(
             "gevent_plain", "gevent StreamServer: a greenlet per client", "gevent", "greenlet",
-            tls=_tls, variants=_HANDLER,
+            tls=_tls, variants=_VARIANTS,
         ),
         _python("threads", "what this project replaces: thread per client", framing="chunk", whole=True),
         _python("socketserver", "the standard library's ThreadingTCPServer: a thread per client", whole=True),
         _python(
             "asyncio_protocol", "asyncio with a Protocol: callbacks, no task per client",
-            tls=_tls, variants=_HANDLER,
+            tls=_tls, variants=_VARIANTS,
         ),
         _python("asyncio_streams", "asyncio with streams: a task per client that awaits lines", tls=_tls),
         _python(
             "uvloop_protocol", "uvloop with the same Protocol as asyncio_protocol", "uvloop",
-            tls=_tls, variants=_HANDLER,
+            tls=_tls, variants=_VARIANTS,
         ),
         _python("uvloop_streams", "uvloop with the same streams as asyncio_streams", "uvloop", tls=_tls),
         _python("tornado", "Tornado's TCPServer and IOStream: a coroutine per client", "tornado", tls=_tls),
         _python("trio", "Trio: a task per client on serve_tcp", "trio"),
         _python("twisted", "Twisted's LineOnlyReceiver on the epoll reactor", "twisted"),
         Server("go", "Go: a goroutine per client", _go, ("go/main.go",), tool="go", tls=_tls),
-        Server("c_epoll", "C, one thread on epoll", _c_epoll(), ("c_epoll.c",), tool="cc"),
+        Server(
+            "c_epoll", "C, one thread on epoll", _c_epoll(), ("c_epoll.c",), tool="cc",
+            variants={"push": ("--push", "1")},
+        ),
     ]
 }  # fmt: skip
 """All servers by name, in the order in which they are shown."""

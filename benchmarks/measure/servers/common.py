@@ -31,6 +31,7 @@ def options(description: str | None) -> argparse.Namespace:
     parser.add_argument("--tls-certificate", help="speak TLS with this certificate, where the server can")
     parser.add_argument("--tls-key")
     parser.add_argument("--handler", action="store_true", help="call a Python function for each message")
+    parser.add_argument("--push", type=int, default=0, help="1: send a line that begins with ! to many")
     parser.add_argument("--busy-ns", type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -100,6 +101,17 @@ def handle_lines(lines: Sequence[bytes]) -> tuple[list[bytes], bool]:
             return replies, False
         replies.append(handle(message, None).encode() + b"\n")
     return replies, True
+
+
+def told(line: bytes) -> bytes | None:
+    """What a line without its LF says to all: its text after ``!``, with LF; None where it says nothing."""
+    if not line.startswith(b"!") or len(line) > MAX_MESSAGE_BYTES:
+        return None
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return None
+    return line[1:].removesuffix(b"\r") + b"\n"
 
 
 def confirm_lines(data: bytes | bytearray) -> bytes | None:

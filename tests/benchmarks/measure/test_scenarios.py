@@ -27,6 +27,9 @@ BRIEF: dict[str, dict[str, Any]] = {
     "memory": {"connections": 400, "settle": 0.0},
     "churn": {"connections": 5, "seconds": 0.2, "warmup": 0.0},
     "idle": {"connections": 5, "idle": 50, "seconds": 0.2, "warmup": 0.0},
+    "push": {"connections": 20, "seconds": 0.2, "warmup": 0.0},
+    "rooms": {"connections": 20, "room": 5, "seconds": 0.2, "warmup": 0.0},
+    "stuck": {"connections": 20, "seconds": 0.4, "warmup": 0.0, "rate": 100.0},
     "tls": {"connections": 5, "seconds": 0.2, "warmup": 0.0},
 }
 
@@ -40,7 +43,7 @@ def run(scenario: str, server: str, **more: Any) -> tuple[Trial, Bench]:
     """One brief trial."""
     place = bench()
     parameters = SCENARIOS[scenario].defaults | BRIEF[scenario] | more
-    (prepared,) = SCENARIOS[scenario].prepared([find(server)])
+    prepared = SCENARIOS[scenario].prepared([find(server)])[-1]
     return SCENARIOS[scenario].trial(place, prepared, parameters), place
 
 
