@@ -36,6 +36,7 @@ HELP: Final = {
     "window": "connections under way at once, not yet confirmed",
     "idle": "idle connections beside the active ones",
     "plateaus": "numbers of connections at which memory is read",
+    "room": "clients in a room",
     "settle": "wait before memory is read, in seconds",
 }
 """Every parameter that a scenario may have."""
@@ -85,6 +86,7 @@ def _cores(text: str) -> tuple[int, ...]:
 
 
 def _add_run(commands: Any) -> None:
+    from benchmarks.commands import add_verbose
     from benchmarks.measure.scenarios import SCENARIOS
 
     run = commands.add_parser("run", help="measure servers", description="Measure servers in one scenario.")
@@ -116,6 +118,7 @@ def _add_run(commands: Any) -> None:
                 metavar="N",
                 help=f"{HELP[name]} (default {default:g}{_presets(scenario, name)})",
             )
+        add_verbose(parser)
         parser.set_defaults(run=_run)
 
 
@@ -225,19 +228,19 @@ def _run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         print(f"benchmarks: {error.filename or output}: {error.strerror}", file=sys.stderr)
         return 1
-    _summary(report, output)
+    _summary(report, output, arguments.verbose)
     if any(fired.check == "interrupted" for fired in report.warnings):
         return 130
     return 0 if report.complete else 1
 
 
-def _summary(report: Report, output: Path) -> None:
+def _summary(report: Report, output: Path, verbose: bool = False) -> None:
     from rich.console import Console
 
     from benchmarks.show.progress import can_compare, summary
 
     console = Console(highlight=False)
-    summary(report, console)
+    summary(report, console, verbose)
     console.print(f"report: {output}", soft_wrap=True)
     if can_compare(report):
         console.print(f"compare the servers: python -m benchmarks compare {output}", soft_wrap=True)

@@ -55,11 +55,13 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument("--strict", action="store_true", help="exit with 3 where a verdict is unclear")
     parser.add_argument("--force", action="store_true", help="compare although conditions or times differ")
+    add_verbose(parser)
     parser.set_defaults(run=_compare)
 
     parser = commands.add_parser("show", help="show one report")
     parser.add_argument("report", metavar="REPORT", help="a report's file")
     parser.add_argument("--html", metavar="FILE", help="write it as one HTML file")
+    add_verbose(parser)
     parser.set_defaults(run=_show)
 
     parser = commands.add_parser("history", help="a line for each report of a directory, and a plot")
@@ -74,6 +76,11 @@ def add_commands(commands: Any) -> None:
         "--check", action="store_true", help="write nothing; exit with 1 where a table is stale"
     )
     parser.set_defaults(run=_tables)
+
+
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """The option ``-v``."""
+    parser.add_argument("-v", "--verbose", action="store_true", help="show every warning")
 
 
 def margin(text: str) -> float:
@@ -96,6 +103,7 @@ def compare_files(
     strict: bool = False,
     force: bool = False,
     baseline: str | None = None,
+    verbose: bool = False,
     console: Console | None = None,
 ) -> int:
     """Load, compare, print and write; returns the exit status. Complaints are one line on standard error."""
@@ -107,7 +115,7 @@ def compare_files(
         sides = [[Report.load(path) for path in split(side)] for side in paths]
         result = compare(sides, labels(paths), margin=margin, strict=strict, force=force, baseline=baseline)
         if markdown != "-":
-            wording.print_result(result, console or Console())
+            wording.print_result(result, console or Console(), verbose)
         if markdown == "-":
             sys.stdout.write(wording.markdown(result))
         elif markdown:
@@ -156,6 +164,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         strict=arguments.strict,
         force=arguments.force,
         baseline=arguments.baseline,
+        verbose=arguments.verbose,
     )
 
 
@@ -166,7 +175,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
     def work() -> int:
         report = Report.load(arguments.report)
-        print_report(report, Console())
+        print_report(report, Console(), arguments.verbose)
         if arguments.html:
             from benchmarks.show.html import report_page
 

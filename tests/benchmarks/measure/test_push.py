@@ -143,7 +143,7 @@ def test_a_short_message_is_refused() -> None:
 
 
 def test_calls_that_send_are_counted() -> None:
-    """A loop of sends makes one call a delivery; chat_gevent needs fewer, as speakers of a room share a turn."""
+    """A loop of sends makes one call a delivery; chat_gevent fewer, as speakers share a turn."""
     scenario = SCENARIOS["rooms"]
     brief = {"connections": 40, "room": 10, "seconds": 0.1, "warmup": 0.0}
     found = {}
