@@ -173,8 +173,6 @@ def summarize(report: Report, width: int) -> Summary:
         columns.append(busy)
     left_out = _fit(columns, width - min(NAME_COLUMNS, max(map(len, servers), default=0)))
     table = Table(
-        title=title,
-        title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         show_edge=False,

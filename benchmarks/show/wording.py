@@ -176,13 +176,17 @@ def method(result: Result) -> str:
             f"unpaired: ratio of the medians of {of}{tested}; "
             f"margin {percent(result.margin)}, or the spread of {spread} where that is wider"
         )
-    tests = {"wilcoxon": "exact Wilcoxon test", "t": "Student's t on logarithms"}
+    tests = {
+        "wilcoxon": "exact Wilcoxon test",
+        "t": "Student's t on logarithms",
+        "pooled-t": "Student's t on logarithms, scatter pooled over the servers",
+    }
     names = " and ".join(text for key, text in tests.items() if key in used) or "no test"
     blocks = max((c.estimate.n for c in result.comparisons), default=0)
     return (
         f"paired: ratios in {blocks} block{'' if blocks == 1 else 's'} of one run, "
         f"Hodges-Lehmann estimate, 95% interval, {names}, "
-        f"Holm's correction; margin {percent(result.margin)}, or the noise floor where that is wider"
+        f"Holm's correction for each metric; margin {percent(result.margin)}, or the noise floor where that is wider"
     )
 
 
