@@ -13,8 +13,11 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from benchmarks.parser import Parser
 
 if TYPE_CHECKING:
     from benchmarks.measure.scenarios.base import Scenario
@@ -235,11 +238,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _summary(report: Report, output: Path, verbose: bool = False) -> None:
-    from rich.console import Console
-
+    from benchmarks.show.console import Console
     from benchmarks.show.progress import can_compare, summary
 
-    console = Console(highlight=False)
+    console = Console()
     summary(report, console, verbose)
     console.print(f"report: {output}", soft_wrap=True)
     if can_compare(report):
@@ -247,13 +249,13 @@ def _summary(report: Report, output: Path, verbose: bool = False) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
     from rich.table import Table
 
     from benchmarks.measure.scenarios import SCENARIOS
     from benchmarks.measure.servers import SERVERS
+    from benchmarks.show.console import Console
 
-    console = Console(highlight=False)
+    console = Console()
     table = Table("scenario", "question", "parameters", title="Scenarios", title_justify="left")
     for scenario in SCENARIOS.values():
         defaults = " ".join(f"{name}={value:g}" for name, value in scenario.defaults.items())
@@ -314,10 +316,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     from benchmarks.commands import add_commands
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks",
         description="Measure servers that speak the confirm protocol, and compare.",
     )
+    parser.add_argument("--version", action="version", version=f"chat-gevent {version('chat-gevent')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     shown = commands.add_parser("list", help="the scenarios and the servers, and which can run here")
     shown.set_defaults(run=_list)
@@ -330,6 +333,12 @@ def main(argv: list[str] | None = None) -> int:
         "--reports", metavar="DIR", default="demo-reports", help="where the reports go (%(default)s)"
     )
     demo.set_defaults(run=_demo)
-    arguments = parser.parse_args(argv)
-    status: int = arguments.run(arguments)
+    arguments = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    try:
+        status: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        from benchmarks.show.console import end_quietly
+
+        end_quietly()
     return status

@@ -107,9 +107,8 @@ def compare_files(
     console: Console | None = None,
 ) -> int:
     """Load, compare, print and write; returns the exit status. Complaints are one line on standard error."""
-    from rich.console import Console
-
     from benchmarks.show import wording
+    from benchmarks.show.console import Console
 
     def work() -> int:
         sides = [[Report.load(path) for path in split(side)] for side in paths]
@@ -150,6 +149,8 @@ def _guarded(work: Callable[[], int]) -> int:
         return work()
     except (ReportError, CompareError) as error:
         print(error, file=sys.stderr)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         print(f"{error.filename}: {error.strerror}", file=sys.stderr)
     return USAGE
@@ -169,8 +170,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from benchmarks.show.console import Console
     from benchmarks.show.terminal import print_report
 
     def work() -> int:
@@ -186,9 +186,8 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _history(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from benchmarks.show import history
+    from benchmarks.show.console import Console
 
     def work() -> int:
         found = history.collect(Path(arguments.directory))

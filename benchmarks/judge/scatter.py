@@ -20,6 +20,8 @@ LEAST_SERVERS: Final = 3
 """So many variances, the pair's own not among them, tell how alike variances are."""
 
 
+ALIKE: Final = 0.8
+"""A variance that is among the highest fifth of those to be expected borrows nothing."""
 MOST_FREEDOM: Final = 3.0
 """Degrees of freedom that the others are worth at most: one server may be far noisier than all of them."""
 
@@ -32,12 +34,12 @@ class Prior:
     freedom: float
 
     def lends_to(self, deviation: float, freedom: float) -> bool:
-        """Whether a standard deviation known to ``freedom`` degrees may be one of these: not far above them."""
+        """Whether a standard deviation known to ``freedom`` degrees may be one of these, and not above them."""
         from scipy.stats import f
 
         if not self.freedom:
             return False
-        return bool(deviation**2 / self.variance < f.ppf(0.95, freedom, self.freedom))
+        return bool(deviation**2 / self.variance < f.ppf(ALIKE, freedom, self.freedom))
 
     def moderated(self, deviation: float, freedom: float) -> float:
         """A standard deviation known to ``freedom`` degrees, drawn towards the prior's."""

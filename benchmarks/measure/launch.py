@@ -18,6 +18,16 @@ PACKAGES: Final = Path(__file__).parents[2]
 """The folder that ``benchmarks``, ``chat_gevent`` and ``loadtest`` are in."""
 
 
+def cache(name: str) -> Path:
+    """This program's folder ``name`` in the user's cache (``~/.cache``, or XDG_CACHE_HOME), made if need be.
+
+    Raises OSError: it cannot be made.
+    """
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chat_gevent" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def python(*words: str) -> list[str]:
     """The command line of this interpreter with ``words``, such as ``"-m", "benchmarks"``."""
     return [sys.executable, "-P", *words]

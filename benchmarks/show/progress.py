@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Self
 
-from rich.console import Console
+import rich.console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -16,6 +16,7 @@ from rich.text import Text
 
 from benchmarks.judge.compare import Result
 from benchmarks.reports.report import Metric, Report, Trial
+from benchmarks.show.console import Console
 from benchmarks.show.summary import summarize
 from benchmarks.show.wording import grouped_warnings, number, warnings
 
@@ -41,7 +42,7 @@ def can_compare(report: Report) -> bool:
     return len({trial.server for trial in report.trials}) > 1
 
 
-def _line(text: Text, console: Console) -> None:
+def _line(text: Text, console: rich.console.Console) -> None:
     """Text that a terminal folds between words, and that is one line for all else that reads it."""
     console.print(text, soft_wrap=not console.is_terminal)
 
@@ -50,7 +51,7 @@ class Progress:
     """Shows steps and trials on standard error."""
 
     def __init__(self, title: str, trials: int) -> None:
-        self.console = Console(stderr=True, highlight=False)
+        self.console = Console(stderr=True)
         self._bar = Bar(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn("{task.fields[doing]}"), console=self.console,
@@ -87,7 +88,7 @@ class Progress:
             self._live.stop()
 
 
-def summary(report: Report, console: Console, verbose: bool = False) -> None:
+def summary(report: Report, console: rich.console.Console, verbose: bool = False) -> None:
     """Medians over the trials, the ratio to the first server paired by block, and the warnings, grouped."""
     made = summarize(report, console.width)
     console.print(Text(f"{report.scenario}: {measured(report)}", style="italic"))

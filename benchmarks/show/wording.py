@@ -186,7 +186,8 @@ def method(result: Result) -> str:
     return (
         f"paired: ratios in {blocks} block{'' if blocks == 1 else 's'} of one run, "
         f"Hodges-Lehmann estimate, 95% interval, {names}, "
-        f"Holm's correction for each metric; margin {percent(result.margin)}, or the noise floor where that is wider"
+        f"Holm's correction for each metric; "
+        f"margin {percent(result.margin)}, or the noise floor where that is wider"
     )
 
 

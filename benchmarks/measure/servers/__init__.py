@@ -7,7 +7,7 @@ kept as it was, and treats whatever one ``recv(1024)`` returns as a message.
 
 A server is a command that takes ``--host`` and ``--port``, prints ``ready tcp://HOST:PORT`` on
 standard output once it accepts, and ends on SIGTERM. Servers in C and Go are compiled on first use
-into ``benchmarks/.build``, under the hash of their source.
+into the user's cache, under the hash of their source.
 """
 
 from __future__ import annotations

@@ -162,7 +162,7 @@ def test_a_quick_run_tells_a_factor() -> None:
 
 
 def test_the_reason_is_true() -> None:
-    """An interval without 1 is not said to hold it: p after correction is named, and how many blocks it takes."""
+    """An interval without 1 is not said to hold it: p is named, and how many blocks a verdict takes."""
     for seed in range(12):
         costs = {"base": 10.0, **{f"s{number}": 10.0 + number for number in range(8)}}
         for c in compare([make(costs, blocks=3, noise=0.15, seed=seed)], ["r"]).comparisons:
