@@ -91,6 +91,7 @@ def _cores(text: str) -> tuple[int, ...]:
 def _add_run(commands: Any) -> None:
     from benchmarks.commands import add_verbose
     from benchmarks.measure.scenarios import SCENARIOS
+    from benchmarks.measure.servers.own import EXPECT, SEND
 
     run = commands.add_parser("run", help="measure servers", description="Measure servers in one scenario.")
     scenarios = run.add_subparsers(dest="scenario", required=True, metavar="SCENARIO")
@@ -104,6 +105,17 @@ def _add_run(commands: Any) -> None:
             help="servers in this order, the first is the one to compare with; "
             "a name may be followed by options ('chat_gevent --park-after 5'), and chat_gevent by @ and a "
             "git revision, a wheel or a folder ('chat_gevent@main'); default: all that can run",
+        )
+        parser.add_argument(
+            "--server",
+            action="append",
+            default=[],
+            metavar="NAME=COMMAND",
+            help="measure a command of your own, which is given a port: 'mine=./server --port {port}'",
+        )
+        parser.add_argument("--send", metavar="TEXT", help=f"what --server is sent (default '{SEND}')")
+        parser.add_argument(
+            "--expect", metavar="TEXT", help=f"what it has to answer each time (default '{EXPECT}')"
         )
         parser.add_argument("--output", metavar="FILE", help="the report (default: SCENARIO-TIME.json here)")
         size = parser.add_mutually_exclusive_group()
@@ -169,6 +181,28 @@ def _servers(
     return chosen, []
 
 
+def _own_servers(
+    scenario: Scenario, arguments: argparse.Namespace, parameters: dict[str, Any]
+) -> list[Server]:
+    """The servers of the user's, which come first. Raises UsageError."""
+    from benchmarks.measure.servers.own import EXPECT, SEND, own_server
+
+    if not arguments.server and (arguments.send or arguments.expect):
+        raise UsageError("--send and --expect say what a --server is sent and expected to answer")
+    servers: list[Server] = []
+    for text in arguments.server:
+        try:
+            server = own_server(text, arguments.send or SEND, arguments.expect or EXPECT)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        if why := scenario.refuses(server, parameters):
+            raise UsageError(f"{server.name} cannot run {scenario.name}: {why}")
+        if server.name in [other.name for other in servers]:
+            raise UsageError(f"--server {text!r}: the name is taken")
+        servers.append(server)
+    return servers
+
+
 def _check_files(parameters: dict[str, Any]) -> None:
     from chat_gevent.files import raise_file_limit
 
@@ -205,7 +239,11 @@ def _run(arguments: argparse.Namespace) -> int:
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     output = Path(arguments.output or f"{scenario.name}-{now}.json")
     try:
-        servers, left_out = _servers(scenario, arguments.servers, parameters)
+        own = _own_servers(scenario, arguments, parameters)
+        servers, left_out = own, []
+        if arguments.servers or not own:
+            chosen, left_out = _servers(scenario, arguments.servers, parameters)
+            servers = [*own, *chosen]
         _check_files(parameters)
         _check_output(output)
         with Progress(scenario.name, len(servers) * parameters["blocks"]) as progress:

@@ -34,7 +34,7 @@ class Prior:
     freedom: float
 
     def lends_to(self, deviation: float, freedom: float) -> bool:
-        """Whether a standard deviation known to ``freedom`` degrees may be one of these, and not above them."""
+        """Whether a standard deviation known to ``freedom`` degrees may be one of these."""
         from scipy.stats import f
 
         if not self.freedom:

@@ -129,6 +129,7 @@ class Load:
         self.generator_cores = min(usable_cores(bench.generator_cores), processes)
         sources = -(-connections // ADDRESS_CONNECTIONS)
         options = {"terminated": int(process.server.framing == "line"), "sources": sources, **options}
+        options |= process.server.protocol
         self.generators = [
             Generator(
                 command or program(bool(options.get("tls"))),

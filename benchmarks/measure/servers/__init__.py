@@ -51,6 +51,10 @@ class Server:
     """Options that make it speak TLS with a certificate and key, where it can."""
     variants: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Options that make it do other work than to confirm: ``handler``, ``push``."""
+    protocol: Mapping[str, object] = field(default_factory=dict)
+    """Options of the load generator where it speaks another protocol than to confirm lines."""
+    own: bool = False
+    """A command of the user's: it is given a port, says nothing, and is ready once it accepts."""
     stuck: int = 0
     """How many of its clients read nothing, in a scenario that asks what they cost the others."""
     whole: bool = False
@@ -83,6 +87,8 @@ class Server:
 
     def version(self) -> str:
         """What implements it, with its version."""
+        if self.own:
+            return "a command of one's own"
         if self.tool == "go":
             done = subprocess.run(["go", "version"], capture_output=True, text=True, check=False)
             return done.stdout.strip().removeprefix("go version ")

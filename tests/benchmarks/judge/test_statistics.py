@@ -217,7 +217,7 @@ def test_unlike_servers_lend_nothing() -> None:
 
 @pytest.mark.parametrize("scatter", list(SCATTERS))
 def test_a_quick_run_of_nine_servers(scatter: str) -> None:
-    """In 3 blocks at most 6 runs in 100 call any of nine equal servers different, and 96 find a factor of 2."""
+    """In 3 blocks at most 6 runs in 100 call any of nine equal servers different; 96 find a factor of 2."""
     rng = np.random.default_rng(6)
     wrong = found = 0
     for _ in range(150):
