@@ -240,7 +240,8 @@ def _run(arguments: argparse.Namespace) -> int:
     output = Path(arguments.output or f"{scenario.name}-{now}.json")
     try:
         own = _own_servers(scenario, arguments, parameters)
-        servers, left_out = own, []
+        servers = own
+        left_out: list[str] = []
         if arguments.servers or not own:
             chosen, left_out = _servers(scenario, arguments.servers, parameters)
             servers = [*own, *chosen]

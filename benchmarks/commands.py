@@ -64,9 +64,20 @@ def add_commands(commands: Any) -> None:
     add_verbose(parser)
     parser.set_defaults(run=_show)
 
-    parser = commands.add_parser("history", help="a line for each report of a directory, and a plot")
+    parser = commands.add_parser(
+        "history",
+        help="the reports of a directory over time, and where a figure changed its level",
+        description="A line for each report of a directory, and change points: where the ratio of a server "
+        "to the first server of its run changed its level. Absolute figures are shown, not judged, and "
+        "reports of unlike machines or parameters are never joined. Exit status: 0 no regression, 1 the "
+        "latest change of a series is for the worse by more than the margin, 2 a file or option that cannot "
+        "be used, 3 no series is long enough.",
+    )
     parser.add_argument("directory", metavar="DIR", help="where the reports are")
     parser.add_argument("--html", metavar="FILE", help="write it with plots as one HTML file")
+    parser.add_argument("--junit", metavar="FILE", help="write the series as test cases, as JUnit does")
+    parser.add_argument("--github", action="store_true", help="print changes as annotations of GitHub")
+    parser.add_argument("--margin", type=margin, default=MARGIN, metavar="3%", help="as in compare")
     parser.set_defaults(run=_history)
 
     parser = commands.add_parser("tables", help="write the tables of README files from reports")
@@ -186,17 +197,26 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _history(arguments: argparse.Namespace) -> int:
-    from benchmarks.show import history
+    from benchmarks.judge.trends import judge
+    from benchmarks.show import ci, history
     from benchmarks.show.console import Console
 
     def work() -> int:
         found = history.collect(Path(arguments.directory))
-        history.print_history(found, Console())
+        trends = judge(found.sets)
+        console = Console()
+        history.print_history(found, console)
+        for line in (*history.told_apart(found), *ci.lines(trends)):
+            console.print(line, markup=False, soft_wrap=not console.is_terminal)
+        for line in ci.github(trends, arguments.margin) if arguments.github else ():
+            print(line)
+        if arguments.junit:
+            Path(arguments.junit).write_text(ci.junit(trends, arguments.margin), encoding="utf-8")
         if arguments.html:
             from benchmarks.show.html import history_page
 
             Path(arguments.html).write_text(history_page(found), encoding="utf-8")
-        return 0
+        return trends.status(arguments.margin)
 
     return _guarded(work)
 

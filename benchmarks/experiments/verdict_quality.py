@@ -210,13 +210,14 @@ def few_blocks(runs: int = 1000) -> str:
         for name, draw in SCATTERS.items():
             wrong = found = 0
             for _ in range(runs):
-                wrong += any(map(_differs, *quick_run(rng, draw(rng, servers), blocks)))
-                found += _differs(*(last[-1] for last in quick_run(rng, draw(rng, servers), blocks, 2.0)))
+                wrong += any(map(differs, *quick_run(rng, draw(rng, servers), blocks)))
+                estimates, ps = quick_run(rng, draw(rng, servers), blocks, 2.0)
+                found += differs(estimates[-1], ps[-1])
             lines.append(f"| {servers} | {blocks} | {name} | {wrong / runs:.1%} | {found / runs:.1%} |")
     return "\n".join(lines)
 
 
-def _differs(estimate: Estimate, p: float) -> bool:
+def differs(estimate: Estimate, p: float) -> bool:
     """Whether it is called slower or faster: with the default margin, and a noise floor as a run's own."""
     floor = math.expm1(1.96 * estimate.scatter / math.sqrt(estimate.n))
     return decide(estimate, p, MARGIN, floor, True) in (Verdict.SLOWER, Verdict.FASTER)

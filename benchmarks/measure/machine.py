@@ -1,8 +1,9 @@
 """What the machine is really: which cores are which, and what limits this process beyond their number.
 
-Two hyper-threads of a core share it, cores of one chip may be of different kinds, and a control group may give
-less CPU time or memory than the machine has. The cores for server and load generator are chosen by that, what
-interferes all the same is a caveat, and all of it is in the report. Everything is read below a root folder.
+Two hyper-threads of a core share it, cores of one chip may be of different kinds, and a control group may
+give less CPU time or memory than the machine has. The cores for server and load generator are chosen by
+that, what interferes all the same is a caveat, and all of it is in the report. Everything is read below a
+root folder.
 """
 
 from __future__ import annotations

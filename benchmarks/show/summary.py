@@ -188,7 +188,7 @@ def summarize(report: Report, width: int) -> Summary:
 
 def _fit(columns: list[_Column], room: int) -> list[_Column]:
     """Take columns off the end until the others have room: but for the first figure and its ratio."""
-    left_out = []
+    left_out: list[_Column] = []
     while len(columns) > 2 and sum(column.width + GAP for column in columns) > room:
         left_out.insert(0, columns.pop())
     return left_out

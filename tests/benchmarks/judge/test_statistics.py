@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.experiments.verdict_quality import SCATTERS, _differs, quick_run
+from benchmarks.experiments.verdict_quality import SCATTERS, differs, quick_run
 from benchmarks.judge.scatter import prior
 from benchmarks.judge.statistics import (
     Estimate,
@@ -221,8 +221,9 @@ def test_a_quick_run_of_nine_servers(scatter: str) -> None:
     rng = np.random.default_rng(6)
     wrong = found = 0
     for _ in range(150):
-        wrong += any(map(_differs, *quick_run(rng, SCATTERS[scatter](rng, 9), 3)))
-        found += _differs(*(last[-1] for last in quick_run(rng, SCATTERS[scatter](rng, 9), 3, 2.0)))
+        wrong += any(map(differs, *quick_run(rng, SCATTERS[scatter](rng, 9), 3)))
+        estimates, ps = quick_run(rng, SCATTERS[scatter](rng, 9), 3, 2.0)
+        found += differs(estimates[-1], ps[-1])
     assert wrong <= 9
     assert found >= 145
 
