@@ -34,7 +34,7 @@ def add_commands(commands: Any) -> None:
         "compare a1.json,a2.json,a3.json b1.json,b2.json,b3.json. Make them in turn (a1 b1 b2 a2 ...), or a "
         "change of the machine would look like one of the server. Reports of Locust need runs, because one "
         f"run does not tell how two of them differ: 'slower' or 'faster' takes {runs_needed(1)} runs a side "
-        f"for one metric and {runs_needed(2)} for two to six, 'same' takes {LEAST}. "
+        f"for one server and {runs_needed(2)} for two to six, 'same' takes {LEAST}. "
         "Exit status: 0 no regression, 1 a regression, 2 a file or option "
         "that cannot be used, 3 not comparable, a server failed or has no figure, or unclear under --strict.",
     )
