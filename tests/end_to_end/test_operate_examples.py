@@ -57,22 +57,9 @@ def test_what_operating_says_of_settings() -> None:
     """Every option and setting that the page names exists, and the limits' defaults are as it says."""
     text = OPERATING.read_text().partition("## What was measured")[0]
     own = {"--help", "--print-config", "--config"}
-    own |= {
-        "--reuse-port",
-        "--certfile",
-        "--keyfile",
-        "--ca-certs",
-        "--cert-reqs",
-        "--max-requests",
-    }  # gunicorn's
-    own |= {
-        "--threads",
-        "--access-logfile",
-        "--proxy-allow-from",
-        "--proxy-protocol",
-        "--ciphers",
-        "--ssl-version",
-    }
+    own |= {"--reuse-port", "--certfile", "--keyfile", "--ca-certs", "--cert-reqs"}  # gunicorn's, and so on
+    own |= {"--max-requests", "--threads", "--access-logfile", "--proxy-allow-from", "--proxy-protocol"}
+    own |= {"--ciphers", "--ssl-version", "--worker-connections"}
     for name in set(re.findall(r"--[a-z][a-z0-9-]+", text)) - own:
         assert name.removeprefix("--").replace("-", "_") in FIELDS, name
     for name in re.findall(r"CHAT_GEVENT_([A-Z_]+)=", text):
