@@ -7,7 +7,8 @@
  *
  *   room=R    clients are in rooms of R, each of whom speaks: a client joins with the line `#NUMBER`, which is
  *             confirmed. room=0: all are in one room without a name, and the first of them speaks
- *   stuck=K   the last K clients read nothing from `start` on, and are not waited for
+ *   stuck=K   the last K clients read nothing from `start` on, and are not waited for. They first ask so much that
+ *             the replies fill the kernel's buffers: what the server sends them from then on stays with it
  *
  * A speaker says `!` and a text of `size` bytes: 8 hexadecimal digits of its message's number, 8 of its own,
  * then letters. In mode closed everybody in a room speaks again once all of it have got all of the round.
@@ -32,6 +33,8 @@ static const char *failure_names[] = {"refused", "reset", "ended", "mismatch", "
 #define BUFFER (1 << 18)
 #define SLOT_NS 100000000ull
 #define SLOTS 6000
+#define FILL_LINE 60000          /* a stuck client's own messages, whose replies fill what the kernel buffers for it */
+#define FILL (6 << 20)
 #define RING 1024                /* rounds of a room under way at most */
 
 typedef struct { uint64_t said, got, due; uint32_t first, members; uint64_t stamps[RING]; } group;
@@ -163,6 +166,7 @@ static void readable(conn *c) {
 }
 
 static void handle(conn *c, uint32_t events) {
+    if (c->state == STUCK && c->unsent_bytes && (events & EPOLLOUT)) writable(c);
     if (c->state == DEAD || c->state == STUCK) return;
     if (c->state == CONNECTING) {
         int error = 0;
@@ -217,10 +221,14 @@ static void grow_more(void) {
 
 static void begin(void) {
     int small = 4096;
+    static char fill[FILL_LINE + 1];
+    memset(fill, 'f', FILL_LINE);
+    fill[FILL_LINE] = '\n';
     for (uint32_t i = count > stuck ? count - stuck : 0; i < count; i++) {
         if (conns[i]->state != OPEN) continue;
         setsockopt(conns[i]->io.fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
-        conns[i]->state = STUCK;
+        for (int sent = 0; sent < FILL && conns[i]->state == OPEN; sent += FILL_LINE + 1) put(conns[i], fill, FILL_LINE + 1);
+        if (conns[i]->state == OPEN) conns[i]->state = STUCK;
     }
     running = 1;
     next_due = now_ns();

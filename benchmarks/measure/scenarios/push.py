@@ -140,16 +140,16 @@ class Stuck(Push):
         "latency": HistogramKind(title="from the time a message was due to a delivery", open_schedule=True)
     }
     defaults: ClassVar = {
-        "connections": 5000, "size": 4096, "rate": 5.0, "poisson": 1,
+        "connections": 5000, "size": 16_384, "rate": 5.0, "poisson": 1,
         "warmup": 1.0, "seconds": 5.0, "blocks": 5,
     }  # fmt: skip
-    quick: ClassVar = {"connections": 1000, "seconds": 1.0, "blocks": 3, "rate": 20.0}
+    quick: ClassVar = {"connections": 1000, "seconds": 1.0, "blocks": 3, "rate": 10.0}
 
     def prepared(self, servers: list[Server]) -> list[Server]:
         """Each as it is, and once more beside a client that does not read."""
         twice = []
         for server in super().prepared(servers):
-            twice += [server, dataclasses.replace(server, name=f"{server.name} (one stuck)", stuck=1)]
+            twice += [server, dataclasses.replace(server, name=f"{server.name} +stuck", stuck=1)]
         return twice
 
     def load(self, bench: Bench, process: ServerProcess, parameters: dict[str, Any]) -> Load:

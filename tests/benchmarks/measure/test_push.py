@@ -165,4 +165,4 @@ def test_a_stuck_client_makes_two_servers_of_one() -> None:
     """The scenario measures each server with and without it, as two that are not the same one twice."""
     plain, stuck = SCENARIOS["stuck"].prepared([find("c_epoll")])
     assert (plain.stuck, stuck.stuck) == (0, 1)
-    assert stuck.name == "c_epoll (one stuck)"
+    assert stuck.name == "c_epoll +stuck"

@@ -27,7 +27,7 @@ FIRST = {
 def made(name: str, blocks: int = 3) -> Report:
     """A report of a scenario with all servers, in figures with as many digits as any has."""
     scenario, source = SCENARIOS[name], random.Random(name)
-    names = [*SERVERS, *(["chat_gevent (one stuck)"] if name == "stuck" else [])]
+    names = [*SERVERS, *(["chat_gevent +stuck"] if name == "stuck" else [])]
     report = make(
         dict.fromkeys(names, 1.0), blocks=0, scenario=name, metrics=scenario.metrics,
         histograms=scenario.histograms, series={},
