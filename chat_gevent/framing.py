@@ -1,6 +1,7 @@
 """Bytes to messages and back: where one message of a stream ends and the next begins. Pure.
 
-A stream has no message boundaries. A **framing** gives it some. Server, client and load test use the same ones:
+A stream has no message boundaries. A **framing** gives it some. Server, client and load test use the same
+ones:
 
 =====================  =================================================================================
 ``Line()``             a message is the bytes up to LF; one CR before the LF is dropped
@@ -20,8 +21,8 @@ has to remember is one value, ``kept``: the beginning of a message that is not c
 * ``finish(kept, limit)`` says what the end of the stream makes of what was kept.
 * ``encode(message)`` gives a message the form that it has on the wire.
 
-A framing of one's own is a class with these three methods and a ``name``. Nothing here knows a socket, a clock,
-gevent or a log.
+A framing of one's own is a class with these three methods and a ``name``. Nothing here knows a socket, a
+clock, gevent or a log.
 """
 
 from __future__ import annotations
@@ -195,14 +196,15 @@ class Chunk(_Plain):
 class Auto(_Plain):
     """``Line`` or ``Chunk``, decided by the first bytes.
 
-    An LF in them, or within :data:`AUTO_SECONDS` after them, means ``Line`` for the rest of the stream; otherwise
-    they are a message of ``Chunk``, which holds until a read ends with LF, and from then on it is ``Line``. First
-    bytes that filled a segment have :data:`SEGMENT_SECONDS`. More than a message may have is a line as well, and
-    will be refused. (The server takes out the negotiation of a telnet client: :mod:`chat_gevent.telnet`.)
+    An LF in them, or within :data:`AUTO_SECONDS` after them, means ``Line`` for the rest of the stream;
+    otherwise they are a message of ``Chunk``, which holds until a read ends with LF, and from then on it is
+    ``Line``. First bytes that filled a segment have :data:`SEGMENT_SECONDS`. More than a message may have
+    is a line as well, and will be refused. (The server takes out the negotiation of a telnet client:
+    :mod:`chat_gevent.telnet`.)
 
-    Time is the caller's business: it asks :meth:`seconds` how long to wait, :meth:`decide` at each read, and takes
-    :data:`UNDECIDED` when the time is over. Who does not wait at all may use ``split`` and ``finish``, which take
-    the stream for lines.
+    Time is the caller's business: it asks :meth:`seconds` how long to wait, :meth:`decide` at each read,
+    and takes :data:`UNDECIDED` when the time is over. Who does not wait at all may use ``split`` and
+    ``finish``, which take the stream for lines.
     """
 
     __slots__ = ()

@@ -6,14 +6,12 @@ calls it once the environment has its runner.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from locust.runners import WorkerRunner
 
 from chat_gevent.files import raise_file_limit
-from loadtest.errors import OptionsError
 from loadtest.run.finishing import Finishing
 from loadtest.run.load_test import LoadTest, load_test_of
 from loadtest.run.options import check_used, read_client_options, read_plan
@@ -26,21 +24,17 @@ from loadtest.show.outcome import RunOutcome
 def attach(environment: Any, classes: Sequence[Any] = ()) -> LoadTest:
     """Attach a load test to ``environment``, which has its runner, and return it.
 
-    ``classes`` are its TCP users: their hosts are checked where the environment has none, and options that none of
-    them goes by are refused. Options that can't be used are one line on standard error, and exit status 2.
+    ``classes`` are its TCP users: their hosts are checked where the environment has none, and options that
+    none of them goes by are refused. Raises OptionsError.
     """
     load_test = load_test_of(environment)
     raise_file_limit()
     locust_tables.install()
-    try:
-        _check(environment, load_test, classes)
-        load_test.attach()
-        Stopping(load_test).attach()
-        if not isinstance(environment.runner, WorkerRunner):
-            _attach_end(environment, load_test)
-    except OptionsError as error:
-        sys.stderr.write(f"locust: error: {error}\n")
-        sys.exit(2)
+    _check(environment, load_test, classes)
+    load_test.attach()
+    Stopping(load_test).attach()
+    if not isinstance(environment.runner, WorkerRunner):
+        _attach_end(environment, load_test)
     load_test.collect_each_second()
     return load_test
 

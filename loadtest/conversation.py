@@ -1,18 +1,19 @@
 """The client of a protocol of one's own: requests, messages without a reply, greetings, pushes, logins, TLS.
 
-Each call is counted under a name and fired as Locust's request event; none raises for what a server does. What a
-figure means:
+Each call is counted under a name and fired as Locust's request event; none raises for what a server does.
+What a figure means:
 
-* A reply is judged with what was read together with it: something behind it fails the request. What comes later is
-  counted as ``UNEXPECTED``, and fails neither neighbour; with :meth:`Conversation.push` it is a push.
-* A request that timed out is in the percentiles with the time that it took. A connection that is lost fails the
-  request that finds it out; the next one connects, and the user's ``on_connect`` logs in again, before it sends.
-  A connect that failed is counted as that, and not as a failed request too.
-* With a schedule, the response time of a task's first request counts from the task's intended start, and that of each
-  later one from when it was due: when it was called.
+* A reply is judged with what was read together with it: something behind it fails the request. What comes
+  later is counted as ``UNEXPECTED``, and fails neither neighbour; with :meth:`Conversation.push` it is a
+  push.
+* A request that timed out is in the percentiles with the time that it took. A connection that is lost fails
+  the request that finds it out; the next one connects, and the user's ``on_connect`` logs in again, before
+  it sends. A connect that failed is counted as that, and not as a failed request too.
+* With a schedule, the response time of a task's first request counts from the task's intended start, and
+  that of each later one from when it was due: when it was called.
 
-Pushes are read in the loop while nobody waits for a reply, so a user that sleeps answers a server's PING all the same.
-Their handler is called there, and can't wait for anything.
+Pushes are read in the loop while nobody waits for a reply, so a user that sleeps answers a server's PING
+all the same. Their handler is called there, and can't wait for anything.
 """
 
 from __future__ import annotations
@@ -101,15 +102,16 @@ class Conversation(TcpSession):
         """Send ``message`` and return its :class:`Reply`; one that is not what ``expect`` says is a failure.
 
         :param message: is framed as the connection is, unless it is a :class:`loadtest.framing.Wire`.
-        :param expect: bytes, a text, a ``Prefix``, a compiled pattern or a function (:mod:`loadtest.client.judgement`).
+        :param expect: bytes, a text, a ``Prefix``, a compiled pattern or a function
+            (:mod:`loadtest.client.judgement`).
         :param until: the framing of this reply, where it is not that of the connection.
         :param timeout: seconds for this reply; the read time-out unless given.
-        :param catch_response: the reply is a context manager, and the request is reported when its block ends:
-            call ``reply.failure("why")`` in it.
+        :param catch_response: the reply is a context manager, and the request is reported when its block
+            ends: call ``reply.failure("why")`` in it.
 
-        Connects first where there is no connection, and closes it where the request can't have been answered in
-        full. Raises TypeError or ValueError, before anything is sent, for what is wrong with the arguments;
-        ConnectionInUse; nothing for what the server does.
+        Connects first where there is no connection, and closes it where the request can't have been
+        answered in full. Raises TypeError or ValueError, before anything is sent, for what is wrong with
+        the arguments; ConnectionInUse; nothing for what the server does.
         """
         wire = self._wire(message)
         expected = expect if type(expect) is bytes else checked(expect)
@@ -337,9 +339,10 @@ class Conversation(TcpSession):
     ) -> None:
         """Have ``handler`` take what comes unasked from now on: it is given each message, and counted as ``name``.
 
-        What it returns is sent, in the connection's framing. It runs in the loop, where nothing can be waited for.
-        A message with a :meth:`stamp` in it has a latency, from when that was made. While a reply is due, the next
-        message is the reply, unless the regular expression ``match`` says that it is a push. None as handler ends it.
+        What it returns is sent, in the connection's framing. It runs in the loop, where nothing can be
+        waited for. A message with a :meth:`stamp` in it has a latency, from when that was made. While a
+        reply is due, the next message is the reply, unless the regular expression ``match`` says that it is
+        a push. None as handler ends it.
         """
         self._pushes = Pushes(self._entry(name, PUSH), handler, match) if handler is not None else None
         self._opened()
@@ -353,7 +356,8 @@ class Conversation(TcpSession):
     def stamp() -> bytes:
         """The present time, to be put into a message that is pushed to others: 21 bytes without blanks.
 
-        Their latency counts from it, by the clock of ``time.time_ns``: across machines it is as good as their clocks.
+        Their latency counts from it, by the clock of ``time.time_ns``: across machines it is as good as
+        their clocks.
         """
         return b"@%d@" % time_ns()
 
@@ -409,8 +413,8 @@ class Conversation(TcpSession):
     def transaction(self, name: str) -> Iterator[None]:
         """Count the steps of a block as one, ``transaction NAME``; it fails where a step in it has failed.
 
-        With a schedule it counts from the task's intended start. An exception of the block fails it, unless it is one
-        of Locust's that end a task or user.
+        With a schedule it counts from the task's intended start. An exception of the block fails it, unless
+        it is one of Locust's that end a task or user.
         """
         entry = self._entry(name, TRANSACTION)
         start_time, begin = time(), perf_counter()
@@ -467,8 +471,8 @@ class Conversation(TcpSession):
     def start_tls(self, context: ssl.SSLContext | None = None) -> bool:
         """Begin TLS on the open connection, counted as ``TLS``; whether it is on. Nothing is raised for the server.
 
-        ``context`` is one of ``ssl``'s; what the ``--tls-`` options say unless given. The next connection begins in the
-        clear again. Raises ConnectionInUse.
+        ``context`` is one of ``ssl``'s; what the ``--tls-`` options say unless given. The next connection
+        begins in the clear again. Raises ConnectionInUse.
         """
         if self.tcp.busy:
             raise ConnectionInUse("another greenlet waits on this connection")

@@ -1,9 +1,10 @@
 """Framings of servers that mark the end of a reply by its content; people import them from :mod:`loadtest.framing`.
 
-A reply consists of parts (a line, a value, a count and its bytes). For each part a framing says where it ends and
-how many parts it adds to those that are still to come; :class:`_InParts` does the rest: it takes time in proportion
-to what comes, in however many pieces, and raises MessageTooLong for a reply of more than ``limit`` bytes, with its
-end marks. What it keeps of an unfinished reply is an :class:`Unfinished`, which remembers how far it was looked at.
+A reply consists of parts (a line, a value, a count and its bytes). For each part a framing says where it
+ends and how many parts it adds to those that are still to come; :class:`_InParts` does the rest: it takes
+time in proportion to what comes, in however many pieces, and raises MessageTooLong for a reply of more than
+``limit`` bytes, with its end marks. What it keeps of an unfinished reply is an :class:`Unfinished`, which
+remembers how far it was looked at.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ class _InParts:
     def _part(self, buffer: Unfinished, begin: int, at: int, seen: int) -> tuple[int, int] | None:
         """Where the part at ``at`` ends (perhaps beyond what has come), and how many it adds.
 
-        None where its length can't be known yet. ``begin`` is where its reply begins, and no line ends between
-        ``at`` and ``seen``. Raises FramingError.
+        None where its length can't be known yet. ``begin`` is where its reply begins, and no line ends
+        between ``at`` and ``seen``. Raises FramingError.
         """
         raise NotImplementedError
 
@@ -133,8 +134,9 @@ class Lines(_InParts):
 class Dot(_InParts):
     """A reply is lines up to one that is a dot, which the message has not; dots that were doubled are single in it.
 
-    A first line that matches ``single`` is a whole reply: an error has no text after it. What is sent is lines
-    too, with CR LF, doubled dots and the dot at the end; so it mostly serves as ``until`` of a request.
+    A first line that matches ``single`` is a whole reply: an error has no text after it. What is sent is
+    lines too, with CR LF, doubled dots and the dot at the end; so it mostly serves as ``until`` of a
+    request.
     """
 
     name = "dot"
@@ -194,8 +196,9 @@ class TextLength(_InParts):
 class Resp(_InParts):
     """Values of Redis, versions 2 and 3 of its protocol: the message is the value as it came, less its last CR LF.
 
-    ``$4 CR LF blue`` is the string ``blue``, ``$-1`` is none, ``+OK`` and ``-ERR ...`` are what they are. What is
-    sent is words with blanks between them, as an array of strings; :meth:`command` makes one of any words.
+    ``$4 CR LF blue`` is the string ``blue``, ``$-1`` is none, ``+OK`` and ``-ERR ...`` are what they are.
+    What is sent is words with blanks between them, as an array of strings; :meth:`command` makes one of any
+    words.
     """
 
     name = "resp"

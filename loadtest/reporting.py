@@ -64,8 +64,8 @@ class Reporter:
     def count_failure(self, entry: Entry, error: RequestFailed, began: float, end: float, due: float) -> None:
         """Count a failed request, and keep the first of its group as an example.
 
-        One that timed out has a latency too: it took at least that long. ``began`` is when it was sent, ``due`` when
-        it should have been, or 0.
+        One that timed out has a latency too: it took at least that long. ``began`` is when it was sent,
+        ``due`` when it should have been, or 0.
         """
         self.failed += 1
         self.last_failed = entry.name

@@ -80,8 +80,8 @@ class TcpSession(Reporter):
     def connect(self) -> bool:
         """Open the connection, as a CONNECT request; whether it is open. Raises nothing of its own.
 
-        Then the user's ``on_connect`` runs. A connection in whose ``on_connect`` a request failed, or that it was
-        not content with (it returned False), is closed.
+        Then the user's ``on_connect`` runs. A connection in whose ``on_connect`` a request failed, or that
+        it was not content with (it returned False), is closed.
         """
         entry = self.entry(self._connect_name, CONNECTION)
         start_time, begin = time(), perf_counter()
@@ -305,8 +305,8 @@ class TcpSession(Reporter):
     def surplus(self) -> None:
         """Take what came unasked since the last reply: each message is a failed ``UNEXPECTED`` of its own.
 
-        The connection is closed where only the beginning of one is there: its rest would be taken for a reply.
-        Raises ConnectionClosed, ConnectionBroken, FramingBroken.
+        The connection is closed where only the beginning of one is there: its rest would be taken for a
+        reply. Raises ConnectionClosed, ConnectionBroken, FramingBroken.
         """
         for message in self.tcp.take_surplus():
             self.unexpected(message)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -44,7 +45,11 @@ def _options(parser: Any) -> None:
 
 
 def _init(environment: Any, **_: Any) -> None:
-    attach(environment, [each for each in environment.user_classes if issubclass(each, TcpUser)])
+    try:
+        attach(environment, [each for each in environment.user_classes if issubclass(each, TcpUser)])
+    except OptionsError as error:
+        sys.stderr.write(f"locust: error: {error}\n")
+        sys.exit(2)
 
 
 _events: Any = events
@@ -98,8 +103,8 @@ class TcpUser(User):
     def on_connect(self) -> object:
         """Greet the server and log in. Called after every connect, before what needed it is sent.
 
-        Where a request in it fails, or it returns False, the connection is closed, and a new one is tried after a
-        pause, as after a failed connect.
+        Where a request in it fails, or it returns False, the connection is closed, and a new one is tried
+        after a pause, as after a failed connect.
         """
         return True
 
@@ -108,8 +113,8 @@ class TcpUser(User):
     ) -> Conversation:
         """Open a second connection, counted as ``CONNECT NAME``; it is closed when the user stops, if not before.
 
-        ``framing`` is that of the first one unless given. A connect that fails is counted, and what is sent then tries
-        again. Raises ValueError with a sentence for a person: ``host`` can't be read.
+        ``framing`` is that of the first one unless given. A connect that fails is counted, and what is sent
+        then tries again. Raises ValueError with a sentence for a person: ``host`` can't be read.
         """
         load_test = load_test_of(self.environment)
         options = self.client.options

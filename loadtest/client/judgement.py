@@ -1,9 +1,9 @@
 """Whether a reply is the one that was expected, and what is wrong with it where it is not.
 
-What is expected is bytes or a text, compared whole; a :class:`Prefix`; a compiled regular expression that is found
-in the reply (one of ``str`` is looked for in its text); or a function that is given the reply and says yes or no.
-Of replies that differ, an error of the confirm protocol is told apart by its code, so that ``server-full`` is
-not counted with replies that are simply wrong.
+What is expected is bytes or a text, compared whole; a :class:`Prefix`; a compiled regular expression that
+is found in the reply (one of ``str`` is looked for in its text); or a function that is given the reply and
+says yes or no. Of replies that differ, an error of the confirm protocol is told apart by its code, so that
+``server-full`` is not counted with replies that are simply wrong.
 """
 
 from __future__ import annotations

@@ -53,8 +53,9 @@ class TcpClient(Transport):
     ) -> bytes:
         """The next reply, without its framing; ``length`` says its size where the framing can't.
 
-        ``deadline`` is on the clock of ``time.perf_counter``; the read time-out from now unless given. ``framing``
-        is that of this reply alone; what came together with an earlier one was cut by the framing of that.
+        ``deadline`` is on the clock of ``time.perf_counter``; the read time-out from now unless given.
+        ``framing`` is that of this reply alone; what came together with an earlier one was cut by the
+        framing of that.
 
         Raises ReadTimeout, ConnectionClosed, ConnectionBroken, FramingBroken.
         """
@@ -207,8 +208,8 @@ class TcpClient(Transport):
     def take_surplus(self) -> list[bytes]:
         """All whole messages that have come and were not taken, without waiting for more.
 
-        What is unfinished stays, unless the framing doesn't mark ends. Raises ConnectionClosed, ConnectionBroken,
-        FramingBroken.
+        What is unfinished stays, unless the framing doesn't mark ends. Raises ConnectionClosed,
+        ConnectionBroken, FramingBroken.
         """
         found, self._ready = self._ready or [], None
         data, self._buffer = self._buffer, b""

@@ -101,8 +101,8 @@ class TlsClient(TcpClient):
     def over(cls, plain: TcpClient, options: ClientOptions) -> TlsClient:
         """A client that goes on with the connection of ``plain``, and has shaken hands.
 
-        Raises UnexpectedData (something was sent in the clear after the order to begin), TlsFailed, ConnectTimeout,
-        ConnectionBroken; the connection is closed then.
+        Raises UnexpectedData (something was sent in the clear after the order to begin), TlsFailed,
+        ConnectTimeout, ConnectionBroken; the connection is closed then.
         """
         client = cls(options)
         if plain.has_surplus:

@@ -27,8 +27,8 @@ def percentiles(counts: dict[int, int], percents: tuple[float, ...] = PERCENTS) 
 class Results(Mapping[str, float | None]):
     """What conditions can ask for: ``p99``, ``service.p99``, ``errors``, ``error_share``, ``rate`` ... of all messages.
 
-    :meth:`of` has the same of one entry. ``errors`` are all failures, ``error_share`` is that of messages; connects
-    have their own. ``workers`` are those that are left, None in a run without any.
+    :meth:`of` has the same of one entry. ``errors`` are all failures, ``error_share`` is that of messages;
+    connects have their own. ``workers`` are those that are left, None in a run without any.
     """
 
     def __init__(self, record: RunRecord, workers: int | None = None) -> None:

@@ -1,9 +1,10 @@
 """Conditions that fail a run: ``p99>50ms``, ``errors>0.1%``, ``rate<900``.
 
 A percentile is that of the response time where there is a schedule, else of the service time;
-``service.p99`` and ``response.p99`` name one. An entry's name before a figure makes it that entry's: ``GET.p99``,
-``connect.errors``, ``transaction checkout.response.p99``. A figure that was not measured can't clear a run: a
-percentile without samples fails it, and so does one that is not shown because it has too few.
+``service.p99`` and ``response.p99`` name one. An entry's name before a figure makes it that entry's:
+``GET.p99``, ``connect.errors``, ``transaction checkout.response.p99``. A figure that was not measured can't
+clear a run: a percentile without samples fails it, and so does one that is not shown because it has too
+few.
 """
 
 from __future__ import annotations

@@ -228,6 +228,11 @@ class LoadTest:
         if isinstance(self.environment.runner, MasterRunner):
             gevent.spawn(self._look_for_workers)
 
+    def end(self) -> None:
+        """Collect no more; for whoever makes several environments in one process."""
+        if self._collector is not None:
+            self._collector.kill()
+
     def _look_for_workers(self) -> None:
         while True:
             gevent.sleep(_LOOK_SECONDS)

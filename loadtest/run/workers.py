@@ -1,8 +1,8 @@
 """What a master knows of its workers: which were lost, what became of their share of the rate, and their clocks.
 
-Locust calls a worker missing when it has sent no heartbeat for about 4 s. Unless ``--enable-rebalancing`` is given
-its users are not started elsewhere, so here the others are told how many users are left, and send so much more.
-What a lost worker had counted since its last report, up to 3 s before, is lost with it.
+Locust calls a worker missing when it has sent no heartbeat for about 4 s. Unless ``--enable-rebalancing``
+is given its users are not started elsewhere, so here the others are told how many users are left, and send
+so much more. What a lost worker had counted since its last report, up to 3 s before, is lost with it.
 """
 
 from __future__ import annotations

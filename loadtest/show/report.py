@@ -3,8 +3,9 @@
 A Locust run measures one server once. It is cut into successive windows of equal length, and each is a
 trial, which shows its course; the report says so in a warning, because windows of one run tell nothing of
 how runs differ, and ``python -m benchmarks compare`` takes the whole run as one sample. Every answered
-request is in the histogram of its window, and so is one that timed out, with the time that it took. Rates are given only for whole windows after the last user was
-spawned, and are what was answered divided by the time that was measured.
+request is in the histogram of its window, and so is one that timed out, with the time that it took. Rates
+are given only for whole windows after the last user was spawned, and are what was answered divided by the
+time that was measured.
 """
 
 from __future__ import annotations
