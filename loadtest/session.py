@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from sys import intern
 from time import perf_counter, time
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from loadtest.client.judgement import judge
 from loadtest.client.tls import make_client
@@ -141,6 +141,12 @@ class TcpSession(Reporter):
         if self.tcp.connected:
             self.counters.open -= 1
             self.tcp.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
 
     def leave(self) -> None:
         """Close, once what has come unasked since the last reply is counted."""

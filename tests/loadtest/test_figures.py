@@ -609,7 +609,8 @@ def test_the_latency_of_a_push_counts_from_its_stamp(talk: Callable[..., Talk]) 
         wait_until(lambda number=number: len(other.event.fired) > number + 1)
     kept = other.totals()["NEWS"]
     assert kept.passed == 5
-    for figure, truth in zip(sorted(kept.service), sorted(held), strict=True):
+    figures = [figure for figure, times in sorted(kept.service.items()) for _ in range(times)]
+    for figure, truth in zip(figures, sorted(held), strict=True):
         assert close_to(figure / 1e6, truth)
 
 
