@@ -40,7 +40,7 @@ SEGMENT_BYTES: Final = 1000
 """A first read of as many bytes has filled a TCP segment, and the rest of the line may be in the next one."""
 
 SEGMENT_SECONDS: Final = 1.0
-"""How long :class:`Auto` waits for that rest, in seconds: a lost segment is sent again after 0.2 s or more."""
+"""How long :class:`Auto` waits for that rest, in seconds: a lost segment comes again after 0.2 s or more."""
 
 MAX_MESSAGE_BYTES: Final = 65_536
 """Default bound of one message without its terminator, in bytes."""
@@ -50,7 +50,7 @@ Kept = bytes | bytearray
 
 
 class FramingError(ValueError):
-    """The stream can't be cut into messages any further; ``complete`` holds the messages that were whole before."""
+    """The stream can't be cut any further; ``complete`` holds the messages that were whole before."""
 
     def __init__(self, problem: str, complete: list[bytes]) -> None:
         super().__init__(problem)
@@ -299,7 +299,7 @@ class LengthPrefix(_Plain):
         return self.size, self.order, self.inclusive
 
     def split(self, kept: Kept, data: Kept, limit: int = MAX_MESSAGE_BYTES) -> tuple[list[bytes], Kept]:
-        """Take whole messages. Raises MessageTooLong as soon as the count is known, and BadCount, which is one."""
+        """Take whole messages. Raises MessageTooLong as soon as the count is known, or BadCount."""
         size, order = self.size, self.order
         extra = size if self.inclusive else 0
         if len(kept) >= size:
@@ -343,7 +343,7 @@ BY_NAME: Final[dict[str, Line | Chunk | Auto]] = {each.name: each for each in (L
 
 
 def grow(kept: Kept, data: Kept) -> Kept:
-    """``kept`` and ``data``, in place where that is possible: a copy for each piece would cost its length squared."""
+    """``kept`` and ``data``, in place where possible: a copy for each piece would cost its length squared."""
     if not kept:
         return bytes(data)
     if not isinstance(kept, bytearray):

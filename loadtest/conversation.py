@@ -130,7 +130,7 @@ class Conversation(TcpSession):
     def send(
         self, message: bytes | str, *, name: str | None = None, context: dict[str, Any] | None = None
     ) -> bool:
-        """Send a message that has no reply, and count it; whether the kernel took it. Raises as ``request``."""
+        """Send a message that has no reply; whether the kernel took it. Raises as ``request``."""
         wire = self._wire(message)
         entry = self._entry(name or "SEND", SEND)
         reply = self._begin(entry, context)
@@ -186,7 +186,7 @@ class Conversation(TcpSession):
         return reply
 
     def _begin(self, entry: Entry, context: dict[str, Any] | None, intended: float = 0.0) -> Reply:
-        """The reply to a request that begins now, with an open connection; or one that was counted already."""
+        """The reply to a request that begins now, with an open connection; or one that is over already."""
         if self.tcp.busy:
             raise ConnectionInUse(
                 "another greenlet waits on this connection: give each a connection of its own"
@@ -302,7 +302,7 @@ class Conversation(TcpSession):
             raise
 
     def _judge(self, reply: Reply, expected: Any, until: ReplyFraming | None, *, alone: bool) -> None:
-        """Say what is wrong with a reply; ``alone`` if nothing may have come with it. Raises what a function does."""
+        """Say what is wrong with a reply; ``alone`` if nothing may have come with it."""
         framing = until or self.options.framing
         if expected is not None:
             try:
@@ -337,7 +337,7 @@ class Conversation(TcpSession):
         name: str = "PUSH",
         match: bytes | None = None,
     ) -> None:
-        """Have ``handler`` take what comes unasked from now on: it is given each message, and counted as ``name``.
+        """Have ``handler`` take what comes unasked from now on; each message is counted as ``name``.
 
         What it returns is sent, in the connection's framing. It runs in the loop, where nothing can be
         waited for. A message with a :meth:`stamp` in it has a latency, from when that was made. While a
@@ -411,7 +411,7 @@ class Conversation(TcpSession):
 
     @contextmanager
     def transaction(self, name: str) -> Iterator[None]:
-        """Count the steps of a block as one, ``transaction NAME``; it fails where a step in it has failed.
+        """Count the steps of a block as one, ``transaction NAME``; it fails where a step in it failed.
 
         With a schedule it counts from the task's intended start. An exception of the block fails it, unless
         it is one of Locust's that end a task or user.
@@ -440,7 +440,7 @@ class Conversation(TcpSession):
                 self._count(entry, perf_counter() - begin, error, begin, due, start_time)
 
     def count(self, name: str, seconds: float, error: str | RequestFailed | None = None) -> None:
-        """Count a figure of one's own under ``name``; ``error`` says that it is a failure, and of which group.
+        """Count a figure of one's own under ``name``; ``error`` makes it a failure of that group.
 
         Raises ValueError: ``seconds`` are negative.
         """
@@ -469,7 +469,7 @@ class Conversation(TcpSession):
         self.report(entry.name, (end - (due or begin)) * 1e3, 0, None, start_time, error)
 
     def start_tls(self, context: ssl.SSLContext | None = None) -> bool:
-        """Begin TLS on the open connection, counted as ``TLS``; whether it is on. Nothing is raised for the server.
+        """Begin TLS on the open connection, counted as ``TLS``; whether it is on.
 
         ``context`` is one of ``ssl``'s; what the ``--tls-`` options say unless given. The next connection
         begins in the clear again. Raises ConnectionInUse.

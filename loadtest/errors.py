@@ -47,7 +47,7 @@ class ConnectionInUse(LoadTestError, RuntimeError):
 
 
 class NotCaught(LoadTestError, RuntimeError):
-    """``failure()`` or ``success()`` of a reply that was counted already: it needs ``catch_response=True``."""
+    """``failure()`` or ``success()`` of a reply that was counted: it needs ``catch_response=True``."""
 
 
 class DeadlinePassed(LoadTestError):

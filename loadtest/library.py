@@ -6,8 +6,8 @@
     done = run(StoreUser, host="tcp://127.0.0.1:7000", users=10, seconds=5, rate="200")
     assert done["errors"] == 0 and done.of("GET", "p50") < 2_000  # microseconds
 
-Importing this imports Locust, which patches the standard library for gevent: do it before all else. The test runs
-in this process, one at a time; ``locust`` itself has workers.
+Importing this imports Locust, which patches the standard library for gevent: do it before all else. The test
+runs in this process, one at a time; ``locust`` itself has workers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from loadtest.tcp_user import TcpUser
 
 
 class Finished(Results):
-    """What a run has come to: ``done["p99"]`` in microseconds, ``done.of("GET", "errors")``, and in all forms."""
+    """What a run has come to: ``done["p99"]`` in microseconds, ``done.of("GET", "errors")``, reports."""
 
     def __init__(self, load_test: LoadTest, environment: Any) -> None:
         super().__init__(load_test.record)
@@ -51,9 +51,10 @@ def run(
     spawn_rate: float | None = None,
     **options: Any,
 ) -> Finished:
-    """Run ``users`` of ``classes`` for ``seconds``, all started at once unless ``spawn_rate`` says how many a second.
+    """Run ``users`` of ``classes`` for ``seconds``, all started at once unless ``spawn_rate`` users a second.
 
-    ``options`` are those of ``python -m loadtest --help``, with underscores: ``rate="200"``, ``fail_if=["p99>50ms"]``.
+    ``options`` are those of ``python -m loadtest --help``, with underscores: ``rate="200"``,
+    ``fail_if=["p99>50ms"]``.
     Raises OptionsError.
     """
     known = own_options()
@@ -66,9 +67,8 @@ def run(
     load_test = attach(environment, [each for each in classes if issubclass(each, TcpUser)])
     try:
         if environment.shape_class is not None:
-            runner.start_shape()  # type: ignore[no-untyped-call]
-            with gevent.Timeout(seconds, False):
-                runner.shape_greenlet.join()  # type: ignore[union-attr]
+            runner.start_shape()
+            gevent.joinall([greenlet for greenlet in (runner.shape_greenlet,) if greenlet], timeout=seconds)
         else:
             runner.start(users, spawn_rate or users)
             gevent.sleep(seconds)

@@ -302,14 +302,14 @@ class TcpSession(Reporter):
         return True
 
     def _settle(self) -> None:
-        """Count what came unasked, and connect anew where that has cost the connection. Raises RequestFailed."""
+        """Count what came unasked, and connect anew where that cost the connection."""
         if self.tcp.connected:
             self.surplus()
             if not self.tcp.connected and not self.connect():
                 raise self.connect_error or Failure("not connected")
 
     def surplus(self) -> None:
-        """Take what came unasked since the last reply: each message is a failed ``UNEXPECTED`` of its own.
+        """Take what came unasked since the last reply: each message is a failed ``UNEXPECTED``.
 
         The connection is closed where only the beginning of one is there: its rest would be taken for a
         reply. Raises ConnectionClosed, ConnectionBroken, FramingBroken.

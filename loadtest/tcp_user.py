@@ -111,7 +111,7 @@ class TcpUser(User):
     def connect(
         self, host: str, framing: ReplyFraming | None = None, name: str | None = None
     ) -> Conversation:
-        """Open a second connection, counted as ``CONNECT NAME``; it is closed when the user stops, if not before.
+        """Open a second connection, counted as ``CONNECT NAME``, and closed when the user stops.
 
         ``framing`` is that of the first one unless given. A connect that fails is counted, and what is sent
         then tries again. Raises ValueError with a sentence for a person: ``host`` can't be read.

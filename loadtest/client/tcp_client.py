@@ -251,7 +251,7 @@ class TcpClient(Transport):
         return messages
 
     def drop_surplus(self) -> bool:
-        """Forget what was read and not taken; whether all of it was whole, so that what follows is in step."""
+        """Forget what was read and not taken; whether all of it was whole, and what follows is in step."""
         whole = not self._kept and not self._buffer
         self._ready, self._kept, self._buffer = None, b"", b""
         return whole

@@ -144,7 +144,7 @@ class Transport:
         return self.connect_seconds
 
     def _open(self, addresses: list[tuple[int, Any]], deadline: float) -> Any:
-        """A socket that is connected to the first of ``addresses`` that takes it; each has its share of the time.
+        """A socket connected to the first of ``addresses`` that takes it; each has its share of the time.
 
         Raises OSError or DeadlinePassed, of the last one.
         """

@@ -25,7 +25,7 @@ def percentiles(counts: dict[int, int], percents: tuple[float, ...] = PERCENTS) 
 
 
 class Results(Mapping[str, float | None]):
-    """What conditions can ask for: ``p99``, ``service.p99``, ``errors``, ``error_share``, ``rate`` ... of all messages.
+    """What conditions can ask for of all messages: ``p99``, ``service.p99``, ``errors``, ``rate`` ...
 
     :meth:`of` has the same of one entry. ``errors`` are all failures, ``error_share`` is that of messages;
     connects have their own. ``workers`` are those that are left, None in a run without any.

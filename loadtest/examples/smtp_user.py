@@ -1,4 +1,4 @@
-"""SMTP with STARTTLS: ``locust -f loadtest/examples/smtp_user.py --host tcp://127.0.0.1:25 --tls-ca ca.pem``."""
+"""SMTP with STARTTLS: ``locust -f loadtest/examples/smtp_user.py --host tcp://HOST:25 --tls-ca ca.pem``."""
 
 from locust import task
 

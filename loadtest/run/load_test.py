@@ -142,7 +142,7 @@ class LoadTest:
             return found
 
     def label(self, host: str, framing: ReplyFraming | None) -> str:
-        """What stands behind the names of entries, so that several hosts and framings of a run are told apart."""
+        """What stands behind the names of entries, to tell several hosts and framings of a run apart."""
         parts = []
         if len({each for each, _ in self.kinds}) > 1:
             parts.append(host)

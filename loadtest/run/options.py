@@ -125,7 +125,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--addresses",
         default="first",
         choices=("first", "all"),
-        help="Where a name has several addresses: begin with the first, or with each in turn (default: first)",
+        help="Which address of a name to begin with: the first, or each in turn (default: first)",
     )
     add(
         "--source-addresses",

@@ -1,4 +1,4 @@
-"""What a master knows of its workers: which were lost, what became of their share of the rate, and their clocks.
+"""What a master knows of its workers: which were lost, what became of their rate, and their clocks.
 
 Locust calls a worker missing when it has sent no heartbeat for about 4 s. Unless ``--enable-rebalancing``
 is given its users are not started elsewhere, so here the others are told how many users are left, and send
@@ -28,7 +28,7 @@ class Worker:
     heard_at: float
     users: int
     clock: float
-    """Seconds by which its clock is ahead of the master's; reports take time, so that of the fastest is kept."""
+    """Seconds by which its clock is ahead of the master's, by the report that took least time."""
     lost_at: float = 0.0
 
 
@@ -85,8 +85,8 @@ class Workers:
         found = []
         for worker in self.lost:
             said = (
-                f"worker {worker.name} was lost {worker.heard_at - began:.1f} s into the test, with {worker.users:,} "
-                f"users: what it counted after that (up to 3 s) is not in these figures"
+                f"worker {worker.name} was lost {worker.heard_at - began:.1f} s into the test, "
+                f"with {worker.users:,} users: what it counted after that (up to 3 s) is not in these figures"
             )
             found.append(
                 ("worker-lost", f"{said}; {shortfall.format(after=worker.lost_at - worker.heard_at)}")
@@ -98,7 +98,7 @@ class Workers:
                     (
                         "clocks",
                         f"the clock of worker {worker.name} is {abs(worker.clock):.1f} s {way} the master's: "
-                        "totals and percentiles are right, but the course over time puts its seconds beside others",
+                        "totals and percentiles are right, but the course puts its seconds beside others",
                     )
                 )
         return found

@@ -60,7 +60,7 @@ class RunOutcome:
         return "\n".join([*load_test.notes, text])
 
     def _troubles(self) -> list[tuple[str, str]]:
-        """Why the report is not complete, in words: a worker lost, clocks that differ, a run that was cut short."""
+        """Why the report is not complete, in words: a worker lost, clocks that differ, a run cut short."""
         cut = "the run was interrupted before its --run-time: its figures are those of a part"
         return [*([("cut-short", cut)] if self.cut_short else []), *self.load_test.troubles()]
 

@@ -1,6 +1,7 @@
-"""Real servers for the examples to talk to: each is started on a free port, as nobody in particular, and ended by its pid.
+"""Real servers for the examples: each on a free port, as nobody in particular, ended by its pid.
 
-What a server writes goes to a folder of the test. A server that is not installed skips the test, or fails it under CI.
+What a server writes goes to a folder of the test. A server that is not installed skips the test, or fails it
+under CI.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def redis() -> Iterator[int]:
 def memcached() -> Iterator[int]:
     """memcached, as nobody."""
     tool = require_tool("memcached")
-    with folder() as where, reserved_port() as port:
+    with folder() as where, reserved_port() as port:  # noqa: SIM117
         with running([tool, "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-u", "nobody"], port, where):
             yield port
 
@@ -127,7 +128,7 @@ def ngircd() -> Iterator[int]:
 def nats() -> Iterator[tuple[int, int]]:
     """A NATS server: its port, and that of its counts."""
     tool = require_tool("nats-server")
-    with folder() as where, reserved_port() as port, reserved_port() as counts:
+    with folder() as where, reserved_port() as port, reserved_port() as counts:  # noqa: SIM117
         with running([tool, "-a", "127.0.0.1", "-p", str(port), "-m", str(counts)], port, where):
             yield port, counts
 
@@ -140,7 +141,7 @@ def postgres_tool(name: str) -> str:
 
 @contextmanager
 def postgres() -> Iterator[tuple[int, Callable[[str], str]]]:
-    """PostgreSQL, as ``postgres`` where this is root, which it refuses; its port, and a function that runs SQL."""
+    """PostgreSQL (as ``postgres``, for it refuses root); its port, and a function that runs SQL."""
     server, initdb = postgres_tool("postgres"), postgres_tool("initdb")
     user = "postgres" if os.getuid() == 0 else None
     before = ["runuser", "-u", user, "--"] if user else []
@@ -174,7 +175,7 @@ def postgres() -> Iterator[tuple[int, Callable[[str], str]]]:
                     "-Atc",
                     text,
                 ]
-                return gevent_subprocess.check_output(command, text=True).strip()  # type: ignore[no-any-return]
+                return gevent_subprocess.check_output(command, text=True).strip()
 
             yield port, sql
 
@@ -193,7 +194,8 @@ def dovecot(users: int) -> Iterator[int]:
         subprocess.run(["chown", "-R", "nobody:nogroup", str(mail)], check=True)
         config = where / "config"
         config.write_text(
-            f"protocols = pop3\nbase_dir = {where}/run\nlog_path = {where}/log\nssl = no\nlisten = 127.0.0.1\n"
+            f"protocols = pop3\nbase_dir = {where}/run\nlog_path = {where}/log\n"
+            "ssl = no\nlisten = 127.0.0.1\n"
             f"disable_plaintext_auth = no\nmail_location = maildir:{mail}/%u\nfirst_valid_uid = 1\n"
             "mail_max_userip_connections = 0\n"
             "passdb {\n driver = static\n args = password=secret\n}\n"
@@ -207,8 +209,8 @@ def dovecot(users: int) -> Iterator[int]:
 
 @contextmanager
 def script(text: str, *arguments: str) -> Iterator[tuple[int, Callable[[], str]]]:
-    """A server in Python that prints its port, and its count once its input ends, which the function asks for."""
-    process = gevent_subprocess.Popen(
+    """A server in Python that prints its port, and, when the function asks for it, its count."""
+    process: Any = gevent_subprocess.Popen(
         [sys.executable, "-c", text, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -132,8 +132,6 @@ def test_smtp(tmp_path: Path) -> None:
             "2",
             "-subj",
             "/CN=load",
-        ]
-        + [
             "-addext",
             "subjectAltName=IP:127.0.0.1",
             "-keyout",

@@ -53,6 +53,7 @@ class Counting:
         self.came: list[float] = []
 
     def __call__(self, connection: Any, _: Any) -> None:
+        """Serve a client."""
         for line in lines(connection):
             self.came.append(monotonic())
             connection.sendall(b"Received: " + line)
@@ -79,8 +80,19 @@ def distributed(
         )
         started.append(
             subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-c", code, "-f", str(LOCUSTFILE), "--host", host]
-                + ["--headless", *to],
+                [
+                    sys.executable,
+                    "-W",
+                    "ignore",
+                    "-c",
+                    code,
+                    "-f",
+                    str(LOCUSTFILE),
+                    "--host",
+                    host,
+                    "--headless",
+                    *to,
+                ],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 cwd=ROOT,
@@ -95,7 +107,7 @@ def distributed(
 
 
 def test_a_lost_worker_is_named_and_its_rate_taken_over(tmp_path: Path) -> None:
-    """Killed with -9: the others send at the whole rate within 5 s, the report is not complete, and says why."""
+    """Killed with -9: the others send at the whole rate within 5 s, and the report says what is missing."""
     counting = Counting()
     load = ("-u", "12", "-r", "12", "-t", "16s", "--rate", "120", "--fail-if", "workers<3")
     with (
@@ -124,7 +136,7 @@ def test_a_lost_worker_is_named_and_its_rate_taken_over(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shifted", [0.0, 3.0])
 def test_a_distributed_run_is_complete_unless_its_clocks_differ(tmp_path: Path, shifted: float) -> None:
-    """A clock that is 3 s ahead is measured by the master and told; a run of workers is complete otherwise."""
+    """A clock that is 3 s ahead is measured and told; a run of workers is complete otherwise."""
     load = ("-u", "4", "-r", "4", "-t", "5s", "--rate", "40")
     with (
         ScriptedServer(servers.confirm) as server,
@@ -219,8 +231,25 @@ class Other(Own):
         path = own(tmp_path, f'host = "{first.host}"', more.format(second=second.host))
         conditions = [f"ASK @{each.host}.p50>20ms" for each in (first, second)]
         process = gevent_subprocess.Popen(
-            [*LOCUST, "-f", str(path), "--headless", "--only-summary", "-u", "2", "-r", "2", "-t", "3s"]
-            + ["--think-time", "0.01", "--fail-if", conditions[0], "--fail-if", conditions[1]],
+            [
+                *LOCUST,
+                "-f",
+                str(path),
+                "--headless",
+                "--only-summary",
+                "-u",
+                "2",
+                "-r",
+                "2",
+                "-t",
+                "3s",
+                "--think-time",
+                "0.01",
+                "--fail-if",
+                conditions[0],
+                "--fail-if",
+                conditions[1],
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
