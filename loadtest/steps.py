@@ -1,4 +1,4 @@
-"""What a conversation has beside messages: several steps counted as one, a user's own figures, TLS begun later."""
+"""What a conversation has beside messages: several steps as one, a user's own figures, TLS begun later."""
 
 from __future__ import annotations
 
