@@ -1,4 +1,4 @@
-"""What a conversation has beside messages: several steps as one, a user's own figures, TLS begun later."""
+"""Several steps counted as one, a user's own figures, and TLS that begins later, for a conversation."""
 
 from __future__ import annotations
 
