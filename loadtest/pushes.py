@@ -1,7 +1,7 @@
 """Messages that come unasked, and the names and bytes that all of a conversation's calls have to do with.
 
-Pushes are read in the loop while nobody waits for a reply, so a user that sleeps answers a server's PING all the
-same. Their handler is called there, and can't wait for anything.
+Pushes are read in the loop while nobody waits for a reply, so a user that sleeps answers a server's PING all
+the same. Their handler is called there, and can't wait for anything.
 """
 
 from __future__ import annotations
