@@ -8,7 +8,7 @@ A stream has no message boundaries. A **framing** gives it some. Server, client 
                        terminator. An unfinished UTF-8 character at its end waits for the next read
 ``Auto()``             ``Line`` or ``Chunk``, decided by the first bytes (see :class:`Auto`)
 ``Delimiter(b"…")``    a message is the bytes up to a byte string of one's own
-``LengthPrefix(4)``    a message follows a count of its bytes, a big-endian number of 1, 2, 4 or 8 bytes
+``LengthPrefix(4)``    a message follows a count of its bytes, a number of 1, 2, 4 or 8 bytes
 =====================  =================================================================================
 
 How it works: a framing is an object without state, so that one serves all connections. What a connection
@@ -26,8 +26,12 @@ clock, gevent or a log.
 
 from __future__ import annotations
 
-from codecs import utf_8_decode
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
+
+from chat_gevent.errors import BadCount as BadCount
+from chat_gevent.errors import FramingError as FramingError
+from chat_gevent.errors import MessageTooLong as MessageTooLong
+from chat_gevent.utf8 import unfinished_character
 
 CHUNK_BYTES: Final = 1024
 """Most bytes that one ``chunk`` message is read from: the ``recv(1024)`` of the first clients."""
@@ -46,18 +50,6 @@ MAX_MESSAGE_BYTES: Final = 65_536
 
 Kept = bytes | bytearray
 """The beginning of a message: what :meth:`Framing.split` returned is only to be given back to it."""
-
-
-class MessageTooLong(ValueError):
-    """A message exceeds the bound; the stream can't be read on, because its next start is unknown.
-
-    ``complete`` holds the messages that were whole before it: they are still to be answered.
-    """
-
-    def __init__(self, limit: int, complete: list[bytes]) -> None:
-        super().__init__(f"a message is limited to {limit} bytes")
-        self.limit = limit
-        self.complete = complete
 
 
 class Framing(Protocol):
@@ -258,34 +250,46 @@ class Delimiter(_Plain):
 
 
 class LengthPrefix(_Plain):
-    """A message follows a big-endian count of its bytes, which takes ``size`` bytes: 1, 2, 4 or 8.
+    """A message follows a count of its bytes, which takes ``size`` bytes: 1, 2, 4 or 8.
+
+    :param order: of the bytes of the count, ``big`` (the most significant one first) or ``little``.
+    :param inclusive: whether the count counts its own bytes too.
 
     Raises ValueError.
     """
 
-    __slots__ = ("size",)
+    __slots__ = ("inclusive", "order", "size")
     name = "length"
 
-    def __init__(self, size: int = 4) -> None:
+    def __init__(
+        self, size: int = 4, order: Literal["big", "little"] = "big", *, inclusive: bool = False
+    ) -> None:
         if size not in (1, 2, 4, 8):
             raise ValueError("a length prefix has 1, 2, 4 or 8 bytes")
+        if order not in ("big", "little"):
+            raise ValueError("the order of a length prefix is big or little")
         self.size = size
+        self.order: Literal["big", "little"] = order
+        self.inclusive = inclusive
 
     def _parameters(self) -> tuple[Any, ...]:
-        return (self.size,)
+        return self.size, self.order, self.inclusive
 
     def split(self, kept: Kept, data: Kept, limit: int = MAX_MESSAGE_BYTES) -> tuple[list[bytes], Kept]:
-        """Take whole messages. Raises MessageTooLong as soon as the count is known."""
-        size = self.size
+        """Take whole messages. Raises MessageTooLong as soon as the count is known, or BadCount."""
+        size, order = self.size, self.order
+        extra = size if self.inclusive else 0
         if len(kept) >= size:
-            length = int.from_bytes(kept[:size], "big")
+            length = int.from_bytes(kept[:size], order) - extra
             if len(kept) + len(data) < size + length:  # it grows, and nothing has to be looked at
                 return [], grow(kept, data)
         data = bytes(kept) + data if kept else bytes(data)
         messages: list[bytes] = []
         start = 0
         while len(data) - start >= size:
-            length = int.from_bytes(data[start : start + size], "big")
+            length = int.from_bytes(data[start : start + size], order) - extra
+            if length < 0:
+                raise BadCount(limit, messages)
             if length > limit:
                 raise MessageTooLong(limit, messages)
             end = start + size + length
@@ -301,7 +305,8 @@ class LengthPrefix(_Plain):
 
     def encode(self, message: bytes) -> bytes:
         """The count and ``message``. Raises OverflowError: it is longer than the count can say."""
-        return len(message).to_bytes(self.size, "big") + message
+        length = len(message) + (self.size if self.inclusive else 0)
+        return length.to_bytes(self.size, self.order) + message
 
 
 LINE: Final = Line()
@@ -331,17 +336,3 @@ def _last(kept: Kept, limit: int) -> list[bytes]:
     if len(kept) > limit:  # by a CR, or a part of a delimiter, which the rest of it would have made its own
         raise MessageTooLong(limit, [])
     return [bytes(kept)] if kept else []
-
-
-def unfinished_character(data: Kept) -> int:
-    """How many bytes at the end of ``data`` begin a UTF-8 character that more bytes could finish: 0 to 3."""
-    for back in range(1, min(3, len(data)) + 1):
-        if data[-back] & 0xC0 != 0x80:  # not a continuation byte: the last character starts here
-            try:
-                decoded = utf_8_decode(data[-back:], "strict", False)[1]
-            except UnicodeDecodeError:
-                return 0
-            if data[-back:].startswith(b"\xed") and back > 1 and data[1 - back] >= 0xA0:
-                return 0  # a surrogate, which no byte can finish; the codec finds out one byte later
-            return 0 if decoded else back
-    return 0

@@ -10,7 +10,7 @@ import pytest
 
 import chat_gevent
 
-PURE = ("framing", "telnet", "conversation", "confirm", "errors", "state")
+PURE = ("framing", "utf8", "telnet", "conversation", "confirm", "errors", "state")
 
 PROGRAM = """
 import builtins, importlib, sys

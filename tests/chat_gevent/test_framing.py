@@ -24,7 +24,6 @@ from chat_gevent.framing import (
     LengthPrefix,
     Line,
     MessageTooLong,
-    unfinished_character,
 )
 
 STREAM = b"plain\r\n\n/exit\nzw\xc3\xb6lf \xf0\x9f\x90\x8d\r\nr\ra\r\r\nlast"
@@ -279,26 +278,6 @@ def test_chunks_of_text_are_text(text: str, places: list[int], size: int) -> Non
 def test_chunks_lose_no_byte(data: bytes, places: list[int]) -> None:
     """Bytes that are not UTF-8 come through as well, for the answer to say so."""
     assert b"".join(outcome(CHUNK, cut(data, places))[0]) == data
-
-
-# Every proper beginning of an encoded character: one code point of each 61 meets each prefix of 64.
-BEGINNINGS = {
-    encoded[:size]
-    for point in (*range(0x80, 0x800, 7), 0x7FF, *range(0x800, 0x110000, 61))
-    if not 0xD800 <= point < 0xE000
-    for encoded in [chr(point).encode()]
-    for size in range(1, len(encoded))
-}
-tricky = st.sampled_from(b"a\x80\x8d\x90\x9f\xa0\xa9\xac\xc0\xc3\xe0\xe2\xed\xf0\xf4\xf5\xff")
-
-
-@given(st.lists(tricky, max_size=6).map(bytes))
-@example(b"\xed\xa0")
-def test_unfinished_character_is_what_more_bytes_could_finish(data: bytes) -> None:
-    """What is held back is a proper beginning of one character, and nothing else is held back."""
-    endings = [back for back in range(1, min(3, len(data)) + 1) if data[-back:] in BEGINNINGS]
-    assert unfinished_character(data) == max(endings, default=0)
-    assert unfinished_character(bytearray(data)) == max(endings, default=0)
 
 
 # -- auto --------------------------------------------------------------------------------------------
