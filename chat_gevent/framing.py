@@ -275,6 +275,9 @@ class LengthPrefix(_Plain):
     def _parameters(self) -> tuple[Any, ...]:
         return self.size, self.order, self.inclusive
 
+    def __repr__(self) -> str:
+        return f"LengthPrefix({self.size}, {self.order!r}, inclusive={self.inclusive})"
+
     def split(self, kept: Kept, data: Kept, limit: int = MAX_MESSAGE_BYTES) -> tuple[list[bytes], Kept]:
         """Take whole messages. Raises MessageTooLong as soon as the count is known, or BadCount."""
         size, order = self.size, self.order

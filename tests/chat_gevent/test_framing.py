@@ -374,7 +374,7 @@ def test_framings_are_equal_where_kind_and_parameters_are() -> None:
 
 def test_a_framing_shows_how_it_was_made() -> None:
     """Its repr is the expression that makes it."""
-    for framing in (Line(), Auto(), Chunk(), UNDECIDED, Delimiter(b"\r\n"), LengthPrefix(2)):
+    for framing in (Line(), Auto(), Chunk(), UNDECIDED, Delimiter(b"\r\n"), LengthPrefix(2, "little")):
         assert eval(repr(framing)) == framing
     assert repr(Delimiter(b"\0")) == r"Delimiter(b'\x00')"
 
