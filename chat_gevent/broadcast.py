@@ -66,27 +66,24 @@ class Group:
 class _Broadcast:
     """A message, and the connections that are still to get it."""
 
-    __slots__ = ("_framed", "_framing", "_message", "remaining")
+    __slots__ = ("_message", "framed", "framing", "remaining")
 
     def __init__(self, message: bytes, remaining: dict[Any, None]) -> None:
         self._message = message
-        self._framing: Framing | None = None
-        self._framed = b""
+        self.framing: Framing | None = None
+        self.framed = b""
         self.remaining = remaining
 
     def frame(self, framing: Framing) -> None:
         """Frame the message for the clients that follow. Raises what ``framing.encode`` does."""
-        self._framed = framing.encode(self._message)
-        self._framing = framing
+        self.framed = framing.encode(self._message)
+        self.framing = framing
 
-    def push(self, connection: Any, at_once: bool = False) -> None:
-        """Put the message into an outbox, or send it at once. Clients share the framed bytes."""
-        if connection.framing is not self._framing:
+    def push(self, connection: Any) -> None:
+        """Put the message into an outbox. Clients share the framed bytes."""
+        if connection.framing is not self.framing:
             self.frame(connection.framing)
-        if at_once:
-            connection.push_at_once(self._framed)
-        else:
-            connection.push_framed(self._framed)
+        connection.push_framed(self.framed)
 
 
 class Broadcasts:
@@ -134,10 +131,16 @@ class Broadcasts:
         end = began + SLICE_SECONDS
         while self.running and perf_counter() < end:
             oldest = self.running[0]
+            alone = len(self.running) == 1
             for _ in range(min(SLICE_PUSHES, len(oldest.remaining))):
                 connection, _ = oldest.remaining.popitem()
-                oldest.push(connection, at_once=len(self.running) == 1)
-                self.catch_up(connection)
+                if connection.framing is not oldest.framing:
+                    oldest.frame(connection.framing)
+                if alone:
+                    connection.push_at_once(oldest.framed)
+                else:
+                    connection.push_framed(oldest.framed)
+                    self.catch_up(connection)
             while self.running and not self.running[0].remaining:
                 del self.running[0]
         self.seconds += perf_counter() - began

@@ -19,6 +19,7 @@ from chat_gevent.framing import Kept
 CONFIRMED: Final = "Received: "
 _CONFIRMED: Final = CONFIRMED.encode()
 _NEXT_CONFIRMED: Final = b"\n" + _CONFIRMED
+_ADDED: Final = len(_CONFIRMED)
 
 
 class ErrorCode(StrEnum):
@@ -88,4 +89,6 @@ def whole(kept: Kept, data: Kept, limit: int) -> tuple[bytes, bytes, int] | None
             return None
     if data.find(b"\n") == len(data) - 1:
         return _CONFIRMED + data, rest, 1
-    return _CONFIRMED + data[:-1].replace(b"\n", _NEXT_CONFIRMED) + b"\n", rest, data.count(b"\n")
+    # What is put behind the last LF is cut off again, and each message has made the replies so much longer.
+    replies = (_CONFIRMED + data.replace(b"\n", _NEXT_CONFIRMED))[:-_ADDED]
+    return replies, rest, (len(replies) - len(data)) // _ADDED

@@ -259,9 +259,9 @@ class Core:
         """Send an encoded message to clients of this process; returns how many these are."""
         connections: Iterable[Any]
         if to is None:
-            connections = [
-                each for each in self.engine.all() if not each.is_leaving and each.state is not OPENING
-            ]
+            everybody = self.engine.all()
+            taking = [each for each in everybody if each.state is not OPENING and each.state is not CLOSING]
+            connections = [each for each in taking if not each.leaving]
         else:
             connections = [each._connection for each in to if not each.closed]
         if but is not None:

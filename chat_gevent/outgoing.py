@@ -186,7 +186,8 @@ class Outgoing(Stream):
 
     def push_at_once(self, data: bytes) -> None:
         """As :meth:`push_framed`, sent now where nothing else is due. In the hub; never blocks."""
-        if self.outbox or self.greenlet is not None or self.is_leaving:
+        state = self.state
+        if (state is not PARKED and state is not PARKED_SHORT) or self.outbox or self.leaving:
             self.push_framed(data)
             return
         try:
@@ -201,16 +202,17 @@ class Outgoing(Stream):
             if self.push_framed(data):
                 self.core.engine.wait_for_room(self)
             return
-        self.core.registry.pushes += 1
+        core = self.core
+        core.registry.pushes += 1
         if sent < len(data):  # TLS may have taken all of it by now: what has begun is finished
-            self.core.owe(self, len(data) - sent)
+            core.owe(self, len(data) - sent)
             self._due().append(data[sent:])
             if self.state is PARKED_SHORT:
                 self.move(PARKED)
-            self.core.engine.wait_for_room(self)
+            core.engine.wait_for_room(self)
             return
-        if self.core.idle_any:
-            self.tick = self.core.engine.tick
+        if core.idle_any:
+            self.tick = core.engine.tick
 
     def touch(self) -> None:
         """Count this moment as activity."""
