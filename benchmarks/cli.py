@@ -344,7 +344,12 @@ def _experiment(arguments: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end what it started on the way
     failures = (ExperimentFailed, GeneratorFailed, BuildFailed, ServerFailed, ReportError, OSError)
     try:
+        if getattr(arguments, "output", None):
+            _check_output(Path(arguments.output))  # before it is measured, not after
         status: int = arguments.module.run(arguments)
+    except UsageError as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 2
     except failures as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
@@ -380,4 +385,7 @@ def main(argv: list[str] | None = None) -> int:
         from benchmarks.show.console import end_quietly
 
         end_quietly()
+    except KeyboardInterrupt:
+        print("benchmarks: interrupted; what it started has been ended", file=sys.stderr)
+        status = 128 + signal.SIGINT
     return status

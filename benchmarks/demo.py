@@ -9,6 +9,7 @@ also on Ctrl-C. ``--quick`` takes the same steps with 20 users for a second: to 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import select
 import shlex
 import signal
@@ -197,6 +198,9 @@ def _measure(size: Size) -> list[str]:
 def run(reports: Path = REPORTS, size: Size = FULL) -> int:
     """Run the demo: 0; 1 where a step failed; 130 after Ctrl-C."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if importlib.util.find_spec("locust") is None:
+        print("demo: locust is not installed: pip install 'chat-gevent[loadtest,bench]'", file=sys.stderr)
+        return 1
     started = time.monotonic()
     try:
         verdicts = _steps(reports, size)

@@ -5,8 +5,7 @@ It accepts, applies the limits that hold at accept, and hands each client to the
 ``spawn`` of its own choosing (a number, a pool, a callable) each client is served in one greenlet
 made by that for as long as it is connected, as StreamServer does it.
 
-What is done with clients (groups, broadcasts, figures) is in :mod:`chat_gevent.serving`, accepting them is
-here.
+Groups, broadcasts and figures are in :mod:`chat_gevent.serving`.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from chat_gevent.connection import Connection
 from chat_gevent.core import Core
 from chat_gevent.files import default_max_connections, raise_file_limit
 from chat_gevent.lifecycle import EXPLANATIONS
-from chat_gevent.listeners import readable, tune
+from chat_gevent.listeners import await_handshakes, readable, take_no_more, tune
 from chat_gevent.outgoing import Opening
 from chat_gevent.service import Answers
 from chat_gevent.serving import Serving
@@ -86,6 +85,7 @@ class ChatServer(Serving):
             raise TypeError("settings and handler are the core's: give them there")
         self.core = core or Core(settings, handler)
         self._owns_core = core is None
+        self._bound = not hasattr(listener, "accept")
         self._drained: Event | None = None  # from the first stop() on
         self._drainer: Any = None
         self._cut_off = 0
@@ -229,6 +229,9 @@ class ChatServer(Serving):
             if self._owns_core:
                 self.core.stopping(self)
             if not self.closed:
+                if self._bound and seconds:  # a socket that was given may be somebody else's as well
+                    take_no_more(self.socket)
+                    await_handshakes([self.socket], self.core.registry.live)
                 self.accept_waiting()
                 self.close()
             self._stop_event.set()  # serve_forever calls stop() as well, and waits for us

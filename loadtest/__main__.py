@@ -8,9 +8,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from locust.main import main as locust_main
+try:
+    from locust.main import main as locust_main
 
-import loadtest.tcp_user  # noqa: F401 - adds the options
+    import loadtest.tcp_user  # noqa: F401 - adds the options
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] in ("", "loadtest", "chat_gevent", "benchmarks"):
+        raise  # no extra has it: a mistake in this program
+    print(f"loadtest: {error.name} is not installed: pip install 'chat-gevent[loadtest]'", file=sys.stderr)
+    sys.exit(1)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -192,3 +193,46 @@ def test_compiled_programs_are_in_the_users_cache(tmp_path: Path, monkeypatch: p
     target = compiled(source, lambda one, two: ["cp", str(one), str(two)])
     assert target.parent == tmp_path / "chat_gevent" / "build"
     assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["experiment", "blocking", "--clients", "50"],
+        [
+            "run",
+            "confirm",
+            "--servers",
+            "chat_gevent",
+            "--connections",
+            "5",
+            "--blocks",
+            "50",
+            "--output",
+            "r.json",
+        ],
+    ],
+    ids=["experiment", "run"],
+)
+def test_an_interrupt_is_one_line(arguments: list[str], tmp_path: Path) -> None:
+    """Ctrl-C ends a measurement with a line and a status, without a traceback."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1,
+    )  # fmt: skip
+    try:
+        assert process.stdout
+        process.stdout.readline()  # it measures
+        process.send_signal(signal.SIGINT)
+        rest = process.communicate(timeout=40)[0]
+        assert "Traceback" not in rest
+        assert process.returncode != 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_an_experiments_output_is_checked_first(capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that can't be written is told before anything is measured."""
+    assert status_of("experiment", "abuse", "--output", "/no/such/folder/a.json") == 2
+    assert "/no/such/folder/a.json: No such file or directory" in capsys.readouterr().err

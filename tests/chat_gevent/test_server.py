@@ -475,3 +475,17 @@ def test_in_a_monkey_patched_process(certificate: tuple[str, str], tls: bool) ->
     )  # fmt: skip
     assert (done.stdout.split(), done.stderr) == (["nobody"] * 4, "")
     assert done.returncode == 0
+
+
+def test_the_limit_of_open_files_is_raised() -> None:
+    """A server in a process whose soft limit is 1,024 takes as many clients as the hard limit carries."""
+    program = (
+        "import resource; hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))\n"
+        "from chat_gevent import ChatServer\n"
+        "print(hard, ChatServer(('127.0.0.1', 0)).max_connections)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    hard, most = map(int, done.stdout.split())
+    assert hard > 2000, "this test needs a hard limit above the usual soft one"
+    assert 1024 < most < hard
