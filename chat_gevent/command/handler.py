@@ -20,6 +20,7 @@ from gevent.monkey import get_original
 from chat_gevent.command.standard import complain
 from chat_gevent.errors import ChatError
 from chat_gevent.service import Answers, Service
+from chat_gevent.serving import Serving
 
 SLOW_SECONDS: Final = 5.0
 """How long an import may take before standard error says that it has not returned."""
@@ -60,21 +61,25 @@ def load_handler(name: str) -> Answers:
 
 @contextlib.contextmanager
 def _refuses_to_serve(name: str) -> Iterator[None]:
-    """Have ``serve_forever`` raise StartError meanwhile."""
+    """Have ``serve_forever`` and ``ChatServer.run`` raise StartError meanwhile."""
 
     def refuse(*_: Any, **__: Any) -> NoReturn:
         remedy = "put what starts it under: if __name__ == '__main__':"
         raise StartError(f"handler {name}: importing its module runs a server; {remedy}", 2)
 
-    kinds: tuple[Any, ...] = (BaseServer, socketserver.BaseServer)
-    kept = [kind.serve_forever for kind in kinds]
-    for kind in kinds:
-        kind.serve_forever = refuse
+    methods: list[tuple[Any, str]] = [
+        (BaseServer, "serve_forever"),
+        (socketserver.BaseServer, "serve_forever"),
+        (Serving, "run"),
+    ]
+    kept = [getattr(kind, method) for kind, method in methods]
+    for kind, method in methods:
+        setattr(kind, method, refuse)
     try:
         yield
     finally:
-        for kind, original in zip(kinds, kept, strict=True):
-            kind.serve_forever = original
+        for (kind, method), original in zip(methods, kept, strict=True):
+            setattr(kind, method, original)
 
 
 @contextlib.contextmanager

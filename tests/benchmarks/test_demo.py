@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.demo import run
 from benchmarks.reports.report import Report
 from tests.benchmarks.measure.test_runner import children, exists
 from tests.conftest import wait_until
@@ -80,3 +81,14 @@ def test_a_step_that_fails_ends_the_demo(tmp_path: Path) -> None:
     assert "demo: " in err
     assert "locust-chat_gevent.json" in out
     assert not exists(server)
+
+
+def test_without_locust(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line that says what to install, before anything is started."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    assert run(tmp_path) == 1
+    assert "locust is not installed: pip install 'chat-gevent[loadtest,bench]'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

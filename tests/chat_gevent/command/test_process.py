@@ -48,7 +48,8 @@ def test_a_terminal_that_is_gone_drains(tmp_path: Path) -> None:
         raise
 
 
-def test_an_import_that_serves_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("call", ["serve_forever", "run"])
+def test_an_import_that_serves_is_refused(tmp_path: Path, call: str) -> None:
     """The module lacks the guard: a line that says so, status 2, instead of a server that never is ready."""
     (tmp_path / "shout.py").write_text(
         "from chat_gevent import ChatServer\n"
@@ -56,7 +57,7 @@ def test_an_import_that_serves_is_refused(tmp_path: Path) -> None:
         "    return message.upper()\n"
         "with ChatServer(('127.0.0.1', 0), shout) as server:\n"
         "    server.start()\n"
-        "    server.serve_forever()\n"
+        f"    server.{call}()\n"
     )
     done = subprocess.run(
         command("serve", "--port", "0", "--handler", "shout:shout"),
