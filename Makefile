@@ -3,9 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 QUICK  := tests/chat_gevent/test_framing.py tests/chat_gevent/test_conversation.py tests/chat_gevent/test_confirm.py \
-          tests/chat_gevent/test_connection.py tests/chat_gevent/test_service.py tests/chat_gevent/test_settings.py \
-          tests/benchmarks/judge
-READY  := $(VENV)/.ready
+          tests/chat_gevent/test_handlers.py tests/chat_gevent/test_server.py tests/chat_gevent/test_settings.py \
+          tests/benchmarks/judge tests/loadtest/test_framing.py
 
 .PHONY: demo test quick coverage check format clean
 
@@ -15,8 +14,8 @@ demo: $(READY)  ## server, Locust, the thread-per-client server, and a compariso
 test: $(READY)  ## the whole test suite
 	$(BIN)/python -m pytest
 
-quick: $(READY)  ## what a contributor runs before each commit: the pure modules and one process, under a minute
-	$(BIN)/python -m pytest -q -m "not slow" $(QUICK)
+quick: $(READY)  ## what a contributor runs before each commit: under a minute
+	$(BIN)/python -m pytest -q $(QUICK)
 
 coverage: $(READY)  ## branch coverage of chat_gevent and loadtest, over the processes that tests start too
 	$(BIN)/python -m pytest -q --cov --cov-report=term:skip-covered
