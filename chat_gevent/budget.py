@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from chat_gevent.confirm import ErrorCode
-from chat_gevent.state import BUSY, CLOSING
+from chat_gevent.state import BUSY, CLOSING, QUEUED
 
 ROOM: Final = 16
 """One part in so many of the budget is free after clients had to go."""
@@ -30,6 +30,10 @@ class InputBudget:
         self._most = most
         self._everybody = everybody
 
+    def has_room(self, more: int) -> bool:
+        """Whether nobody has to go for ``more`` bytes."""
+        return more <= 0 or not self._most or self.held + more <= self._most
+
     def hold(self, more: int, holder: Any = None) -> None:
         """Count ``more`` bytes, which may be below 0; ``holder`` is the connection that is being served."""
         self.held += more
@@ -45,7 +49,9 @@ class InputBudget:
             if each.state >= CLOSING or each.leaving:
                 continue
             expected -= len(each.kept)
-            if each is holder or each.state is BUSY:
+            if each is holder or each.state is BUSY or each.input is not None:
                 each.leaving = ErrorCode.SERVER_BUSY  # it leaves once its greenlet has answered what is whole
+            elif each.state is QUEUED:
+                each.ask_to_leave(ErrorCode.SERVER_BUSY)
             else:
                 each.expire(ErrorCode.SERVER_BUSY)

@@ -62,7 +62,11 @@ class Connection(Answering):
             self.input = data
             return True
         if found[1] or self.kept:
-            core.input.hold(len(found[1]) - len(self.kept))
+            more = len(found[1]) - len(self.kept)
+            if not core.input.has_room(more):  # the long way answers this first, whoever has to go
+                self.input = data
+                return True
+            core.input.hold(more)
         reply, self.kept, count = found
         self.messages += count
         self.received += size

@@ -126,7 +126,7 @@ class Outgoing(Stream):
         return self.framing.encode(message.encode() if isinstance(message, str) else message)
 
     def join(self, due: list[str | bytes]) -> bytes:
-        """What is due, as bytes. A text that UTF-8 has no form for is its handler's failure."""
+        """What is due, as bytes. A text that can't be encoded or framed is its handler's failure."""
         try:
             if type(self.framing) is Line:
                 try:
@@ -134,12 +134,12 @@ class Outgoing(Stream):
                 except TypeError:  # some are bytes
                     pass
             return join(self.framing, due)
-        except UnicodeEncodeError:
+        except Exception:  # noqa: BLE001 - whatever a service's own framing raises
             encoded: list[str | bytes] = []
             for each in due:
                 try:
                     encoded.append(self._framed(each) if isinstance(each, str) else each)
-                except UnicodeEncodeError:
+                except Exception:  # noqa: BLE001 - as above
                     self._service_failed("message")
                     self._tell_error(
                         ErrorCode.HANDLER_FAILED, "the server could not handle the message", encoded
@@ -156,13 +156,18 @@ class Outgoing(Stream):
         log.exception(f"{'handler' if hook == 'message' else hook} failed for %s", self.address)
 
     def _tell_error(self, code: ErrorCode, explanation: str, due: list[str | bytes] | None = None) -> None:
-        """Put an error into what is due, in the service's words."""
+        """Put an error into what is due, in the service's words; nothing where these fail."""
         self.core.registry.errors[code] += 1
-        words = self.core.service.error_reply(code, explanation)
-        if words is not None:
-            # Under ``auto`` nothing is decided yet: an error is a line there.
+        try:
+            words = self.core.service.error_reply(code, explanation)
+            if words is None:
+                return
             framed = words.encode() if isinstance(words, str) else words
+            # Under ``auto`` nothing is decided yet: an error is a line there.
             framed = framed + b"\n" if type(self.framing) is Auto else self.framing.encode(framed)
+        except BaseException:  # noqa: BLE001 - what a hook raises is its own failure, not the server's
+            self._service_failed("error_reply")
+        else:
             (self._due() if due is None else due).append(framed)
 
     def push(self, message: str | bytes) -> bool:

@@ -512,6 +512,46 @@ def test_errors_in_the_services_own_words(place: Place, park_after: float | None
         assert peer.rest() == b"1\n" + told + b"2\n"
 
 
+def test_words_for_an_error_that_fail(place: Place, park_after: float | None) -> None:
+    """A client is told nothing then; it goes on, and the others keep their limits in time."""
+
+    class Speechless(Service):
+        def message(self, message: str, client: Client[Any]) -> str | None:
+            return message
+
+        def error_reply(self, code: str, explanation: str) -> str | None:
+            raise ValueError(code)
+
+    server = place.serve(Speechless(), park_after=park_after, framing=LINE, idle_timeout=seconds(0.2))
+    with place.dial(server) as one, place.dial(server) as other:
+        for each in (one, other):
+            each.send(b"1\n\xff\n2\n")
+            each.expect(b"1\n2\n")
+        assert one.rest() == other.rest() == b""
+    wait_until(lambda: server.core.registry.live == 0)
+    assert server.core.registry.closed == {"idle-timeout": 2}
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_a_reply_that_its_framing_cant_take(place: Place, park_after: float | None, blocks: bool) -> None:
+    """It has failed by itself: the replies and pushes around it are sent."""
+
+    class Short(Service):
+        framing = LengthPrefix(1)
+
+        def message(self, message: str, client: Client[Any]) -> str | None:
+            if message == "long" and blocks:
+                client.send("push")
+                gevent.sleep(0.001)
+            return message * (256 if message == "long" else 1)
+
+    server = place.serve(Short(), park_after=park_after)
+    with place.dial(server) as peer:
+        peer.send(b"\1a\4long\1b")
+        failed = b"Error: handler-failed: the server could not handle the message"
+        peer.expect(b"\1a" + b"\4push" * blocks + LengthPrefix(1).encode(failed) + b"\1b")
+
+
 def test_message_rate_holds_for_services(place: Place, park_after: float | None) -> None:
     """Messages above the rate wait; pushes do not."""
     service = Noted()
