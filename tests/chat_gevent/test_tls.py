@@ -278,3 +278,32 @@ def test_memory_of_failed_handshakes_is_given_back(operate: Operate, folder: Pat
 
     before = fail(500)
     assert fail(2000) - before < 2 * 2**20
+
+
+def test_a_stream_that_anybody_could_have_cut_off_is_not_handled(operate: Operate, folder: Path) -> None:
+    """An unfinished line before a bare FIN, without close_notify, reaches no handler and is not counted."""
+    (folder / "pay.py").write_text(
+        "def pay(text, client):\n    print('handled', text, flush=True)\n    return text\n"
+    )
+    server = operate(
+        "--port", "0", "--admin", ":0", "--handler", "pay:pay",
+        "--tls-certificate", str(folder / "server.pem"), "--tls-key", str(folder / "server.key"), cwd=folder,
+    )  # fmt: skip
+    context = ssl.create_default_context(cafile=str(folder / "server.pem"))
+    with server.connect() as raw:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                raw.sendall(outgoing.read())
+                incoming.write(raw.recv(65536))
+        tls.write(b"PAY 10\nPAY 10")
+        raw.sendall(outgoing.read())
+        raw.shutdown(socket.SHUT_WR)
+        while raw.recv(65536):
+            pass
+    until(lambda: server.metric('chat_gevent_closed_total{reason="truncated"}') == 1)
+    assert server.metric("chat_gevent_messages_total") == 1
