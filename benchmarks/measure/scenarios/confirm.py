@@ -38,7 +38,7 @@ class Confirm(Scenario):
 
     def refuses(self, server: Server, parameters: dict[str, Any]) -> str | None:
         """A server without framing takes what one read brings: one short message at a time."""
-        if server.framing == "chunk" and (parameters["depth"] > 1 or parameters["size"] > 1000):
+        if server.framing == "chunk" and (parameters.get("depth", 1) > 1 or parameters["size"] > 1000):
             return "it has no framing: only one message under way, of at most 1,000 bytes"
         return super().refuses(server, parameters)
 
