@@ -45,6 +45,8 @@ class Step:
     """What the server sent."""
     until: Candidate | None = None
     """How this reply ends, where the framing of the connection does not say so."""
+    follows: bool = False
+    """Whether a ``receive`` is for one more message that a request was answered with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ class Reader:
         return [
             *(Step("send", wire) for wire in before),
             request,
-            *(Step("receive", reply=each) for each in more),
+            *(Step("receive", reply=each, follows=True) for each in more),
         ]
 
     def _until(self, reply: bytes, ends: bool) -> tuple[Candidate | None, list[bytes]]:

@@ -11,6 +11,7 @@ Where nothing fits, the framing is ``Raw()``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -52,14 +53,20 @@ class Candidate:
     def cut(self, data: bytes) -> list[bytes] | None:
         """``data`` cut into its messages, each as it stands on the wire; None as :meth:`split`.
 
-        It is read byte by byte, because no framing says how many bytes a message took.
+        No framing says how many bytes a message took, so it is read again in pieces: line by line, or byte
+        by byte where messages end within lines.
         """
         messages = self.split(data)
         if messages is None or len(messages) < 2:
             return None if messages is None else [data]
-        wires, kept, start = [], b"", 0
-        for end in range(1, len(data) + 1):
-            found, kept = self.framing.split(kept, data[end - 1 : end], LIMIT)
+        wires = self._cut(data, re.findall(rb"[^\n]*\n|[^\n]+", data))
+        return wires if len(wires) == len(messages) else self._cut(data, [bytes([each]) for each in data])
+
+    def _cut(self, data: bytes, pieces: Sequence[bytes]) -> list[bytes]:
+        wires, kept, start, end = [], b"", 0, 0
+        for piece in pieces:
+            end += len(piece)
+            found, kept = self.framing.split(kept, piece, LIMIT)
             if found:
                 wires.append(data[start:end])
                 start = end

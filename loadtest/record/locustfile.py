@@ -207,7 +207,7 @@ def _key(step: Step) -> tuple[bytes, str]:
 def _name(step: Step) -> str:
     """A short name of a step for reports: the first word of what is sent."""
     if step.kind == "receive":
-        return "greeting"
+        return "REPLY" if step.follows else "GREETING"
     lines = step.wire.splitlines()
     if lines and RESP.split(step.wire) and len(lines) > 2:
         lines = lines[2:3]

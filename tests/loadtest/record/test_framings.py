@@ -111,6 +111,7 @@ def test_a_candidate_tells_which_message_becomes_given_bytes() -> None:
     assert crlf.message_of(b"hello\n") is None
     assert crlf.message_of(b"two\r\nlines\r\n") is None
     assert crlf.cut(b"two\r\nlines\r\n") == [b"two\r\n", b"lines\r\n"]
+    assert candidate(Delimiter, b"\0").cut(b"a\nb\0c\0") == [b"a\nb\0", b"c\0"]
 
 
 @pytest.mark.parametrize(

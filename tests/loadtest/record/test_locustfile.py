@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from loadtest.record.command import write_locustfile
-from loadtest.record.tape import Tape
+from loadtest.record.tape import Side, Tape
 from tests.loadtest.record.tapes import tape_of
 
 C, S = "C", "S"
@@ -30,7 +33,7 @@ def test_requests_that_all_have_a_reply_go_on_one_connection() -> None:
 def test_a_server_that_greets_is_connected_to_anew_for_each_task() -> None:
     """The greeting stands in ``on_connect``."""
     text = written(tape_of((S, b"hello\n"), (C, b"a\n"), (S, b"b\n"), ended_by="server"))
-    assert 'def on_connect(self):\n        self.client.receive(name="greeting", expect=b"hello")' in text
+    assert 'def on_connect(self):\n        self.client.receive(name="GREETING", expect=b"hello")' in text
     assert "self.client.close()" in text
 
 
@@ -104,3 +107,31 @@ def test_pushes_get_a_handler_that_answers_them() -> None:
     handler = names["Handler"]()  # type: ignore[operator]
     assert handler.on_push(b"PING 99") == b"PONG 99"
     assert handler.on_push(b"news") is None
+
+
+MESSAGES = st.one_of(
+    st.binary(min_size=1, max_size=30),
+    st.lists(
+        st.sampled_from([b"250-a", b"250 ok", b"PING :x", b"PONG :x", b".", b"", b"'\"{}\\"]), min_size=1
+    ).map(lambda lines: b"".join(line + b"\r\n" for line in lines)),
+    st.sampled_from(
+        [b"*1\r\n$4\r\nPING\r\n", b"+OK\r\n", b"\0\0\0\1x", b"$5\r\nhel", b"Content-Length: 2\r\n\r\nok"]
+    ),
+)
+SCRIPTS = st.lists(
+    st.one_of(st.tuples(st.sampled_from("CS"), MESSAGES), st.sampled_from([0.2, 2.0, 20.0])), max_size=12
+)
+
+
+@given(
+    scripts=st.lists(SCRIPTS, min_size=1, max_size=3),
+    seed=st.integers(0, 5),
+    ended=st.sampled_from(["client", "server", None]),
+)
+def test_whatever_passed_a_file_is_written_and_what_was_sent_stands_in_it(
+    scripts: list[list[tuple[str, bytes] | float]], seed: int, ended: Side | None
+) -> None:
+    """Hours of recording are never lost to a message that nobody had thought of."""
+    tapes = [tape_of(("C", b"first\n"), *script, seed=seed, ended_by=ended) for script in scripts]
+    text = written(*tapes, mask=("ok",), unique=("PING",))
+    assert "first" in text
