@@ -8,7 +8,7 @@ A stream has no message boundaries. A **framing** gives it some. Server, client 
                        terminator. An unfinished UTF-8 character at its end waits for the next read
 ``Auto()``             ``Line`` or ``Chunk``, decided by the first bytes (see :class:`Auto`)
 ``Delimiter(b"…")``    a message is the bytes up to a byte string of one's own
-``LengthPrefix(4)``    a message follows a count of its bytes, a big-endian number of 1, 2, 4 or 8 bytes
+``LengthPrefix(4)``    a message follows a count of its bytes, a number of 1, 2, 4 or 8 bytes
 =====================  =================================================================================
 
 How it works: a framing is an object without state, so that one serves all connections. What a connection
@@ -27,7 +27,7 @@ gevent or a log.
 from __future__ import annotations
 
 from codecs import utf_8_decode
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 CHUNK_BYTES: Final = 1024
 """Most bytes that one ``chunk`` message is read from: the ``recv(1024)`` of the first clients."""
@@ -48,16 +48,31 @@ Kept = bytes | bytearray
 """The beginning of a message: what :meth:`Framing.split` returned is only to be given back to it."""
 
 
-class MessageTooLong(ValueError):
+class FramingError(ValueError):
+    """The stream can't be cut into messages any further; ``complete`` holds the messages that were whole before."""
+
+    def __init__(self, problem: str, complete: list[bytes]) -> None:
+        super().__init__(problem)
+        self.complete = complete
+
+
+class MessageTooLong(FramingError):
     """A message exceeds the bound; the stream can't be read on, because its next start is unknown.
 
     ``complete`` holds the messages that were whole before it: they are still to be answered.
     """
 
     def __init__(self, limit: int, complete: list[bytes]) -> None:
-        super().__init__(f"a message is limited to {limit} bytes")
+        super().__init__(f"a message is limited to {limit} bytes", complete)
         self.limit = limit
-        self.complete = complete
+
+
+class BadCount(MessageTooLong):
+    """A count that includes itself is below its own size; to a server this is the same as one too large."""
+
+    def __init__(self, limit: int, complete: list[bytes]) -> None:
+        super().__init__(limit, complete)
+        self.args = ("a count that includes itself is below its own size",)
 
 
 class Framing(Protocol):
@@ -256,34 +271,46 @@ class Delimiter(_Plain):
 
 
 class LengthPrefix(_Plain):
-    """A message follows a big-endian count of its bytes, which takes ``size`` bytes: 1, 2, 4 or 8.
+    """A message follows a count of its bytes, which takes ``size`` bytes: 1, 2, 4 or 8.
+
+    :param order: of the bytes of the count, ``big`` (the most significant one first) or ``little``.
+    :param inclusive: whether the count counts its own bytes too.
 
     Raises ValueError.
     """
 
-    __slots__ = ("size",)
+    __slots__ = ("inclusive", "order", "size")
     name = "length"
 
-    def __init__(self, size: int = 4) -> None:
+    def __init__(
+        self, size: int = 4, order: Literal["big", "little"] = "big", *, inclusive: bool = False
+    ) -> None:
         if size not in (1, 2, 4, 8):
             raise ValueError("a length prefix has 1, 2, 4 or 8 bytes")
+        if order not in ("big", "little"):
+            raise ValueError("the order of a length prefix is big or little")
         self.size = size
+        self.order: Literal["big", "little"] = order
+        self.inclusive = inclusive
 
     def _parameters(self) -> tuple[Any, ...]:
-        return (self.size,)
+        return self.size, self.order, self.inclusive
 
     def split(self, kept: Kept, data: Kept, limit: int = MAX_MESSAGE_BYTES) -> tuple[list[bytes], Kept]:
-        """Take whole messages. Raises MessageTooLong as soon as the count is known."""
-        size = self.size
+        """Take whole messages. Raises MessageTooLong as soon as the count is known, and BadCount, which is one."""
+        size, order = self.size, self.order
+        extra = size if self.inclusive else 0
         if len(kept) >= size:
-            length = int.from_bytes(kept[:size], "big")
+            length = int.from_bytes(kept[:size], order) - extra
             if len(kept) + len(data) < size + length:  # it grows, and nothing has to be looked at
                 return [], grow(kept, data)
         data = bytes(kept) + data if kept else bytes(data)
         messages: list[bytes] = []
         start = 0
         while len(data) - start >= size:
-            length = int.from_bytes(data[start : start + size], "big")
+            length = int.from_bytes(data[start : start + size], order) - extra
+            if length < 0:
+                raise BadCount(limit, messages)
             if length > limit:
                 raise MessageTooLong(limit, messages)
             end = start + size + length
@@ -299,7 +326,8 @@ class LengthPrefix(_Plain):
 
     def encode(self, message: bytes) -> bytes:
         """The count and ``message``. Raises OverflowError: it is longer than the count can say."""
-        return len(message).to_bytes(self.size, "big") + message
+        length = len(message) + (self.size if self.inclusive else 0)
+        return length.to_bytes(self.size, self.order) + message
 
 
 LINE: Final = Line()

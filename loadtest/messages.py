@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from chat_gevent.confirm import CONFIRMED
-from loadtest.framing import ReplyFraming
+from loadtest.framing import ReplyFraming, one_message
 
 RING: Final = 1024
 """Messages of a process's ring."""
@@ -31,8 +31,10 @@ Exchange = tuple[bytes, bytes]
 
 
 def confirm_exchange(framing: ReplyFraming, message: bytes) -> Exchange:
-    """The exchange of one message. Raises ValueError where the framing can't carry it."""
-    return framing.encode(message), framing.encode(_CONFIRMED + message)
+    """The exchange of one message. Raises ValueError or OverflowError where the framing can't carry it."""
+    wire = framing.encode(message)
+    one_message(framing, wire)
+    return wire, framing.encode(_CONFIRMED + message)
 
 
 def make_ring(framing: ReplyFraming, size: int) -> list[Exchange]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from gevent import getcurrent
 
-from chat_gevent.framing import MessageTooLong
+from chat_gevent.framing import FramingError
 from loadtest.client.transport import AGAIN, READ_BYTES, ClientOptions, Transport
 from loadtest.errors import (
     ConnectionBroken,
@@ -70,7 +70,7 @@ class TcpClient(Transport):
             if data:
                 try:
                     replies, kept = split(kept, data, limit)
-                except MessageTooLong as error:
+                except FramingError as error:
                     raise FramingBroken(str(error)) from None
                 if replies:
                     self._kept = kept
@@ -170,7 +170,7 @@ class TcpClient(Transport):
         if self._ready:
             return self._ready[0][:SHOWN_BYTES]
         if self._kept:
-            unfinished = b"".join(self.options.framing.finish(self._kept))
+            unfinished = b"".join(self.options.framing.finish(self._kept, self.options.reply_limit))
             return unfinished[:SHOWN_BYTES] or b"(an unfinished message)"
         return self._buffer[:SHOWN_BYTES]
 
