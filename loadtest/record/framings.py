@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from loadtest.errors import RequestFailed
 from loadtest.framing import (
+    Counted,
     Delimiter,
     Dot,
     LengthPrefix,
@@ -46,7 +46,7 @@ class Candidate:
         """The messages that ``data`` consists of, or None where that is not a whole number of messages."""
         try:
             messages, kept = self.framing.split(b"", data, LIMIT)
-        except (RequestFailed, ValueError):
+        except ValueError:
             return None
         return list(messages) if not kept else None
 
@@ -84,6 +84,15 @@ class Candidate:
         return None
 
 
+def resp_words(wire: bytes) -> list[bytes] | None:
+    """The words of a command of Redis, or None where ``wire`` is not one array of strings."""
+    words, at = [], wire.find(b"\n") + 1
+    while match := re.compile(rb"\$(\d+)\r\n").match(wire, at):
+        at = match.end() + int(match[1]) + 2
+        words.append(wire[match.end() : at - 2])
+    return words if Resp.command(*words) == wire else None
+
+
 def candidate(kind: type, *values: object, **named: object) -> Candidate:
     """``kind(*values, **named)`` with its text."""
     words = [raw(each) for each in values] + [f"{name}={raw(each)}" for name, each in named.items()]
@@ -109,11 +118,15 @@ RAW: Final = candidate(Raw)
 CRLF: Final = candidate(Delimiter, b"\r\n")
 LINE: Final = candidate(Line)
 NUL: Final = candidate(Delimiter, b"\0")
-STATUS: Final = candidate(Lines, last=rb"\d{3} ")
+STATUS: Final = candidate(Lines, last=rb"\d{3}( |\r|$)")
 RESP: Final = candidate(Resp)
 DOT: Final = candidate(Dot)
 UNTIL_CLOSE: Final = candidate(UntilClose)
-CONTENT_LENGTH: Final = candidate(TextLength, rb"(?i)content-length: *(\d+)")
+SIZED: Final = (
+    candidate(TextLength, rb"VALUE \S+ \d+ (\d+)", more=True),
+    candidate(TextLength, rb"[A-Z]+ .*?(\d+)\r?$"),
+)
+"""Lines that say how many bytes follow: as memcached does, and as NATS and beanstalkd do."""
 COUNTED: Final = (
     *(
         candidate(LengthPrefix, size, order, **({"inclusive": True} if inclusive else {}))
@@ -121,8 +134,10 @@ COUNTED: Final = (
         for order in ("big", "little")
         for inclusive in (False, True)
     ),
-    candidate(Varint),
+    candidate(Counted, head=1, inclusive=True),
+    candidate(Varint, head=1),
     candidate(LengthPrefix, 1),
+    candidate(Varint),
 )
 TEXT: Final = (STATUS, CRLF, LINE)
 
@@ -152,7 +167,7 @@ def guess_framings(conversations: Sequence[Sequence[Turn]]) -> Guess:
         return Guess(RESP, RESP, True)
     requests = _fits(asked)
     pairs = list(_pairs(conversations))
-    for each in (*TEXT, CONTENT_LENGTH, NUL, *COUNTED):
+    for each in (*TEXT, *SIZED, NUL, *COUNTED):
         if _fit(each, answered) and _one_each(requests, each, pairs):
             return Guess(requests, each, True)
     return Guess(requests, _fits(answered), False)
@@ -164,7 +179,7 @@ def _fit(each: Candidate, turns: Sequence[bytes]) -> bool:
 
 def _fits(turns: Sequence[bytes]) -> Candidate:
     """The framing that leaves nothing unfinished in any turn, however many messages it finds."""
-    for each in (CRLF, LINE, CONTENT_LENGTH, NUL, *COUNTED):
+    for each in (CRLF, LINE, NUL, *COUNTED):
         if turns and _fit(each, turns):
             return each
     return RAW

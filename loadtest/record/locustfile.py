@@ -17,11 +17,17 @@ from typing import Final
 
 from loadtest.record.conversation import Answer, Conversation, Step
 from loadtest.record.expectation import Expectation, expectation_of
-from loadtest.record.framings import RESP, Guess, raw
+from loadtest.record.framings import RESP, Guess, raw, resp_words
 from loadtest.record.secrets import MASK, UNIQUE, Value, hidden, parts_of
 
 MOST_TASKS: Final = 20
 """Different conversations that are written; of more, those that were recorded first."""
+
+MOST_STEPS: Final = 500
+"""Steps of a conversation that are written."""
+
+MOST_OCCURRENCES: Final = 50
+"""Different replies to a request that are compared with each other."""
 
 LINE_LENGTH: Final = 110
 """Longest line, but for a single long argument."""
@@ -44,11 +50,12 @@ class Writer:
             and not any(each.greeting or each.ended_by == "server" for each in conversations)
         )
         self.framing = guess.replies
-        self.replies: dict[tuple[bytes, str], list[bytes]] = defaultdict(list)
+        self.replies: dict[tuple[bytes, str], dict[bytes, None]] = defaultdict(dict)
+        self.expectations: dict[tuple[bytes, str], Expectation] = {}
         for each in conversations:
             for step in each.greeting + each.steps:
-                if step.kind != "send":
-                    self.replies[_key(step)].append(self._message(step))
+                if step.kind != "send" and len(seen := self.replies[_key(step)]) < MOST_OCCURRENCES:
+                    seen[self._message(step)] = None
         self.names: set[str] = {self.framing.text.split("(")[0]}
         self.used: set[str] = set()
 
@@ -110,8 +117,10 @@ class Writer:
     def _task(self, number: int, group: Sequence[Conversation], steps: Sequence[Step]) -> list[str]:
         weight = f"({len(group)})" if len(group) > 1 else ""
         lines = ["", f"    @task{weight}", f"    def conversation_{number}(self):"]
-        for step in steps:
+        for step in steps[:MOST_STEPS]:
             lines += self._call(step)
+        if len(steps) > MOST_STEPS:
+            lines.append(f"        # {len(steps) - MOST_STEPS} more steps were recorded and are not written.")
         if not self.keeps:
             lines.append(
                 "        self.client.close()  # the next task connects anew, as the recorded client did"
@@ -141,7 +150,7 @@ class Writer:
                 words.append(f"until={step.until.text}")
                 self.names.add(step.until.text.split("(")[0])
             if not (self.chatty and step.until):  # lines of others may stand between those of the reply
-                expectation = expectation_of(self.replies[_key(step)], self.values)
+                expectation = self._expectation(step)
                 words.append(f"expect={self._expect(expectation)}")
                 comment = [f"        # {expectation.comment}"] if expectation.comment else []
         line = f"        self.client.{step.kind}({', '.join(words)})"
@@ -156,18 +165,26 @@ class Writer:
 
     def _request(self, wire: bytes) -> str:
         """The message that becomes ``wire``, as Python text."""
+        if self.framing is RESP and (words := resp_words(wire)):
+            if not all(word and _plain(word) and len(word.split()) == 1 for word in words):
+                return f"Resp.command({', '.join(self._text(parts_of(word, self.values)) for word in words)})"
+            return self._text(parts_of(b" ".join(words), self.values))
         message = self.framing.message_of(wire)
         pieces = parts_of(wire if message is None else message, self.values)
+        if message is not None:
+            return self._text(pieces)
+        self.names.add("Wire")
+        return f"Wire({self._text(pieces, text=False)})"
+
+    def _text(self, pieces: Sequence[bytes | Value], text: bool = True) -> str:
+        """Pieces as one expression: a string where that is possible and ``text``, else bytes."""
         self.used.update(piece.name for piece in pieces if isinstance(piece, Value))
-        if message is not None and all(isinstance(piece, Value) or _plain(piece) for piece in pieces):
-            if len(pieces) == 1 and isinstance(pieces[0], bytes):
-                return raw(pieces[0].decode())
+        if text and all(isinstance(piece, Value) or _plain(piece) for piece in pieces):
+            if len(pieces) <= 1 and all(isinstance(piece, bytes) for piece in pieces):
+                return raw(b"".join(pieces).decode())  # type: ignore[arg-type]
             return 'f"' + "".join(_piece(piece) for piece in pieces) + '"'
         words = [f"{each.name}.encode()" if isinstance(each, Value) else raw(each) for each in pieces]
-        if message is not None:
-            return " + ".join(words)
-        self.names.add("Wire")
-        return f"Wire({' + '.join(words)})"
+        return " + ".join(words) or 'b""'
 
     def _expect(self, expectation: Expectation) -> str:
         if expectation.literal is not None:
@@ -175,6 +192,12 @@ class Writer:
         self.used.add("re")
         end = rb"\Z" if expectation.whole else b""
         return f"re.compile({raw(expectation.pattern + end)})"
+
+    def _expectation(self, step: Step) -> Expectation:
+        key = _key(step)
+        if key not in self.expectations:
+            self.expectations[key] = expectation_of(list(self.replies[key]), self.values)
+        return self.expectations[key]
 
     def _message(self, step: Step) -> bytes:
         """What ``expect`` will be compared with."""
@@ -209,8 +232,8 @@ def _name(step: Step) -> str:
     if step.kind == "receive":
         return "REPLY" if step.follows else "GREETING"
     lines = step.wire.splitlines()
-    if lines and RESP.split(step.wire) and len(lines) > 2:
-        lines = lines[2:3]
+    if words := resp_words(step.wire):
+        lines = words[:1]
     elif len(lines) > 2:
         return "text"
     match = re.match(rb"[A-Za-z][A-Za-z0-9_.-]{0,19}", lines[0] if lines else b"")

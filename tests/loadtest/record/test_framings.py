@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from loadtest.framing import Delimiter
-from loadtest.record.framings import candidate, guess_framings, raw
+from loadtest.record.framings import candidate, guess_framings, raw, resp_words
 from loadtest.record.turns import turns_of
 from tests.loadtest.record.tapes import tape_of
 
@@ -34,7 +34,7 @@ SESSIONS = {
             (C, b"NOOP\r\n"),
             (S, b"250 ok\r\n"),
         ],
-        (r'Delimiter(b"\r\n")', r'Lines(last=rb"\d{3} ")', True),
+        (r'Delimiter(b"\r\n")', r'Lines(last=rb"\d{3}( |\r|$)")', True),
     ),
     "lines of which several may be a reply": (
         [(C, b"LIST\r\n"), (S, b"+OK\r\na\r\nb\r\n.\r\n"), (C, b"NOOP\r\n"), (S, b"+OK\r\n")],
@@ -70,6 +70,18 @@ SESSIONS = {
         [(C, counted(4, "big", b"hello", extra=4)), (S, counted(4, "big", b"HELLO", extra=4))],
         ('LengthPrefix(4, "big", inclusive=True)', 'LengthPrefix(4, "big", inclusive=True)', True),
     ),
+    "lines that say how many bytes follow": (
+        [(C, b"get a\r\n"), (S, b"VALUE a 0 4\r\nx\r\ny\r\nEND\r\n"), (C, b"get b\r\n"), (S, b"END\r\n")],
+        (r'Delimiter(b"\r\n")', r'TextLength(rb"VALUE \S+ \d+ (\d+)", more=True)', True),
+    ),
+    "a letter and a length that counts itself": (
+        [(C, b"Q" + counted(4, "big", b"select", extra=4)), (S, b"C" + counted(4, "big", b"1", extra=4))],
+        ("Counted(head=1, inclusive=True)", "Counted(head=1, inclusive=True)", True),
+    ),
+    "MQTT": (
+        [(C, b"\x10\x0d\0\4MQTT\4\2\0<\0\1a"), (S, b" \2\0\0"), (C, b"\xc0\0"), (S, b"\xd0\0")],
+        ("Varint(head=1)", "Varint(head=1)", True),
+    ),
     "a zero byte": (
         [(C, b"hello\0"), (S, b"HELLO\0"), (C, b"x\0y\0"), (S, b"X\0Y\0")],
         (r'Delimiter(b"\x00")', r'Delimiter(b"\x00")', True),
@@ -94,7 +106,7 @@ def test_all_conversations_of_a_server_are_one_protocol() -> None:
     """What only one of them shows counts for all."""
     simple = turns_of(tape_of((C, b"NOOP\r\n"), (S, b"250 ok\r\n")))
     longer = turns_of(tape_of((C, b"LIST\r\n"), (S, b"200 ok\r\na\r\n.\r\n")))
-    assert guess_framings([simple]).replies.text == r'Lines(last=rb"\d{3} ")'
+    assert guess_framings([simple]).replies.text == r'Lines(last=rb"\d{3}( |\r|$)")'
     assert guess_framings([simple, longer]).replies.text == r'Delimiter(b"\r\n")'
 
 
@@ -120,3 +132,10 @@ def test_a_candidate_tells_which_message_becomes_given_bytes() -> None:
 def test_text_of_a_value_is_python_for_it(value: bytes | str) -> None:
     """Whatever stands in it."""
     assert eval(raw(value)) == value
+
+
+def test_the_words_of_a_redis_command() -> None:
+    """Whatever is in them; None for anything else."""
+    assert resp_words(b"*2\r\n$3\r\nGET\r\n$4\r\na\r\nb\r\n") == [b"GET", b"a\r\nb"]
+    assert resp_words(b"*1\r\n:1\r\n") is None
+    assert resp_words(b"PING\r\n") is None

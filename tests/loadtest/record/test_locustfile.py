@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadtest.framing import Resp
 from loadtest.record.command import write_locustfile
 from loadtest.record.tape import Side, Tape
 from tests.loadtest.record.tapes import tape_of
@@ -54,6 +55,25 @@ def test_a_masked_value_between_bytes_that_are_no_text() -> None:
     """The request is put together of bytes."""
     text = written(tape_of((C, b"\xff secret \xfe\n"), (S, b"ok\n")), mask=("secret",))
     assert r'b"\xff " + SECRET_1.encode() + b" \xfe"' in text
+
+
+def test_a_command_of_redis_is_written_in_words() -> None:
+    """So that a password of another length has the right length; words with blanks stay words."""
+
+    def command(*words: bytes) -> bytes:
+        return Resp.command(*words)
+
+    text = written(
+        tape_of(
+            (C, command(b"AUTH", b"s3cret")), (S, b"+OK\r\n"),
+            (C, command(b"SET", b"k", b"two words")), (S, b"+OK\r\n"),
+            (C, command(b"INCR", b"n")), (S, b":7\r\n"),
+        ),
+        mask=("s3cret",),
+    )  # fmt: skip
+    assert 'self.client.request(f"AUTH {SECRET_1}", name="AUTH", expect=b"+OK")' in text
+    assert 'self.client.request(Resp.command("SET", "k", "two words"), name="SET", expect=b"+OK")' in text
+    assert r'self.client.request("INCR n", name="INCR", expect=re.compile(rb":\d+\Z"))' in text
 
 
 def test_a_unique_value_has_the_number_of_the_user() -> None:
