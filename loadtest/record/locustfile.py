@@ -190,8 +190,8 @@ class Writer:
         if expectation.literal is not None:
             return raw(expectation.literal)
         self.used.add("re")
-        end = rb"\Z" if expectation.whole else b""
-        return f"re.compile({raw(expectation.pattern + end)})"
+        pattern = b"^" + expectation.pattern + (rb"\Z" if expectation.whole else b"")
+        return f"re.compile({raw(pattern)})"
 
     def _expectation(self, step: Step) -> Expectation:
         key = _key(step)

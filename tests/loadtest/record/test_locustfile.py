@@ -26,7 +26,7 @@ def test_requests_that_all_have_a_reply_go_on_one_connection() -> None:
     assert r'framing = Delimiter(b"\r\n")' in text
     assert 'host = "tcp://127.0.0.1:7"' in text
     assert 'self.client.request("PING", name="PING", expect=b"PONG")' in text
-    assert r'self.client.request("INCR", name="INCR", expect=re.compile(rb"\d+\Z"))' in text
+    assert r'self.client.request("INCR", name="INCR", expect=re.compile(rb"^\d+\Z"))' in text
     assert "close()" not in text
     assert "on_connect" not in text
 
@@ -73,7 +73,7 @@ def test_a_command_of_redis_is_written_in_words() -> None:
     )  # fmt: skip
     assert 'self.client.request(f"AUTH {SECRET_1}", name="AUTH", expect=b"+OK")' in text
     assert 'self.client.request(Resp.command("SET", "k", "two words"), name="SET", expect=b"+OK")' in text
-    assert r'self.client.request("INCR n", name="INCR", expect=re.compile(rb":\d+\Z"))' in text
+    assert r'self.client.request("INCR n", name="INCR", expect=re.compile(rb"^:\d+\Z"))' in text
 
 
 def test_a_unique_value_has_the_number_of_the_user() -> None:
@@ -94,7 +94,7 @@ def test_the_same_conversation_twice_is_one_task_with_its_weight() -> None:
     text = written(first, second, other)
     assert "@task(2)\n    def conversation_1" in text
     assert """        # differed: 'red', 'blue'\n        self.client.request("WHO",""" in text
-    assert r'expect=re.compile(rb"you are \S+\Z"))' in text
+    assert r'expect=re.compile(rb"^you are \S+\Z"))' in text
     assert "@task\n    def conversation_2" in text
 
 
