@@ -2,15 +2,24 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+QUICK  := tests/chat_gevent/test_framing.py tests/chat_gevent/test_conversation.py tests/chat_gevent/test_confirm.py \
+          tests/chat_gevent/test_connection.py tests/chat_gevent/test_service.py tests/chat_gevent/test_settings.py \
+          tests/benchmarks/judge
 READY  := $(VENV)/.ready
 
-.PHONY: demo test check format clean
+.PHONY: demo test quick coverage check format clean
 
 demo: $(READY)  ## server, Locust, the thread-per-client server, and a comparison of the two
 	@$(BIN)/python -m benchmarks demo
 
 test: $(READY)  ## the whole test suite
 	$(BIN)/python -m pytest
+
+quick: $(READY)  ## what a contributor runs before each commit: the pure modules and one process, under a minute
+	$(BIN)/python -m pytest -q -m "not slow" $(QUICK)
+
+coverage: $(READY)  ## branch coverage of chat_gevent and loadtest, over the processes that tests start too
+	$(BIN)/python -m pytest -q --cov --cov-report=term:skip-covered
 
 check: $(READY)  ## lint, format, types, and which package imports which
 	$(BIN)/ruff check .

@@ -13,8 +13,11 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from benchmarks.parser import Parser
 
 if TYPE_CHECKING:
     from benchmarks.measure.scenarios.base import Scenario
@@ -36,6 +39,7 @@ HELP: Final = {
     "window": "connections under way at once, not yet confirmed",
     "idle": "idle connections beside the active ones",
     "plateaus": "numbers of connections at which memory is read",
+    "room": "clients in a room",
     "settle": "wait before memory is read, in seconds",
 }
 """Every parameter that a scenario may have."""
@@ -85,7 +89,9 @@ def _cores(text: str) -> tuple[int, ...]:
 
 
 def _add_run(commands: Any) -> None:
+    from benchmarks.commands import add_verbose
     from benchmarks.measure.scenarios import SCENARIOS
+    from benchmarks.measure.servers.own import EXPECT, SEND
 
     run = commands.add_parser("run", help="measure servers", description="Measure servers in one scenario.")
     scenarios = run.add_subparsers(dest="scenario", required=True, metavar="SCENARIO")
@@ -99,6 +105,17 @@ def _add_run(commands: Any) -> None:
             help="servers in this order, the first is the one to compare with; "
             "a name may be followed by options ('chat_gevent --park-after 5'), and chat_gevent by @ and a "
             "git revision, a wheel or a folder ('chat_gevent@main'); default: all that can run",
+        )
+        parser.add_argument(
+            "--server",
+            action="append",
+            default=[],
+            metavar="NAME=COMMAND",
+            help="measure a command of your own, which is given a port: 'mine=./server --port {port}'",
+        )
+        parser.add_argument("--send", metavar="TEXT", help=f"what --server is sent (default '{SEND}')")
+        parser.add_argument(
+            "--expect", metavar="TEXT", help=f"what it has to answer each time (default '{EXPECT}')"
         )
         parser.add_argument("--output", metavar="FILE", help="the report (default: SCENARIO-TIME.json here)")
         size = parser.add_mutually_exclusive_group()
@@ -116,6 +133,7 @@ def _add_run(commands: Any) -> None:
                 metavar="N",
                 help=f"{HELP[name]} (default {default:g}{_presets(scenario, name)})",
             )
+        add_verbose(parser)
         parser.set_defaults(run=_run)
 
 
@@ -163,6 +181,28 @@ def _servers(
     return chosen, []
 
 
+def _own_servers(
+    scenario: Scenario, arguments: argparse.Namespace, parameters: dict[str, Any]
+) -> list[Server]:
+    """The servers of the user's, which come first. Raises UsageError."""
+    from benchmarks.measure.servers.own import EXPECT, SEND, own_server
+
+    if not arguments.server and (arguments.send or arguments.expect):
+        raise UsageError("--send and --expect say what a --server is sent and expected to answer")
+    servers: list[Server] = []
+    for text in arguments.server:
+        try:
+            server = own_server(text, arguments.send or SEND, arguments.expect or EXPECT)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        if why := scenario.refuses(server, parameters):
+            raise UsageError(f"{server.name} cannot run {scenario.name}: {why}")
+        if server.name in [other.name for other in servers]:
+            raise UsageError(f"--server {text!r}: the name is taken")
+        servers.append(server)
+    return servers
+
+
 def _check_files(parameters: dict[str, Any]) -> None:
     from chat_gevent.files import raise_file_limit
 
@@ -199,7 +239,12 @@ def _run(arguments: argparse.Namespace) -> int:
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     output = Path(arguments.output or f"{scenario.name}-{now}.json")
     try:
-        servers, left_out = _servers(scenario, arguments.servers, parameters)
+        own = _own_servers(scenario, arguments, parameters)
+        servers = own
+        left_out: list[str] = []
+        if arguments.servers or not own:
+            chosen, left_out = _servers(scenario, arguments.servers, parameters)
+            servers = [*own, *chosen]
         _check_files(parameters)
         _check_output(output)
         with Progress(scenario.name, len(servers) * parameters["blocks"]) as progress:
@@ -225,32 +270,31 @@ def _run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         print(f"benchmarks: {error.filename or output}: {error.strerror}", file=sys.stderr)
         return 1
-    _summary(report, output)
+    _summary(report, output, arguments.verbose)
     if any(fired.check == "interrupted" for fired in report.warnings):
         return 130
     return 0 if report.complete else 1
 
 
-def _summary(report: Report, output: Path) -> None:
-    from rich.console import Console
-
+def _summary(report: Report, output: Path, verbose: bool = False) -> None:
+    from benchmarks.show.console import Console
     from benchmarks.show.progress import can_compare, summary
 
-    console = Console(highlight=False)
-    summary(report, console)
+    console = Console()
+    summary(report, console, verbose)
     console.print(f"report: {output}", soft_wrap=True)
     if can_compare(report):
         console.print(f"compare the servers: python -m benchmarks compare {output}", soft_wrap=True)
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
     from rich.table import Table
 
     from benchmarks.measure.scenarios import SCENARIOS
     from benchmarks.measure.servers import SERVERS
+    from benchmarks.show.console import Console
 
-    console = Console(highlight=False)
+    console = Console()
     table = Table("scenario", "question", "parameters", title="Scenarios", title_justify="left")
     for scenario in SCENARIOS.values():
         defaults = " ".join(f"{name}={value:g}" for name, value in scenario.defaults.items())
@@ -311,10 +355,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     from benchmarks.commands import add_commands
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks",
         description="Measure servers that speak the confirm protocol, and compare.",
     )
+    parser.add_argument("--version", action="version", version=f"chat-gevent {version('chat-gevent')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     shown = commands.add_parser("list", help="the scenarios and the servers, and which can run here")
     shown.set_defaults(run=_list)
@@ -327,6 +372,12 @@ def main(argv: list[str] | None = None) -> int:
         "--reports", metavar="DIR", default="demo-reports", help="where the reports go (%(default)s)"
     )
     demo.set_defaults(run=_demo)
-    arguments = parser.parse_args(argv)
-    status: int = arguments.run(arguments)
+    arguments = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    try:
+        status: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        from benchmarks.show.console import end_quietly
+
+        end_quietly()
     return status

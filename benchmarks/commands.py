@@ -34,7 +34,7 @@ def add_commands(commands: Any) -> None:
         "compare a1.json,a2.json,a3.json b1.json,b2.json,b3.json. Make them in turn (a1 b1 b2 a2 ...), or a "
         "change of the machine would look like one of the server. Reports of Locust need runs, because one "
         f"run does not tell how two of them differ: 'slower' or 'faster' takes {runs_needed(1)} runs a side "
-        f"for one metric and {runs_needed(2)} for two to six, 'same' takes {LEAST}. "
+        f"for one server and {runs_needed(2)} for two to six, 'same' takes {LEAST}. "
         "Exit status: 0 no regression, 1 a regression, 2 a file or option "
         "that cannot be used, 3 not comparable, a server failed or has no figure, or unclear under --strict.",
     )
@@ -55,16 +55,29 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument("--strict", action="store_true", help="exit with 3 where a verdict is unclear")
     parser.add_argument("--force", action="store_true", help="compare although conditions or times differ")
+    add_verbose(parser)
     parser.set_defaults(run=_compare)
 
     parser = commands.add_parser("show", help="show one report")
     parser.add_argument("report", metavar="REPORT", help="a report's file")
     parser.add_argument("--html", metavar="FILE", help="write it as one HTML file")
+    add_verbose(parser)
     parser.set_defaults(run=_show)
 
-    parser = commands.add_parser("history", help="a line for each report of a directory, and a plot")
+    parser = commands.add_parser(
+        "history",
+        help="the reports of a directory over time, and where a figure changed its level",
+        description="A line for each report of a directory, and change points: where the ratio of a server "
+        "to the first server of its run changed its level. Absolute figures are shown, not judged, and "
+        "reports of unlike machines or parameters are never joined. Exit status: 0 no regression, 1 the "
+        "latest change of a series is for the worse by more than the margin, 2 a file or option that cannot "
+        "be used, 3 no series is long enough.",
+    )
     parser.add_argument("directory", metavar="DIR", help="where the reports are")
     parser.add_argument("--html", metavar="FILE", help="write it with plots as one HTML file")
+    parser.add_argument("--junit", metavar="FILE", help="write the series as test cases, as JUnit does")
+    parser.add_argument("--github", action="store_true", help="print changes as annotations of GitHub")
+    parser.add_argument("--margin", type=margin, default=MARGIN, metavar="3%", help="as in compare")
     parser.set_defaults(run=_history)
 
     parser = commands.add_parser("tables", help="write the tables of README files from reports")
@@ -74,6 +87,11 @@ def add_commands(commands: Any) -> None:
         "--check", action="store_true", help="write nothing; exit with 1 where a table is stale"
     )
     parser.set_defaults(run=_tables)
+
+
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """The option ``-v``."""
+    parser.add_argument("-v", "--verbose", action="store_true", help="show every warning")
 
 
 def margin(text: str) -> float:
@@ -96,18 +114,18 @@ def compare_files(
     strict: bool = False,
     force: bool = False,
     baseline: str | None = None,
+    verbose: bool = False,
     console: Console | None = None,
 ) -> int:
     """Load, compare, print and write; returns the exit status. Complaints are one line on standard error."""
-    from rich.console import Console
-
     from benchmarks.show import wording
+    from benchmarks.show.console import Console
 
     def work() -> int:
         sides = [[Report.load(path) for path in split(side)] for side in paths]
         result = compare(sides, labels(paths), margin=margin, strict=strict, force=force, baseline=baseline)
         if markdown != "-":
-            wording.print_result(result, console or Console())
+            wording.print_result(result, console or Console(), verbose)
         if markdown == "-":
             sys.stdout.write(wording.markdown(result))
         elif markdown:
@@ -142,6 +160,8 @@ def _guarded(work: Callable[[], int]) -> int:
         return work()
     except (ReportError, CompareError) as error:
         print(error, file=sys.stderr)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         print(f"{error.filename}: {error.strerror}", file=sys.stderr)
     return USAGE
@@ -156,17 +176,17 @@ def _compare(arguments: argparse.Namespace) -> int:
         strict=arguments.strict,
         force=arguments.force,
         baseline=arguments.baseline,
+        verbose=arguments.verbose,
     )
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from benchmarks.show.console import Console
     from benchmarks.show.terminal import print_report
 
     def work() -> int:
         report = Report.load(arguments.report)
-        print_report(report, Console())
+        print_report(report, Console(), arguments.verbose)
         if arguments.html:
             from benchmarks.show.html import report_page
 
@@ -177,18 +197,26 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _history(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from benchmarks.show import history
+    from benchmarks.judge.trends import judge
+    from benchmarks.show import ci, history
+    from benchmarks.show.console import Console
 
     def work() -> int:
         found = history.collect(Path(arguments.directory))
-        history.print_history(found, Console())
+        trends = judge(found.sets)
+        console = Console()
+        history.print_history(found, console)
+        for line in (*history.told_apart(found), *ci.lines(trends)):
+            console.print(line, markup=False, soft_wrap=not console.is_terminal)
+        for line in ci.github(trends, arguments.margin) if arguments.github else ():
+            print(line)
+        if arguments.junit:
+            Path(arguments.junit).write_text(ci.junit(trends, arguments.margin), encoding="utf-8")
         if arguments.html:
             from benchmarks.show.html import history_page
 
             Path(arguments.html).write_text(history_page(found), encoding="utf-8")
-        return 0
+        return trends.status(arguments.margin)
 
     return _guarded(work)
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from chat_gevent.framing import Framing as Framing
     from chat_gevent.framing import LengthPrefix as LengthPrefix
     from chat_gevent.framing import Line as Line
+    from chat_gevent.identity import Credentials as Credentials
+    from chat_gevent.identity import Identity as Identity
+    from chat_gevent.identity import ProxyIdentity as ProxyIdentity
     from chat_gevent.server import ChatServer as ChatServer
     from chat_gevent.service import Client as Client
     from chat_gevent.service import Service as Service
@@ -42,13 +45,16 @@ _PUBLIC = {
     "Client": ("chat_gevent.service", "Client"),
     "ConnectionLost": ("chat_gevent.errors", "ConnectionLost"),
     "Core": ("chat_gevent.core", "Core"),
+    "Credentials": ("chat_gevent.identity", "Credentials"),
     "Delimiter": ("chat_gevent.framing", "Delimiter"),
     "ErrorCode": ("chat_gevent.confirm", "ErrorCode"),
     "Framing": ("chat_gevent.framing", "Framing"),
     "Group": ("chat_gevent.broadcast", "Group"),
     "Handler": ("chat_gevent.confirm", "Handler"),
+    "Identity": ("chat_gevent.identity", "Identity"),
     "LengthPrefix": ("chat_gevent.framing", "LengthPrefix"),
     "Line": ("chat_gevent.framing", "Line"),
+    "ProxyIdentity": ("chat_gevent.identity", "ProxyIdentity"),
     "Refuse": ("chat_gevent.errors", "Refuse"),
     "Service": ("chat_gevent.service", "Service"),
     "SettingError": ("chat_gevent.errors", "SettingError"),
@@ -65,13 +71,16 @@ __all__ = [
     "Client",
     "ConnectionLost",
     "Core",
+    "Credentials",
     "Delimiter",
     "ErrorCode",
     "Framing",
     "Group",
     "Handler",
+    "Identity",
     "LengthPrefix",
     "Line",
+    "ProxyIdentity",
     "Refuse",
     "Service",
     "SettingError",

@@ -54,18 +54,23 @@ class Answering(Lifecycle):
     def _take(self, data: Kept) -> None:
         """Answer what one read completes."""
         core = self.core
+        if self.leaving == BY_SERVICE:  # as of what follows ``/exit``
+            return
         if (
             core.confirms
             and type(self.framing) is Line
             and (found := whole(self.kept, data, core.limit)) is not None
         ):
+            held = len(self.kept)
             reply, self.kept, count = found
+            if held or self.kept:
+                core.input.hold(len(self.kept) - held, self)
             self.messages += count
             self.tick = core.engine.tick
             self._due().append(reply)
             self.send_due()
             return
-        self.framing, events, ending, self.kept = read(self.framing, self.kept, data, core.rules)
+        events, ending = self._split(data)
         if type(self.framing) is Auto:
             events, ending = self._decide()
         if events or ending is not None:
@@ -92,17 +97,29 @@ class Answering(Lifecycle):
             if not more:
                 break  # the end shows again with the next read
             self.received += len(more)
-            self.framing, events, ending, self.kept = read(self.framing, self.kept, more, core.rules)
+            events, ending = self._split(more)
             if type(self.framing) is not Auto:
                 return events, ending
             if left <= 0:
                 break
             core.system.sleep(0)  # others have their turn
+        held = len(self.kept)
         self.framing, events, ending, self.kept = time_is_up(self.kept, core.rules)
+        core.input.hold(len(self.kept) - held, self)
+        return events, ending
+
+    def _split(self, data: Kept) -> tuple[list[Event], Ending | None]:
+        """What one read completes; its rest is kept, and counts against ``input_total_bytes``."""
+        core = self.core
+        held = len(self.kept)  # now: it may grow in its place
+        self.framing, events, ending, self.kept = read(self.framing, self.kept, data, core.rules)
+        if held or self.kept:
+            core.input.hold(len(self.kept) - held, self)
         return events, ending
 
     def _end_of_input(self) -> None:
         kept, self.kept = self.kept, b""
+        self.core.input.hold(-len(kept))
         if kept and not (self.encrypted and self.socket.truncated):
             self.framing, events, ending = end(self.framing, kept, self.core.rules)
             self._answer(events, ending)

@@ -8,7 +8,7 @@ catch up with the broadcasts that are under way (:meth:`Broadcasts.catch_up`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter
 from typing import Any, Final
 
@@ -21,24 +21,33 @@ AT_ONCE: Final = 256
 
 
 class Group:
-    """A set of clients with a name. A client that leaves drops out by itself."""
+    """A set of clients with a name. A client that leaves drops out by itself.
 
-    __slots__ = ("_clients", "name")
+    :param watch: told of the group when it gets its first client, and when it has lost its last one.
+    """
 
-    def __init__(self, name: str) -> None:
+    __slots__ = ("__weakref__", "_clients", "_watch", "name")
+
+    def __init__(self, name: str, watch: Callable[[Group], None] | None = None) -> None:
         self.name = name
+        self._watch = watch
         self._clients: dict[Client[Any], None] = {}
 
     def add(self, client: Client[Any]) -> None:
         """Take ``client`` in, unless it is gone."""
         if not client.closed:
+            is_first = not self._clients
             self._clients[client] = None
             client._groups = {*client._groups, self}
+            if is_first and self._watch is not None:
+                self._watch(self)
 
     def discard(self, client: Client[Any]) -> None:
         """Let ``client`` go, if it is in."""
         if self._clients.pop(client, self) is None:
             client._groups = client._groups - {self} or NO_GROUPS
+            if not self._clients and self._watch is not None:
+                self._watch(self)
 
     def __contains__(self, client: object) -> bool:
         return client in self._clients
@@ -65,12 +74,19 @@ class _Broadcast:
         self._framed = b""
         self.remaining = remaining
 
-    def push(self, connection: Any) -> None:
-        """Put the message into an outbox. Nearly always all clients have one framing, and share the bytes."""
+    def frame(self, framing: Framing) -> None:
+        """Frame the message for the clients that follow. Raises what ``framing.encode`` does."""
+        self._framed = framing.encode(self._message)
+        self._framing = framing
+
+    def push(self, connection: Any, at_once: bool = False) -> None:
+        """Put the message into an outbox, or send it at once. Clients share the framed bytes."""
         if connection.framing is not self._framing:
-            self._framing = connection.framing
-            self._framed = self._framing.encode(self._message)
-        connection.push_framed(self._framed)
+            self.frame(connection.framing)
+        if at_once:
+            connection.push_at_once(self._framed)
+        else:
+            connection.push_framed(self._framed)
 
 
 class Broadcasts:
@@ -92,6 +108,9 @@ class Broadcasts:
         self.started += 1
         targets = dict.fromkeys(connections)
         broadcast = _Broadcast(message, targets)
+        for first in targets:
+            broadcast.frame(first.framing)  # what can't be framed is the caller's mistake, and raises here
+            break
         if len(targets) <= AT_ONCE:
             for connection in targets:
                 if self.running:
@@ -117,9 +136,8 @@ class Broadcasts:
             oldest = self.running[0]
             for _ in range(min(SLICE_PUSHES, len(oldest.remaining))):
                 connection, _ = oldest.remaining.popitem()
-                oldest.push(connection)
+                oldest.push(connection, at_once=len(self.running) == 1)
                 self.catch_up(connection)
-                connection.flush_in_hub()
             while self.running and not self.running[0].remaining:
                 del self.running[0]
         self.seconds += perf_counter() - began

@@ -8,7 +8,6 @@ reply, not for each piece of one.
 
 from __future__ import annotations
 
-import select
 import socket
 import time
 from collections import deque
@@ -95,10 +94,19 @@ class ChatClient:
             raise
 
     def pending(self) -> bool:
-        """Whether the server has said something (or closed) unasked."""
-        ready = select.poll()  # which, unlike select, takes descriptors above 1,023
-        ready.register(self.socket, select.POLLIN)
-        return bool(self._replies) or bool(ready.poll(0))
+        """Whether a reply is there, or the server has closed. Never blocks. Raises ValueError (no UTF-8)."""
+        if not self._replies:
+            timeout = self.socket.gettimeout()
+            self.socket.settimeout(0)
+            try:
+                self._read()
+            except ConnectionLost:
+                return True
+            except OSError:  # nothing is there, or TLS has nothing to tell yet
+                pass
+            finally:
+                self.socket.settimeout(timeout)
+        return bool(self._replies)
 
     def close(self) -> None:
         """Close the connection."""

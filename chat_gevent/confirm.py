@@ -1,11 +1,11 @@
 """The built-in answer: each message is confirmed, ``Received: <message>``. Pure.
 
-A message that can't be taken is refused with ``Error: <code>: <explanation>``, so a client can tell the two apart
-by the first word. :class:`ErrorCode` has the codes.
+A message that can't be taken is refused with ``Error: <code>: <explanation>``, so a client can tell the two
+apart by the first word. :class:`ErrorCode` has the codes.
 
 :func:`whole` is the hot path of the server. It confirms a whole read at once when nothing in it needs a look
-at each message; everything else goes through :mod:`chat_gevent.conversation` and :func:`confirm`, a message at a
-time. Both give the same bytes, and a test holds them to it.
+at each message; everything else goes through :mod:`chat_gevent.conversation` and :func:`confirm`, a message
+at a time. Both give the same bytes, and a test holds them to it.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class ErrorCode(StrEnum):
 Handler = Callable[[str, Any], str | None]
 """``(message, client) -> reply text``, or None for no reply. It may block as any gevent code may.
 
-``client`` is a :class:`chat_gevent.service.Client`. Under ``line`` framing the text gets an LF; one that has line feeds
-of its own is several lines to the client.
+``client`` is a :class:`chat_gevent.service.Client`. Under ``line`` framing the text gets an LF; one that has
+line feeds of its own is several lines to the client.
 
 A ``gevent.Timeout`` that it starts must be closed before it returns (``with Timeout(...)`` does that): its
 greenlet serves another client next.
@@ -64,8 +64,8 @@ def whole(kept: Kept, data: Kept, limit: int) -> tuple[bytes, bytes, int] | None
     :param limit: longest message in bytes.
 
     Returned are the replies in order, each with its LF, what is to be kept, and the number of messages. None
-    where that can't be done at once: where no line is complete, one may be too long, reads ``/exit``, or is not UTF-8.
-    (LF is never part of a longer UTF-8 character, so the lines are UTF-8 if the whole is.)
+    where that can't be done at once: where no line is complete, or one may be too long, read ``/exit`` or not
+    be UTF-8. (LF is never part of a longer UTF-8 character, so the lines are UTF-8 if the whole is.)
     """
     cut = data.rfind(b"\n") + 1
     size = len(data)

@@ -23,7 +23,7 @@ from gevent import getcurrent
 from chat_gevent.answering import READ_BYTES, Answering
 from chat_gevent.confirm import whole
 from chat_gevent.errors import Closed, WriteTimeout
-from chat_gevent.framing import CHUNK_BYTES, Auto, Chunk
+from chat_gevent.framing import Auto, Chunk
 from chat_gevent.lifecycle import REFUSALS
 from chat_gevent.state import BUSY, CLOSED, CLOSING, OPENING, PARKED, PARKED_SHORT, QUEUED, WAITING
 
@@ -61,6 +61,8 @@ class Connection(Answering):
         if size == READ_BYTES or (found := whole(self.kept, data, core.limit)) is None:
             self.input = data
             return True
+        if found[1] or self.kept:
+            core.input.hold(len(found[1]) - len(self.kept))
         reply, self.kept, count = found
         self.messages += count
         self.received += size
@@ -101,6 +103,8 @@ class Connection(Answering):
                 event = 0
             elif self.state is not CLOSING:
                 self.move(BUSY)
+                if self.leaving in REFUSALS:
+                    self._leave_if_asked()  # first: what it has sent meanwhile is not answered
             if self.outbox:
                 self.send_due()
             if resident:
@@ -137,11 +141,10 @@ class Connection(Answering):
         self.tick = self.core.engine.tick
         if self.leaving in REFUSALS:
             self._leave_if_asked()
-        if self.state is not OPENING:  # it has finished
-            return
-        self.move(BUSY)
-        if self.core.greets:
-            self._greet()
+        if self.state is OPENING and self.core.greets:
+            self._greet()  # until that has returned, the client is none that others could send to
+        if self.state is OPENING:  # it has not finished
+            self.move(BUSY)
 
     def _converse(self, event: int) -> None:
         """Exchange, and wait for more, until the wait is ended or the client is gone."""
@@ -185,7 +188,7 @@ class Connection(Answering):
                 self.missed = 0
             data = self.input
             kind = type(self.framing)
-            asked = CHUNK_BYTES if kind is Chunk else READ_BYTES
+            asked = min(self.framing.size, READ_BYTES) if kind is Chunk else READ_BYTES  # type: ignore[attr-defined]
             if data is not None:
                 self.input = None
             else:

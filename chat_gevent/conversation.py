@@ -1,7 +1,8 @@
 """The rules of one client's conversation: what its bytes mean. Pure.
 
 Bytes go in; messages, refusals and the end come out. Nothing here knows a socket, a clock, gevent or a log,
-and nothing is remembered: a connection keeps two values, its framing and what :func:`read` said is to be kept.
+and nothing is remembered: a connection keeps two values, its framing and what :func:`read` said is to be
+kept.
 
 ========================  ==============================================================================
 :func:`read`              what one read completes
@@ -11,29 +12,18 @@ and nothing is remembered: a connection keeps two values, its framing and what :
 ========================  ==============================================================================
 
 What is completed is a list. A ``str`` in it (``bytes`` for a service that wants them) is a message; an
-:class:`Invalid` is a message that is refused; a :class:`Control` is bytes to send as they are. Behind the list
-stands its :class:`Ending`, if it has one: what comes after that is not read.
+:class:`Invalid` is a message that is refused; a :class:`Control` is bytes to send as they are. With the list
+comes its :class:`Ending`, if it has one: what follows that is not read.
 
-All messages of a read are decoded and searched for the exit word at once, and one by one only where that finds
+All lines of a read are decoded and searched for the exit word at once, and one by one only where that finds
 something, because a service pays for it with each message.
 """
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final
 
-from chat_gevent.framing import (
-    LINE,
-    UNDECIDED,
-    Auto,
-    Chunk,
-    Framing,
-    Kept,
-    Line,
-    MessageTooLong,
-    grow,
-)
+from chat_gevent.framing import UNDECIDED, Auto, Chunk, Framing, Kept, Line, MessageTooLong, grow
 from chat_gevent.telnet import IAC, TELNET, Telnet
 
 Message = str | bytes
@@ -83,10 +73,9 @@ class Rules:
         self.text = text
         self.exit_word = exit_word.lower() if exit_word else None
         self.exit_bytes = self.exit_word.encode() if self.exit_word else None
-        first = self.exit_word[0] if self.exit_word else ""
-        self.exit_mark = (
-            first if first.upper() == first else ""
-        )  # found in a text before it is looked at closely
+        # What a text must have in it before it is looked at closely: the first character, if it has one case.
+        first = self.exit_word[:1] if self.exit_word else ""
+        self.exit_mark = first if first.upper() == first else ""
 
 
 def read(
@@ -96,8 +85,7 @@ def read(
 
     Returned are the framing that holds from now on, what is complete, how it ends, and what is to be kept.
     """
-    kind = type(framing)
-    if kind is Line and rules.text and len(kept) + len(data) <= rules.limit:  # so no line is too long
+    if type(framing) is Line and rules.text and len(kept) + len(data) <= rules.limit:  # none is too long
         cut = data.rfind(b"\n") + 1
         if not cut:
             return framing, [], None, grow(kept, data)
@@ -107,16 +95,16 @@ def read(
             pass  # one of the lines is not UTF-8, and each is looked at
         else:
             return framing, *_lines(text, rules), bytes(data[cut:])
-    elif kind is Auto:
+    elif type(framing) is Auto:
         kept = grow(kept, data)
         if kept[0] == IAC:
             return read(TELNET, b"", kept, rules)
-        decided = framing.decide(kept, rules.limit)  # type: ignore[attr-defined]
+        decided = framing.decide(kept, rules.limit)
         if decided is None:
             return framing, [], None, kept
         return read(decided, b"", kept, rules)
-    elif kind is Chunk:
-        framing = framing.settle(data)  # type: ignore[attr-defined]
+    elif type(framing) is Chunk:
+        framing = framing.settle(data)
     answer = framing.answer(kept, data) if isinstance(framing, Telnet) else b""
     too_long = None
     try:
@@ -184,32 +172,15 @@ def _events(messages: list[bytes], rules: Rules) -> tuple[list[Event], Ending | 
     return events, None
 
 
-FRAMED: Final = bytes
-"""In a list of what is due to a client, ``bytes`` have their framing already, and ``str`` has not."""
-
-
 def join(framing: Framing, due: list[str | bytes]) -> bytes:
-    """What is due to a client, in order, as bytes to send: ``str`` is encoded and framed, ``bytes`` is there as it is.
+    """What is due to a client, in order, as bytes to send.
 
+    A ``str`` is a reply or push that is still to be encoded and framed; ``bytes`` have their framing already.
     Raises UnicodeEncodeError: a text has lone surrogates, which UTF-8 has no form for.
     """
-    if type(framing) is Line:
+    if type(framing) is Line and due:
         try:
             return ("\n".join(due) + "\n").encode()  # type: ignore[arg-type]  # TypeError where some are bytes
         except TypeError:
             pass
-    return b"".join([each if isinstance(each, FRAMED) else framing.encode(each.encode()) for each in due])
-
-
-__all__ = [
-    "LINE",
-    "Control",
-    "Ending",
-    "Event",
-    "Invalid",
-    "Rules",
-    "end",
-    "join",
-    "read",
-    "time_is_up",
-]
+    return b"".join([each if isinstance(each, bytes) else framing.encode(each.encode()) for each in due])

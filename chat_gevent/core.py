@@ -11,16 +11,19 @@ import os
 from collections.abc import Iterable
 from select import EPOLLIN
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from gevent import Greenlet, getcurrent, spawn_raw
 from gevent.event import Event
 
 from chat_gevent.answering import READ_BYTES
 from chat_gevent.broadcast import Broadcasts, Group
+from chat_gevent.budget import InputBudget
 from chat_gevent.confirm import ErrorCode, confirm
 from chat_gevent.connection import Connection
 from chat_gevent.conversation import Rules
 from chat_gevent.engine import Engine
+from chat_gevent.errors import WriteTimeout
 from chat_gevent.framing import AUTO, LINE, Framing
 from chat_gevent.lifecycle import Lifecycle
 from chat_gevent.registry import Registry
@@ -55,7 +58,7 @@ class Core:
     def __init__(
         self,
         settings: Settings | None = None,
-        answers: Answers | type | None = None,
+        answers: Answers | None = None,
         system: System | None = None,
     ) -> None:
         self.settings = settings = settings or Settings()
@@ -80,12 +83,18 @@ class Core:
         self._hurry = Event()
         self._telling = 0  # disconnected hooks under way
         self._told = Event()
+        self.waited_for: dict[
+            Any, tuple[float, int]
+        ] = {}  # parked ones with a minimum rate: since when, taken then
         self.queued = 0  # bytes of pushes in all outboxes
-        self.registry = Registry(settings.max_connections_per_address)
+        self.registry = Registry(settings.max_connections_per_address, settings.per_address_ipv6_prefix)
         self._finished = self.registry.empty
         self._numbers = itertools.count(1)
-        self._groups: dict[str, Group] = {}
+        # Names come from clients, often: a group lasts while somebody is in it, or holds it.
+        self._groups: WeakValueDictionary[str, Group] = WeakValueDictionary()
         self._kept: list[Greenlet[..., Any]] = []
+        self.backplane: Any = None
+        """The ``chat_gevent.backplane.Backplane`` that carries broadcasts elsewhere, if there is one."""
 
         limits = (settings.idle_timeout, settings.handshake_timeout, settings.linger_timeout)
         shortest = min([1.0, *filter(None, limits)])
@@ -103,6 +112,11 @@ class Core:
             shares=not confirms,
         )
         self.broadcasts = Broadcasts(self.engine)
+        self.input = InputBudget(settings.input_total_bytes, self.engine.all)
+        if cut_short := settings.cut_short():
+            log.warning(
+                "tcp_user_timeout (%g s) cuts short %s", settings.tcp_user_timeout, " and ".join(cut_short)
+            )
 
     def check_watches(self) -> None:
         """Raise OSError unless the kernel has epoll watches left: without them nobody could be served."""
@@ -141,6 +155,7 @@ class Core:
     def gone(self, connection: Lifecycle, fd: int) -> None:
         """A connection is about to close its descriptor ``fd``."""
         self.engine.unregister(connection, fd)
+        self.waited_for.pop(connection, None)
         self.registry.remove(connection)
         client = connection.client
         if client is not None:
@@ -164,6 +179,17 @@ class Core:
             if not self._telling:
                 self._told.set()
 
+    # -- slow readers --------------------------------------------------------------------------------
+
+    def demand_rate(self, seconds: float, taken: int) -> None:
+        """Raise WriteTimeout where a client that is waited for has taken too little in so many seconds.
+
+        The first ``write_timeout`` of them are its own: a connection may stand still for so long.
+        """
+        rate = self.settings.min_read_rate
+        if rate and taken < rate * (seconds - self.write_timeout):
+            raise WriteTimeout
+
     # -- pushes --------------------------------------------------------------------------------------
 
     def has_room(self, connection: Lifecycle, size: int) -> bool:
@@ -174,8 +200,7 @@ class Core:
             client._queued + size <= settings.outbox_bytes
             and self.queued + size <= settings.outbox_total_bytes
         ):
-            client._queued += size
-            self.queued += size
+            self.owe(connection, size)
             self.registry.pushes += 1
             return True
         if settings.slow_consumer == "close":
@@ -183,6 +208,11 @@ class Core:
         else:
             self.registry.dropped += 1
         return False
+
+    def owe(self, connection: Lifecycle, size: int) -> None:
+        """Count ``size`` bytes of pushes more that a client has not taken."""
+        connection.known_client()._queued += size
+        self.queued += size
 
     def settle(self, connection: Lifecycle, left: int) -> None:
         """Of the pushes to a client ``left`` bytes are not taken yet."""
@@ -196,7 +226,8 @@ class Core:
         """The group of that name: always the same object."""
         found = self._groups.get(name)
         if found is None:
-            found = self._groups[name] = Group(name)
+            watch = None if self.backplane is None else self.backplane.watch
+            found = self._groups[name] = Group(name, watch)
         return found
 
     def encode(self, message: Reply) -> bytes:
@@ -211,6 +242,21 @@ class Core:
     ) -> int:
         """Send a message to many clients; see :meth:`chat_gevent.serving.Serving.broadcast`."""
         data = self.encode(message)
+        told = self.deliver(data, to, but)
+        if self.backplane is not None:
+            if to is None:
+                self.backplane.publish(data, None)
+            elif isinstance(to, Group) and self._groups.get(to.name) is to:
+                self.backplane.publish(data, to)
+        return told
+
+    def deliver(
+        self,
+        data: bytes,
+        to: Group | Iterable[Client[Any]] | None,
+        but: Client[Any] | None = None,
+    ) -> int:
+        """Send an encoded message to clients of this process; returns how many these are."""
         connections: Iterable[Any]
         if to is None:
             connections = [
@@ -221,6 +267,14 @@ class Core:
         if but is not None:
             connections = [each for each in connections if each is not but._connection]
         return self.broadcasts.start(data, connections)
+
+    def attach(self, backplane: Any) -> None:
+        """Have ``backplane`` carry broadcasts to other processes from now on."""
+        self.backplane = backplane
+        for group in self._groups.values():
+            group._watch = backplane.watch
+            if group:
+                backplane.watch(group)
 
     def keep(self, greenlet: Greenlet[..., Any]) -> Greenlet[..., Any]:
         """End ``greenlet`` with the server."""
@@ -286,6 +340,8 @@ class Core:
 
     def close(self) -> None:
         """Give back descriptors, timers and greenlets; all connections must be gone."""
+        if self.backplane is not None:
+            self.backplane.stop()
         self.engine.close()
 
 

@@ -24,8 +24,7 @@ Edge-triggered means that whoever serves a connection reads until nothing is lef
 that returns less than it asked for has left nothing, unless the event said more than "input" (end of stream,
 urgent data, any of a UNIX socket): then it reads to the end.
 
-Source of the idea's figures, and of what else was tried: README.md in this folder.
-"""
+Figures, and what else was tried: README.md in this folder."""
 
 from __future__ import annotations
 
@@ -53,7 +52,7 @@ TURN_CONNECTIONS: Final = 512
 QUEUED_AT_ONCE: Final = 8
 """Most queued connections that have their turn at a time: all others wait for no more of them."""
 
-SLICE_SECONDS: Final = 0.003
+SLICE_SECONDS: Final = 0.002
 """How long pushes are sent before the hub looks at others again."""
 
 SLICE_PUSHES: Final = 16
@@ -105,15 +104,14 @@ class Engine:
         self._resume: list[tuple[greenlet, int]] = []
         self._queue: deque[Any] = deque()
         self._called: list[Any] = []
-        self._pushed: dict[Any, None] = {}  # a set with an order
+        self._pushed: dict[Any, None] = {}  # a set
         self._without_room: dict[Any, tuple[int, int]] = {}  # tick and bytes, when it last took something
         self._queue_timer = hub.loop.timer(0)
         self._push_timer = hub.loop.timer(0)
         self._ready = hub.loop.io(self._epoll.fileno(), 1)
         self._sweeper = hub.loop.timer(tick_seconds, tick_seconds, ref=False)
-        self._watches = (
-            False  # from the first connection on: an engine that never had one can just be forgotten
-        )
+        # From the first connection on: an engine that never had one can just be forgotten.
+        self._watches = False
 
     # -- connections come and go ---------------------------------------------------------------
 
@@ -277,12 +275,9 @@ class Engine:
         """Send what was pushed, for a slice of time. In the hub."""
         pushed = self._pushed
         end = perf_counter() + SLICE_SECONDS
-        while pushed:
-            for connection in list(pushed)[:SLICE_PUSHES] if len(pushed) > SLICE_PUSHES else list(pushed):
-                pushed.pop(connection, None)
-                connection.flush_in_hub()
-            if perf_counter() > end:
-                break
+        while pushed and perf_counter() < end:
+            for _ in range(min(SLICE_PUSHES, len(pushed))):
+                pushed.popitem()[0].flush_in_hub()
         if pushed:
             self._push_timer.stop()
             self._push_timer.start(self._flush)
@@ -312,8 +307,9 @@ class Engine:
         A tick that the loop has missed is not made up for: the time in which the process stood still is not
         held against its clients.
         """
-        self.tick += 1
-        tick = self.tick
+        if not self._ready.active:  # the loop gives a watcher up where the kernel has no watches left for it
+            self._ready.start(self._take_turn)
+        self.tick = tick = self.tick + 1
         oldest = tick - self._youngest
         for connection in self.connections:
             if connection is not None and connection.tick <= oldest:
@@ -333,6 +329,7 @@ class Engine:
             left = untaken
         if left < untaken:
             self._without_room[connection] = self.tick, left
+            connection.takes_something()
         else:
             connection.takes_nothing(self.tick - since)
 

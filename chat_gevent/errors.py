@@ -8,11 +8,15 @@
     ├── CertificateError          a certificate, key or CA can't be used
     ├── Refuse                    raised by a service's ``connected``: turn this client away
     ├── HeaderError               what came is no PROXY protocol header (also a ValueError)
-    └── ConnectionLost            the other end of a ChatClient is gone (also a ConnectionError)
+    ├── FramingError              a stream can't be cut any further (also a ValueError)
+    │   └── MessageTooLong        a message exceeds its bound
+    │       └── BadCount          a count that includes itself is below its own size
+    ├── ConnectionLost            the other end of a ChatClient is gone (also a ConnectionError)
+    └── ConfigError, StartError   the ``chat-gevent`` command can't start; see ``chat_gevent.command``
 
     Closed, WriteTimeout          end the greenlet of a connection; they reach no handler's caller
 
-``chat_gevent.framing.MessageTooLong`` is a ValueError that stands with the framings, so that they need nothing else.
+``chat_gevent.framing`` offers those of framings too.
 """
 
 from __future__ import annotations
@@ -46,6 +50,33 @@ class Refuse(ChatError):
 
 class HeaderError(ChatError, ValueError):
     """What came is no PROXY protocol header."""
+
+
+class FramingError(ChatError, ValueError):
+    """The stream can't be cut any further; ``complete`` holds the messages that were whole before."""
+
+    def __init__(self, problem: str, complete: list[bytes]) -> None:
+        super().__init__(problem)
+        self.complete = complete
+
+
+class MessageTooLong(FramingError):
+    """A message exceeds the bound; the stream can't be read on, because its next start is unknown.
+
+    ``complete`` holds the messages that were whole before it: they are still to be answered.
+    """
+
+    def __init__(self, limit: int, complete: list[bytes]) -> None:
+        super().__init__(f"a message is limited to {limit} bytes", complete)
+        self.limit = limit
+
+
+class BadCount(MessageTooLong):
+    """A count that includes itself is below its own size; to a server this is the same as one too large."""
+
+    def __init__(self, limit: int, complete: list[bytes]) -> None:
+        super().__init__(limit, complete)
+        self.args = ("a count that includes itself is below its own size",)
 
 
 class ConnectionLost(ChatError, ConnectionError):

@@ -1,13 +1,21 @@
-"""How many files this process may open, has open, and what that means for clients."""
+"""How many files this process may open, has open, and how many clients this and other limits carry."""
 
 from __future__ import annotations
 
+import contextlib
 import resource
 from pathlib import Path
 from typing import Final
 
+from chat_gevent.memory import available_memory
+
 RESERVED_FILES: Final = 64
 """Descriptors kept for other things than clients: listeners, logs, the admin page, what handlers open."""
+
+
+CLIENT_BYTES: Final = 5.3 * 1024
+"""Memory of the machine for one idle client, kernel and server together, as three million took it
+(benchmarks/README.md)."""
 
 
 def raise_file_limit() -> int:
@@ -23,7 +31,21 @@ def open_files() -> int:
     return Path("/proc/self/fd").stat().st_size or sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-def default_max_connections() -> int:
-    """How many clients the limit of open files carries, less those open and a reserve; at least 1."""
+def connection_bounds() -> dict[str, int]:
+    """How many clients each limit of this machine and process carries, by the limit's name."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(1, soft - open_files() - RESERVED_FILES)
+    bounds = {"the limit of open files": soft - open_files() - RESERVED_FILES}
+    with contextlib.suppress(OSError):  # a sandbox may hide them
+        in_use = int(Path("/proc/sys/fs/file-nr").read_text().split()[0])
+        in_all = int(Path("/proc/sys/fs/file-max").read_text())
+        bounds["fs.file-max"] = in_all - in_use - RESERVED_FILES
+    with contextlib.suppress(OSError):
+        bounds["fs.epoll.max_user_watches"] = int(Path("/proc/sys/fs/epoll/max_user_watches").read_text())
+    with contextlib.suppress(OSError):
+        bounds["memory"] = int(available_memory() / CLIENT_BYTES)
+    return {name: max(1, most) for name, most in bounds.items()}
+
+
+def default_max_connections() -> int:
+    """How many clients the narrowest of :func:`connection_bounds` carries; at least 1."""
+    return min(connection_bounds().values())

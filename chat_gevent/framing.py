@@ -1,6 +1,6 @@
 """Bytes to messages and back: where one message of a stream ends and the next begins. Pure.
 
-A stream has no message boundaries. A **framing** gives it some. Server, client and load test use the same ones:
+A stream has no message boundaries. A **framing** gives it some. Server, client and load test use the same:
 
 =====================  =================================================================================
 ``Line()``             a message is the bytes up to LF; one CR before the LF is dropped
@@ -20,14 +20,18 @@ has to remember is one value, ``kept``: the beginning of a message that is not c
 * ``finish(kept, limit)`` says what the end of the stream makes of what was kept.
 * ``encode(message)`` gives a message the form that it has on the wire.
 
-A framing of one's own is a class with these three methods and a ``name``. Nothing here knows a socket, a clock,
-gevent or a log.
+A framing of one's own is a class with these three methods and a ``name``. Nothing here knows a socket, a
+clock, gevent or a log.
 """
 
 from __future__ import annotations
 
-from codecs import utf_8_decode
 from typing import Any, Final, Literal, Protocol
+
+from chat_gevent.errors import BadCount as BadCount
+from chat_gevent.errors import FramingError as FramingError
+from chat_gevent.errors import MessageTooLong as MessageTooLong
+from chat_gevent.utf8 import unfinished_character
 
 CHUNK_BYTES: Final = 1024
 """Most bytes that one ``chunk`` message is read from: the ``recv(1024)`` of the first clients."""
@@ -39,40 +43,13 @@ SEGMENT_BYTES: Final = 1000
 """A first read of as many bytes has filled a TCP segment, and the rest of the line may be in the next one."""
 
 SEGMENT_SECONDS: Final = 1.0
-"""How long :class:`Auto` waits for that rest, in seconds: a lost segment is sent again after 0.2 s or more."""
+"""How long :class:`Auto` waits for that rest, in seconds: a lost segment comes again after 0.2 s or more."""
 
 MAX_MESSAGE_BYTES: Final = 65_536
 """Default bound of one message without its terminator, in bytes."""
 
 Kept = bytes | bytearray
 """The beginning of a message: what :meth:`Framing.split` returned is only to be given back to it."""
-
-
-class FramingError(ValueError):
-    """The stream can't be cut into messages any further; ``complete`` holds the messages that were whole before."""
-
-    def __init__(self, problem: str, complete: list[bytes]) -> None:
-        super().__init__(problem)
-        self.complete = complete
-
-
-class MessageTooLong(FramingError):
-    """A message exceeds the bound; the stream can't be read on, because its next start is unknown.
-
-    ``complete`` holds the messages that were whole before it: they are still to be answered.
-    """
-
-    def __init__(self, limit: int, complete: list[bytes]) -> None:
-        super().__init__(f"a message is limited to {limit} bytes", complete)
-        self.limit = limit
-
-
-class BadCount(MessageTooLong):
-    """A count that includes itself is below its own size; to a server this is the same as one too large."""
-
-    def __init__(self, limit: int, complete: list[bytes]) -> None:
-        super().__init__(limit, complete)
-        self.args = ("a count that includes itself is below its own size",)
 
 
 class Framing(Protocol):
@@ -124,7 +101,7 @@ class Line(_Plain):
         Raises MessageTooLong: a line, finished or not, has more than ``limit`` bytes.
         """
         if b"\n" not in data:
-            if len(kept) + len(data) - data.endswith(b"\r") > limit:
+            if len(kept) + len(data) - (data or kept).endswith(b"\r") > limit:
                 raise MessageTooLong(limit, [])
             return [], grow(kept, data)
         lines = (bytes(kept) + data).split(b"\n")
@@ -164,10 +141,11 @@ class Chunk(_Plain):
         return self.size, self.until_lf
 
     def split(self, kept: Kept, data: Kept, limit: int = MAX_MESSAGE_BYTES) -> tuple[list[bytes], Kept]:
-        """Cut what was read into messages of ``size`` bytes of input at most, and never more than ``limit``.
+        """Make a message of each ``size`` bytes of what was read, or of each ``limit`` bytes if that is less.
 
         ``data`` is usually one read and gives one message; longer data gives several. What is kept is an
-        unfinished UTF-8 character, 0 to 3 bytes. Never raises MessageTooLong.
+        unfinished UTF-8 character, 0 to 3 bytes, with which the next message begins. Never raises
+        MessageTooLong.
         """
         messages = []
         size = min(self.size, limit)
@@ -195,14 +173,15 @@ class Chunk(_Plain):
 class Auto(_Plain):
     """``Line`` or ``Chunk``, decided by the first bytes.
 
-    An LF in them, or within :data:`AUTO_SECONDS` after them, means ``Line`` for the rest of the stream; otherwise
-    they are a message of ``Chunk``, which holds until a read ends with LF, and from then on it is ``Line``. First
-    bytes that filled a segment have :data:`SEGMENT_SECONDS`. More than a message may have is a line as well, and
-    will be refused. (The server takes out the negotiation of a telnet client: :mod:`chat_gevent.telnet`.)
+    An LF in them, or within :data:`AUTO_SECONDS` after them, means ``Line`` for the rest of the stream;
+    otherwise they are a message of ``Chunk``, which holds until a read ends with LF: that read and all that
+    follows is ``Line``. First bytes that filled a segment have :data:`SEGMENT_SECONDS`. More than a message
+    may have is a line as well, and will be refused. (The server takes out the negotiation of a telnet client:
+    :mod:`chat_gevent.telnet`.)
 
-    Time is the caller's business: it asks :meth:`seconds` how long to wait, :meth:`decide` at each read, and takes
-    :data:`UNDECIDED` when the time is over. Who does not wait at all may use ``split`` and ``finish``, which take
-    the stream for lines.
+    Time is the caller's business: it asks :meth:`seconds` how long to wait, :meth:`decide` at each read, and
+    takes :data:`UNDECIDED` when the time is over. A caller that does not wait at all may use ``split`` and
+    ``finish``, which take the stream for lines.
     """
 
     __slots__ = ()
@@ -297,7 +276,7 @@ class LengthPrefix(_Plain):
         return self.size, self.order, self.inclusive
 
     def split(self, kept: Kept, data: Kept, limit: int = MAX_MESSAGE_BYTES) -> tuple[list[bytes], Kept]:
-        """Take whole messages. Raises MessageTooLong as soon as the count is known, and BadCount, which is one."""
+        """Take whole messages. Raises MessageTooLong as soon as the count is known, or BadCount."""
         size, order = self.size, self.order
         extra = size if self.inclusive else 0
         if len(kept) >= size:
@@ -341,7 +320,10 @@ BY_NAME: Final[dict[str, Line | Chunk | Auto]] = {each.name: each for each in (L
 
 
 def grow(kept: Kept, data: Kept) -> Kept:
-    """``kept`` and ``data``, in place where that is possible: a copy for each piece would cost its length squared."""
+    """``kept`` and ``data``, in place where that is possible.
+
+    A copy for each piece would make a long message cost the square of its length.
+    """
     if not kept:
         return bytes(data)
     if not isinstance(kept, bytearray):
@@ -354,17 +336,3 @@ def _last(kept: Kept, limit: int) -> list[bytes]:
     if len(kept) > limit:  # by a CR, or a part of a delimiter, which the rest of it would have made its own
         raise MessageTooLong(limit, [])
     return [bytes(kept)] if kept else []
-
-
-def unfinished_character(data: Kept) -> int:
-    """How many bytes at the end of ``data`` begin a UTF-8 character that more bytes could finish: 0 to 3."""
-    for back in range(1, min(3, len(data)) + 1):
-        if data[-back] & 0xC0 != 0x80:  # not a continuation byte: the last character starts here
-            try:
-                decoded = utf_8_decode(data[-back:], "strict", False)[1]
-            except UnicodeDecodeError:
-                return 0
-            if data[-back:].startswith(b"\xed") and back > 1 and data[1 - back] >= 0xA0:
-                return 0  # a surrogate, which no byte can finish; the codec finds out one byte later
-            return 0 if decoded else back
-    return 0

@@ -1,7 +1,7 @@
-"""A connection's state, what is due to its client, and how it ends.
+"""How a connection ends.
 
 :class:`Lifecycle` is the part of a connection that any greenlet may touch, and the hub: nothing here reads.
-It has one state (:mod:`chat_gevent.state`), which :meth:`Lifecycle.move` changes, and three endings:
+There are three endings:
 
 * :meth:`Lifecycle.finish`, in its own greenlet: send what is due, and end the output. Closing a socket with
   unread input makes the kernel send RST, which can destroy replies that the client has not read. So what
@@ -15,21 +15,17 @@ from __future__ import annotations
 import contextlib
 import logging
 from _socket import MSG_PEEK, SHUT_RDWR, SHUT_WR
-from _socket import socket as RawSocket
-from collections.abc import Callable
 from errno import ECONNRESET, EPIPE
 from select import EPOLLIN
-from typing import Any, Final
+from typing import Final
 
 from gevent import GreenletExit
 
 from chat_gevent.confirm import ErrorCode
-from chat_gevent.conversation import join
-from chat_gevent.errors import Closed
-from chat_gevent.framing import Auto, Framing, Kept, Line
-from chat_gevent.service import Client
-from chat_gevent.state import BUSY, CLOSED, CLOSING, OPENING, PARKED, PARKED_SHORT, QUEUED, WAITING, State
-from chat_gevent.stream import Stream
+from chat_gevent.errors import Closed, WriteTimeout
+from chat_gevent.framing import Auto
+from chat_gevent.outgoing import Outgoing
+from chat_gevent.state import BUSY, CLOSED, CLOSING, OPENING, PARKED, PARKED_SHORT, QUEUED, WAITING
 
 log = logging.getLogger("chat_gevent")
 
@@ -37,6 +33,8 @@ EXPLANATIONS: Final[dict[str, str]] = {
     ErrorCode.SERVER_FULL: "no more clients are admitted now, try again later",
     ErrorCode.ADDRESS_FULL: "too many clients share your address",
     ErrorCode.SHUTTING_DOWN: "the server is going away",
+    ErrorCode.SERVER_BUSY: "too many messages are unfinished, and yours is among the longest",
+    ErrorCode.IDLE_TIMEOUT: "no complete message came for too long",
 }
 
 REFUSALS: Final = frozenset((ErrorCode.SERVER_FULL, ErrorCode.ADDRESS_FULL))
@@ -45,84 +43,17 @@ REFUSALS: Final = frozenset((ErrorCode.SERVER_FULL, ErrorCode.ADDRESS_FULL))
 GIVEN_UP: Final = frozenset(("slow", "write-timeout"))
 """Why a client was given up that does not take what is sent to it."""
 
+UNUSED: Final = "unused"
+"""The reason of a close by a client that connected and sent no message, as health checks do."""
+
 BY_SERVICE: Final = "handler"
 """The reason of a close that a handler or service asked for."""
 
-Opening = Callable[["Lifecycle"], bytes]
-"""Done once, in a leased greenlet, before a connection's first message; returns input read too much."""
 
+class Lifecycle(Outgoing):
+    """The endings of a connection. Parameters as of :class:`chat_gevent.connection.Connection`."""
 
-class Lifecycle(Stream):
-    """The state of a connection. Parameters as of :class:`chat_gevent.connection.Connection`."""
-
-    __slots__ = (
-        "client",
-        "framing",
-        "input",
-        "kept",
-        "leaving",
-        "messages",
-        "opening",
-        "peer",
-        "reason",
-        "received",
-        "since",
-        "state",
-        "tick",
-    )
-
-    def __init__(self, socket: RawSocket, core: Any, opening: Opening | None = None) -> None:
-        super().__init__(socket, core)
-        self.opening = opening
-        self.framing: Framing = core.framing
-        self.kept: Kept = b""  # the beginning of a message
-        self.input: Kept | None = None  # what was read and not looked at yet
-        self.leaving = ""  # why it was asked to leave; the error code if there is one to tell
-        self.reason = "killed"  # of the close; set by whoever knows better
-        self.tick = self.since = core.engine.tick  # of its last activity, and of its beginning
-        self.messages = self.received = 0
-        self.peer: Any = None  # the address that a PROXY header gave
-        self.client: Client[Any] | None = None  # what handlers and hooks know of it
-        self.state = OPENING
-        if opening is None and not core.greets:
-            self.state = self._parked()
-
-    # -- state ---------------------------------------------------------------------------------------
-
-    def move(self, state: State) -> None:
-        """Change the state: nothing else does. :data:`chat_gevent.state.MOVES` has all moves."""
-        self.state = state
-
-    def _parked(self) -> State:
-        """What it is when it is parked: whether its next input may go the short way."""
-        short = (
-            self.core.confirms
-            and type(self.framing) is Line
-            and not self.outbox
-            and not self.leaving
-            and not self.encrypted
-        )
-        return PARKED_SHORT if short else PARKED
-
-    @property
-    def encrypted(self) -> bool:
-        """Whether the socket decrypts, and so may hold input that epoll knows nothing of."""
-        return type(self.socket) is not RawSocket
-
-    @property
-    def is_leaving(self) -> bool:
-        """Whether the end has begun: nothing that is sent to the client from now on would reach it."""
-        return self.state >= CLOSING or bool(self.leaving)
-
-    @property
-    def address(self) -> Any:
-        """The peer's address as ``getpeername`` or a PROXY header gives it; None once it is gone."""
-        if self.peer is not None:
-            return self.peer
-        try:
-            return self.socket.getpeername()
-        except OSError:
-            return None
+    __slots__ = ()
 
     def opening_deadline(self) -> float:
         """Until when an opening may take, on the system's clock."""
@@ -135,120 +66,29 @@ class Lifecycle(Stream):
             self.cut("handshake-timeout")
             raise Closed
 
-    # -- what is due ----------------------------------------------------------------------------------
-
-    def known_client(self) -> Client[Any]:
-        """What handlers and hooks are given for this connection."""
-        if self.client is None:
-            self.client = Client(self, self.core.next_id())
-        return self.client
-
-    def _due(self) -> list[str | bytes]:
-        if self.outbox is None:
-            self.outbox = []
-        return self.outbox
-
-    def _framed(self, message: str | bytes) -> bytes:
-        """A reply or push of the service as bytes. Raises TypeError, UnicodeEncodeError."""
-        if isinstance(message, str) is not self.core.rules.text:
-            kind = "str" if self.core.rules.text else "bytes"
-            raise TypeError(f"a message of this service must be {kind}, not {type(message).__name__}")
-        return self.framing.encode(message.encode() if isinstance(message, str) else message)
-
-    def join(self, due: list[str | bytes]) -> bytes:
-        """What is due, as bytes. A text that UTF-8 has no form for is its handler's failure."""
-        try:
-            if type(self.framing) is Line:
-                try:
-                    return ("\n".join(due) + "\n").encode()  # type: ignore[arg-type]
-                except TypeError:  # some are bytes
-                    pass
-            return join(self.framing, due)
-        except UnicodeEncodeError:
-            encoded: list[str | bytes] = []
-            for each in due:
-                try:
-                    encoded.append(self._framed(each) if isinstance(each, str) else each)
-                except UnicodeEncodeError:
-                    self._service_failed("message")
-                    self._tell_error(
-                        ErrorCode.HANDLER_FAILED, "the server could not handle the message", encoded
-                    )
-            return join(self.framing, encoded)
-
-    def _service_failed(self, hook: str) -> None:
-        """A hook has raised. Raises Closed: it was ended with its connection."""
-        if self.state is CLOSED:
-            raise Closed from None
-        log.exception("%s failed for %s", "handler" if hook == "message" else hook, self.address)
-
-    def _tell_error(self, code: ErrorCode, explanation: str, due: list[str | bytes] | None = None) -> None:
-        """Put an error into what is due, in the service's words."""
-        self.core.registry.errors[code] += 1
-        words = self.core.service.error_reply(code, explanation)
-        if words is not None:
-            # Under ``auto`` nothing is decided yet: an error is a line there.
-            framed = words.encode() if isinstance(words, str) else words
-            framed = framed + b"\n" if type(self.framing) is Auto else self.framing.encode(framed)
-            (self._due() if due is None else due).append(framed)
-
-    def push(self, message: str | bytes) -> bool:
-        """Put a message into what is due, to be sent with the turn; False once the client is gone."""
-        data = self._framed(message)
-        if self.is_leaving:
-            return False
-        if self.core.broadcasts.running:
-            self.core.broadcasts.catch_up(self)
-        return self.push_framed(data)
-
-    def push_framed(self, data: bytes) -> bool:
-        """As :meth:`push`, with bytes that are framed."""
-        if self.is_leaving or not self.core.has_room(self, len(data)):
-            return False
-        self._due().append(data)
-        if self.state is PARKED_SHORT:
-            self.move(PARKED)
-        self.core.engine.flush_soon(self)
-        return True
-
     def close_by_service(self, last: str | bytes | None) -> None:
         """Close once all that is due is sent."""
         if last is not None:
             self.push(last)
         if not self.is_leaving:
+            self.core.broadcasts.catch_up(self)
             self.leaving = BY_SERVICE
             if self.greenlet is None or self.waiter is not None:
                 self._look_up()
-
-    def touch(self) -> None:
-        """Count this moment as activity."""
-        self.tick = self.core.engine.tick
-
-    def flush_in_hub(self) -> None:
-        """Send what is due as far as the kernel takes it; the engine waits for room for the rest."""
-        if self.state is CLOSED:
-            return
-        try:
-            gone = self.flush()
-        except OSError as error:
-            self.lost(error)
-            return
-        engine = self.core.engine
-        if not gone:
-            engine.wait_for_room(self)
-            return
-        engine.room_found(self)
-        if self.core.idle_any:
-            self.tick = engine.tick
-        if self.greenlet is None:
-            self.outbox = None
-            if self.state is PARKED and self._parked() is PARKED_SHORT:
-                self.move(PARKED_SHORT)
 
     def takes_nothing(self, ticks: int) -> None:
         """The client has taken nothing of what is due for so many ticks. Never blocks."""
         if ticks >= self.core.write_ticks:
             self.give_up("write-timeout")
+
+    def takes_something(self) -> None:
+        """The client has taken something of what is due; close if that is too little. Never blocks."""
+        since, before = self.core.waited_for.get(self, (0.0, 0))
+        if since:
+            try:
+                self.core.demand_rate(self.core.system.monotonic() - since, self.taken() - before)
+            except (OSError, WriteTimeout):
+                self.give_up("write-timeout")
 
     def give_up(self, reason: str) -> None:
         """Close at once, because the client does not take what is due. Never blocks.
@@ -278,12 +118,18 @@ class Lifecycle(Stream):
 
     def _end_output(self) -> None:
         self.move(CLOSING)
+        self._drop_input()
         self.tick = self.core.engine.tick
         try:
             self.socket.shutdown(SHUT_WR)
         except OSError as error:
             self.lost(error)
             raise Closed from None
+
+    def _drop_input(self) -> None:
+        """Let go of what was read and is not answered any more."""
+        self.core.input.hold(-len(self.kept))
+        self.kept, self.input = b"", None
 
     def _leave_if_asked(self) -> bool:
         """Finish if somebody has asked for it; an error code is told to the client."""
@@ -307,6 +153,8 @@ class Lifecycle(Stream):
         if self.state >= CLOSING:
             return
         if self.leaving not in REFUSALS:
+            if not self.leaving:
+                self.core.broadcasts.catch_up(self)  # what it was promised comes before the end
             self.leaving = reason
         if self.opening is not None and not self._has_input():
             self.cut(reason)  # it has said nothing yet that could be answered
@@ -351,7 +199,7 @@ class Lifecycle(Stream):
             if self.state is OPENING:
                 self.cut(reason)
             else:
-                self._tell_error(ErrorCode.IDLE_TIMEOUT, "no complete message came for too long")
+                self._tell_error(ErrorCode(reason), EXPLANATIONS[reason])
                 if self.flush():
                     self._end_output()
                 else:
@@ -374,7 +222,10 @@ class Lifecycle(Stream):
     def lost(self, error: OSError) -> None:
         """The client vanished: nothing that is due can reach it."""
         log.debug("client lost: %s", error)
-        self.cut("reset" if error.errno in (ECONNRESET, EPIPE) else "lost")
+        if error.errno not in (ECONNRESET, EPIPE):
+            self.cut("lost")
+        else:
+            self.cut("reset" if self.received or self.sent else UNUSED)
 
     def cut(self, reason: str) -> None:
         """Close the socket now. A reason that was there before, of the finish, is kept."""
@@ -384,7 +235,7 @@ class Lifecycle(Stream):
             self.reason = self.leaving if self.leaving in GIVEN_UP else reason
         fd = self.fd
         self.move(CLOSED)
-        self.kept, self.input = b"", None
+        self._drop_input()
         self.core.gone(self, fd)
         self.socket.close()
         self.end_wait()

@@ -21,10 +21,17 @@ import re
 import socket
 import stat
 import struct
+import time
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
+from select import POLLIN
 from typing import TYPE_CHECKING, Final
+
+import gevent
+from gevent.monkey import get_original
+
+from chat_gevent.errors import ListenError
 
 if TYPE_CHECKING:
     from chat_gevent.settings import Settings
@@ -33,13 +40,18 @@ SO_ATTACH_FILTER: Final = 26
 """Linux's number for a socket option that Python has no name for (asm-generic/socket.h)."""
 
 
+SYN_RECEIVED: Final = "03"
+"""The state of a connection that is not established yet, in /proc/net/tcp."""
+
+HANDSHAKE_SECONDS: Final = 1.2
+"""How long a stop waits for handshakes that are under way: a SYN-ACK that was lost is repeated after 1 s."""
+
+HANDSHAKES_LOOKED_FOR: Final = 20_000
+"""Most clients with which a stop looks for handshakes: that takes time for each connection there is."""
+
 UNSENT_BYTES: Final = 131_072
 """Most bytes that the kernel takes for a client whose receive window is closed. Without it, the send buffer
 of one that never reads grows to the limit of ``tcp_wmem``, 4 MiB as a rule."""
-
-
-class ListenError(Exception):
-    """An address can't be listened on; the message names it and says why."""
 
 
 @dataclass(slots=True)
@@ -210,14 +222,15 @@ def tune(listener: socket.socket, settings: Settings) -> None:
         listener.setsockopt(tcp, socket.TCP_KEEPIDLE, settings.keepalive_idle)
         listener.setsockopt(tcp, socket.TCP_KEEPINTVL, settings.keepalive_interval)
         listener.setsockopt(tcp, socket.TCP_KEEPCNT, settings.keepalive_probes)
-    if settings.tcp_user_timeout:
-        listener.setsockopt(tcp, socket.TCP_USER_TIMEOUT, int(settings.tcp_user_timeout * 1000))
+    # Also where it is 0: the listener may have been handed over with another value.
+    listener.setsockopt(tcp, socket.TCP_USER_TIMEOUT, int(settings.user_timeout * 1000))
 
 
 def take_no_more(listener: socket.socket) -> None:
     """Have the kernel ignore new connection requests on a TCP listener that is about to be closed.
 
-    Those that have connected stay in its queue and can be accepted, so that the close resets nobody.
+    Those that have connected stay in its queue and can be accepted, so that the close resets nobody, and
+    those whose handshake is under way can end it. Not for a listener that another process holds too.
     Those that come now repeat their SYN after a second, and are refused, or find the next server.
     """
     if listener.family not in (socket.AF_INET, socket.AF_INET6):
@@ -236,3 +249,38 @@ def take_no_more(listener: socket.socket) -> None:
     address, size = buffer.buffer_info()
     with contextlib.suppress(OSError):  # a sandbox may forbid it; then only the last moment is less gentle
         listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", size // 8, address))
+
+
+def await_handshakes(listeners: list[socket.socket], clients: int) -> None:
+    """Let handshakes that are under way end, on listeners that take no more.
+
+    They have to be accepted afterwards. Blocks its greenlet, for :data:`HANDSHAKE_SECONDS` at most, and only
+    where there are such, or more ``clients`` than :data:`HANDSHAKES_LOOKED_FOR`.
+    """
+    deadline = time.monotonic() + HANDSHAKE_SECONDS
+    while listeners and (clients > HANDSHAKES_LOOKED_FOR or handshakes_under_way(listeners)):
+        if time.monotonic() > deadline:
+            break
+        gevent.sleep(0.02)
+
+
+def handshakes_under_way(listeners: list[socket.socket]) -> bool:
+    """Whether somebody has sent a SYN to one of these TCP listeners, and waits for the end of the handshake.
+
+    The kernel tells it in a table of all connections of this network namespace: 1 s for a million of them.
+    """
+    ports = {each.getsockname()[1] for each in listeners if each.family != socket.AF_UNIX}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6") if ports else ():
+        with contextlib.suppress(OSError), open(table) as lines:  # noqa: PTH123 - a line at a time
+            for line in lines:
+                words = line.split(None, 4)  # number, local address, remote address, state
+                if words[3] == SYN_RECEIVED and int(words[1].rpartition(":")[2], 16) in ports:
+                    return True
+    return False
+
+
+def readable(listener: socket.socket) -> bool:
+    """Whether somebody waits to be accepted."""
+    ready = get_original("select", "poll")()  # which monkey.patch_all() may have taken out of ``select``
+    ready.register(listener, POLLIN)
+    return bool(ready.poll(0))

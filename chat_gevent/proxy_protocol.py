@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import re
 import socket
 import struct
 from collections.abc import Iterable
 from typing import Any, Final
 
-from chat_gevent.addresses import address_text
+from chat_gevent.addresses import Address, address_text, peer_address
 from chat_gevent.errors import HeaderError
-from chat_gevent.lifecycle import Lifecycle, Opening
+from chat_gevent.identity import proxy_identity
+from chat_gevent.lifecycle import UNUSED, Lifecycle
+from chat_gevent.outgoing import Opening
 
 V1_BYTES: Final = 107
 """Longest version 1 header, with its CR and LF, by the specification."""
@@ -28,8 +31,6 @@ V2_SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
 V2_BYTES: Final = 4096
 """Longest version 2 header taken, without its first 16 bytes. The specification asks for 216 at least; the
 rest is room for TLVs such as a client certificate's name."""
-
-Address = tuple[Any, ...]
 
 log = logging.getLogger("chat_gevent")
 
@@ -47,12 +48,15 @@ class Proxies:
 
     def trust(self, address: Any) -> bool:
         """Whether a connection from ``address``, as ``accept`` gave it, begins with a header."""
-        if not isinstance(address, tuple):
+        known = peer_address(address)
+        if not isinstance(known, tuple):
             return self._unix
-        host = ipaddress.ip_address(address[0].partition("%")[0])
-        if isinstance(host, ipaddress.IPv6Address) and host.ipv4_mapped:
-            host = host.ipv4_mapped  # an IPv4 client of a socket that takes both
+        host = ipaddress.ip_address(known[0].partition("%")[0])
         return any(host in network for network in self._networks)
+
+
+class _SaidNothing(Exception):
+    """A proxy has connected, and left without a byte: that is a health check."""
 
 
 def opening(then: Opening | None) -> Opening:
@@ -62,6 +66,9 @@ def opening(then: Opening | None) -> Opening:
         peer = address_text(connection.address)
         try:
             client = read_header(connection)
+        except _SaidNothing:
+            connection.cut(UNUSED)
+            return b""
         except HeaderError as error:
             log.warning("connection from the proxy %s refused: %s", peer, error)
             connection.finish("proxy-header")
@@ -81,7 +88,12 @@ def read_header(connection: Lifecycle) -> Address | None:
     deadline = connection.opening_deadline()
     head = b""
     while len(head) < len(V2_SIGNATURE):  # which is shorter than any header of version 1
-        head += _receive(connection, len(V2_SIGNATURE) - len(head), deadline)
+        try:
+            head += _receive(connection, len(V2_SIGNATURE) - len(head), deadline)
+        except HeaderError:
+            if not head:
+                raise _SaidNothing from None
+            raise
         if not V2_SIGNATURE.startswith(head) and (
             b"\n" in head or not head.startswith(b"PROXY "[: len(head)])
         ):
@@ -90,7 +102,11 @@ def read_header(connection: Lifecycle) -> Address | None:
         version_command, family, length = struct.unpack("!BBH", _receive_all(connection, 4, deadline))
         if length > V2_BYTES:
             raise HeaderError(f"a PROXY v2 header of {length} bytes is too long")
-        return parse_v2(version_command, family, _receive_all(connection, length, deadline))
+        data = _receive_all(connection, length, deadline)
+        client = parse_v2(version_command, family, data)
+        if client is not None and (told := proxy_identity(family, data)) is not None:
+            connection.core.registry.proxied[connection] = told
+        return client
     while not head.endswith(b"\n"):
         if len(head) >= V1_BYTES:
             raise HeaderError(f"a PROXY v1 header has at most {V1_BYTES} bytes")
@@ -124,18 +140,32 @@ def _receive(connection: Lifecycle, most: int, deadline: float, *, line: bool = 
 
 def parse_v1(line: bytes) -> Address | None:
     """``PROXY TCP4 source destination port port`` with its CR LF. Raises HeaderError."""
-    try:
-        words = line.decode("ascii").removesuffix("\r\n").split(" ")
-        if words[1] == "UNKNOWN":
-            return None
-        protocol, source, _, port, _ = words[1:]
-        if protocol in ("TCP4", "TCP6") and "%" not in source:  # a scope, which can be any text
-            host = ipaddress.ip_address(source)
-            if host.version == int(protocol[3]) and port.isdecimal() and int(port) <= 65535:
-                return (str(host), int(port))
-    except (ValueError, IndexError):
-        pass
+    text = line.decode("latin-1")
+    if text.endswith("\r\n") and text.isascii():
+        match text[:-2].split(" "):
+            case ["PROXY", "UNKNOWN", *_]:
+                return None
+            case ["PROXY", ("TCP4" | "TCP6") as protocol, source, destination, port, to_port] if (
+                _is_host(source, protocol) and _is_host(destination, protocol)
+                and _is_port(port) and _is_port(to_port)
+            ):  # fmt: skip
+                family = socket.AF_INET if protocol == "TCP4" else socket.AF_INET6
+                host = socket.inet_ntop(family, socket.inet_pton(family, source))  # as the kernel writes it
+                return peer_address((host, int(port)))
     raise HeaderError(f"{line!r} is no PROXY v1 header")
+
+
+def _is_host(text: str, protocol: str) -> bool:
+    """Whether it is an address of ``TCP4`` or ``TCP6``; one with a scope, which can be any text, is not."""
+    try:
+        return "%" not in text and ipaddress.ip_address(text).version == int(protocol[3])
+    except ValueError:
+        return False
+
+
+def _is_port(text: str) -> bool:
+    """Whether it is a port in decimal without a leading zero, as the specification has it."""
+    return re.fullmatch("0|[1-9][0-9]{0,4}", text) is not None and int(text) <= 65535
 
 
 def parse_v2(version_command: int, family: int, data: bytes) -> Address | None:
@@ -150,4 +180,4 @@ def parse_v2(version_command: int, family: int, data: bytes) -> Address | None:
     if len(data) < struct.calcsize(form[0]):
         raise HeaderError("a PROXY v2 header is too short for its addresses")
     source, _, port, _ = struct.unpack_from(form[0], data)
-    return (socket.inet_ntop(form[1], source), port)
+    return peer_address((socket.inet_ntop(form[1], source), port))

@@ -12,7 +12,9 @@ from typing import Any
 
 from gevent.event import Event
 
+from chat_gevent.addresses import WHOLE_IPV6, counted_as, peer_address
 from chat_gevent.confirm import ErrorCode
+from chat_gevent.identity import ProxyIdentity
 from chat_gevent.lifecycle import REFUSALS, Lifecycle
 
 
@@ -20,9 +22,10 @@ class Registry:
     """Live connections, totals, and places per address.
 
     :param per_address: most clients of one address; 0: no limit.
+    :param ipv6_prefix: how many bits of an IPv6 address tell two clients apart.
     """
 
-    def __init__(self, per_address: int = 0) -> None:
+    def __init__(self, per_address: int = 0, ipv6_prefix: int = WHOLE_IPV6) -> None:
         self.live = 0
         self.refusals = 0  # of the live ones, those that were refused and only read why
         self.accepted = 0
@@ -36,13 +39,16 @@ class Registry:
         """Told of each connection that closes, before its descriptor does; to be set before the first."""
         self.empty = Event()
         self.empty.set()
+        self.proxied: dict[Lifecycle, ProxyIdentity] = {}
+        """What proxies said of clients beside the address: only of those of whom they said something."""
         self._per_address = per_address
-        self._addresses: Counter[Any] = Counter()
+        self._ipv6_prefix = ipv6_prefix
+        self._addresses: Counter[str] = Counter()
 
     def add(self, connection: Lifecycle, address: Any = None) -> None:
         """Count a new connection. ``address`` is kept only where somebody will ask for it."""
         if address and (self._per_address or self.on_close is not None):
-            self._know(connection, address)
+            self._know(connection, peer_address(address))
         self.live += 1
         self.empty.clear()
 
@@ -60,28 +66,32 @@ class Registry:
 
     def address_is_full(self, address: Any) -> bool:
         """Whether an address has all the connections it may have; UNIX clients have none to count."""
-        return (
-            self._per_address > 0
-            and isinstance(address, tuple)
-            and self._addresses[address[0]] >= self._per_address
-        )
+        if not self._per_address:
+            return False
+        host = self._counted_as(address)
+        return bool(host) and self._addresses[host] >= self._per_address
+
+    def _counted_as(self, address: Any) -> str:
+        known = peer_address(address)
+        return "" if known is None else counted_as(known, self._ipv6_prefix)
 
     def _know(self, connection: Lifecycle, address: Any) -> None:
         connection.peer = address
-        if self._per_address and isinstance(address, tuple):
-            self._addresses[address[0]] += 1
+        if self._per_address and (host := self._counted_as(address)):
+            self._addresses[host] += 1
 
     def remove(self, connection: Lifecycle) -> None:
         """Take the books of a connection that closes; its descriptor is still open."""
         self.live -= 1
+        if self.proxied:
+            self.proxied.pop(connection, None)
         self.closed[connection.reason] += 1
         self.past_messages += connection.messages
         self.past_received += connection.received
         self.past_sent += connection.sent
         if connection.leaving in REFUSALS:
             self.refusals -= 1
-        elif self._per_address and isinstance(connection.peer, tuple):
-            host = connection.peer[0]
+        elif self._per_address and (host := self._counted_as(connection.peer)):
             self._addresses[host] -= 1
             if not self._addresses[host]:
                 del self._addresses[host]

@@ -14,16 +14,13 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import ssl
 import time
-from _socket import SHUT_WR
+from _socket import SHUT_WR, SO_ACCEPTCONN, SOL_SOCKET
 from _socket import socket as RawSocket
-from select import POLLIN
 from typing import Any, Final
 
 from gevent import getcurrent, sleep, spawn
 from gevent.event import Event
-from gevent.monkey import get_original
 
 from chat_gevent import proxy_protocol, tls
 from chat_gevent.answering import READ_BYTES
@@ -31,8 +28,9 @@ from chat_gevent.confirm import ErrorCode, error_text
 from chat_gevent.connection import Connection
 from chat_gevent.core import Core
 from chat_gevent.files import default_max_connections, raise_file_limit
-from chat_gevent.lifecycle import EXPLANATIONS, Opening
-from chat_gevent.listeners import tune
+from chat_gevent.lifecycle import EXPLANATIONS
+from chat_gevent.listeners import readable, tune
+from chat_gevent.outgoing import Opening
 from chat_gevent.service import Answers
 from chat_gevent.serving import Serving
 from chat_gevent.settings import Settings
@@ -44,9 +42,6 @@ Half of the files that :data:`chat_gevent.files.RESERVED_FILES` keeps."""
 
 OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 """Why ``accept`` may fail without any fault of the client's; it will do again once something is free."""
-
-# monkey.patch_all(), which a handler's module may have called, takes this name out of ``select``.
-poll = get_original("select", "poll")
 
 log = logging.getLogger("chat_gevent")
 
@@ -92,9 +87,10 @@ class ChatServer(Serving):
         self.core = core or Core(settings, handler)
         self._owns_core = core is None
         self._drained: Event | None = None  # from the first stop() on
+        self._drainer: Any = None
         self._cut_off = 0
         self.parks = spawn == "default"
-        self._opening = opening or _tls_opening(ssl_args)
+        self._opening = opening or tls.opening_of(ssl_args)
         self._proxies = proxies
         self._proxied_opening = proxy_protocol.opening(self._opening)
         if not hasattr(listener, "accept") and backlog is None:
@@ -116,14 +112,22 @@ class ChatServer(Serving):
         super().init_socket()
         self.socket.setblocking(False)
         tune(self.socket, self.core.settings)
-        self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        if self._reserve < 0:
+            self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def start(self) -> None:
         """Begin to listen. Raises OSError: the address can't be had, or no epoll watches are left."""
         self.core.check_watches()
+        if self._owns_core and not self.started:
+            self.init_socket()  # clients may wait in its backlog until the service has started
+            try:
+                self.begin_serving()
+            except BaseException:
+                self.close()
+                raise
+            if self._drained is not None:  # the service has stopped it already
+                return
         super().start()
-        if self._owns_core:
-            self.begin_serving()
 
     def do_read(self) -> tuple[RawSocket, Any] | None:  # type: ignore[override]  # raw, not gevent's
         """Accept one client; None where nobody waits."""
@@ -137,6 +141,10 @@ class ChatServer(Serving):
                 self._accept_with_reserve(error)
                 return None
             if error.errno == errno.ECONNABORTED:  # it left while it waited
+                return None
+            if error.errno in self.fatal_errors:  # another process that holds the listener has shut it down
+                log.error("a listener has ended: %s", error.strerror)
+                self.close()
                 return None
             raise
         client = RawSocket(listener.family, listener.type, listener.proto, fileno=fd)
@@ -191,7 +199,7 @@ class ChatServer(Serving):
             connection.serve_resident()
 
     def stop(self, timeout: float | None = None) -> int:  # type: ignore[override]
-        """Stop listening, and have the clients leave within ``timeout`` seconds, ``drain_timeout`` unless given.
+        """Stop listening; have the clients leave within ``timeout`` seconds, or ``drain_timeout``.
 
         Returns how many were cut off: those whose replies were not all sent by then. Whoever calls it again
         waits for the first call to end. A handler may call it: it then returns at once, and its client is
@@ -211,10 +219,11 @@ class ChatServer(Serving):
 
     def _called_by_handler(self) -> bool:
         current = getcurrent()
-        return any(each.greenlet is current for each in self.core.engine.all())
+        return current is self._drainer or any(each.greenlet is current for each in self.core.engine.all())
 
     def _drain(self, seconds: float) -> None:
         assert self._drained is not None
+        self._drainer = getcurrent()  # ``stopping`` may call stop() as well
         deadline = time.monotonic() + seconds
         try:
             if self._owns_core:
@@ -233,6 +242,17 @@ class ChatServer(Serving):
         finally:
             self._drained.set()
 
+    def listens(self) -> bool:
+        """Whether new clients are accepted, or will be in a moment; not once the listener was shut down."""
+        if self.closed:
+            return False
+        watcher: Any = getattr(self, "_watcher", None)
+        if watcher is not None and not watcher.active:
+            # The event loop gave it up, because the kernel had no epoll watches left.
+            self.stop_accepting()
+            self.start_accepting()
+        return bool(self.socket.getsockopt(SOL_SOCKET, SO_ACCEPTCONN))
+
     def close(self) -> None:
         """Stop listening. Clients stay, until :meth:`stop`."""
         super().close()
@@ -246,7 +266,7 @@ class ChatServer(Serving):
             for _ in range(self.core.settings.backlog):
                 accepted = self.do_read()
                 if accepted is None:
-                    if not _readable(self.socket):
+                    if self.closed or not readable(self.socket):
                         return
                 elif self.full():  # spawn is a pool that has no room, and stopping can't wait for it
                     code = ErrorCode.SHUTTING_DOWN
@@ -315,12 +335,6 @@ class ChatServer(Serving):
         self.start_accepting()
 
 
-def _readable(listener: Any) -> bool:
-    ready = poll()
-    ready.register(listener, POLLIN)
-    return bool(ready.poll(0))
-
-
 def _refuse_at_once(client: RawSocket, code: ErrorCode, explanation: str) -> None:
     """Tell a client why it can't come in, as well as that can be done without waiting for it."""
     try:
@@ -331,21 +345,3 @@ def _refuse_at_once(client: RawSocket, code: ErrorCode, explanation: str) -> Non
         pass
     finally:
         client.close()
-
-
-def _tls_opening(ssl_args: dict[str, Any]) -> Opening | None:
-    """What ``ssl_args`` ask for, in either of StreamServer's two forms; None where there are none."""
-    if not ssl_args:
-        return None
-    context = ssl_args.pop("ssl_context", None)
-    if context is None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(ssl_args.pop("certfile"), ssl_args.pop("keyfile", None))
-        if "ca_certs" in ssl_args:
-            context.load_verify_locations(ssl_args.pop("ca_certs"))
-        context.verify_mode = ssl_args.pop("cert_reqs", ssl.CERT_NONE)
-        if "ciphers" in ssl_args:
-            context.set_ciphers(ssl_args.pop("ciphers"))
-    for about_blocking in ("do_handshake_on_connect", "suppress_ragged_eofs"):
-        ssl_args.pop(about_blocking, None)  # the handshake is done, but not in the accept loop
-    return tls.opening(context, **{"server_side": True, **ssl_args})

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from chat_gevent.confirm import Handler, confirm, error_text
 from chat_gevent.framing import Framing
+from chat_gevent.identity import Identity, identify
 
 State = TypeVar("State")
 
@@ -44,8 +45,17 @@ class Client(Generic[State]):
 
     @property
     def address(self) -> Any:
-        """The peer's address as ``getpeername`` or a PROXY header gives it; None once it is gone."""
+        """The peer's ``(host, port)``, behind a proxy the client's; a UNIX socket's name; None once gone."""
         return self._connection.address
+
+    @property
+    def identity(self) -> Identity:
+        """Its verified certificate, UNIX credentials, and what a trusted proxy says of it.
+
+        Asked of TLS and the kernel at each call. All of it is None once the client is gone: a service that
+        needs it in ``disconnected`` keeps it in :attr:`state`.
+        """
+        return identify(self._connection)
 
     @property
     def closed(self) -> bool:
@@ -120,11 +130,11 @@ class HandlerService(Service):
         self.message = handler  # type: ignore[method-assign, assignment]
 
 
-Answers = Handler | Service
-"""What a server can be given to answer with."""
+Answers = Handler | Service | type[Service]
+"""What a server can be given to answer with; a class is called, without arguments."""
 
 
-def as_service(answers: Answers | type[Service] | None) -> Service:
+def as_service(answers: Answers | None) -> Service:
     """The service that ``answers`` is or makes; the confirmation where it is None. Raises TypeError."""
     if isinstance(answers, Service):
         return answers
@@ -132,7 +142,7 @@ def as_service(answers: Answers | type[Service] | None) -> Service:
         return answers()
     if answers is None:
         return HandlerService(confirm)
-    if callable(answers):
+    if callable(answers) and not isinstance(answers, type):
         return HandlerService(answers)
     raise TypeError(f"neither a handler nor a service: {answers!r}")
 

@@ -20,6 +20,7 @@ from chat_gevent.broadcast import Group
 from chat_gevent.core import Core
 from chat_gevent.service import Client, Reply
 from chat_gevent.state import OPENING
+from chat_gevent.system import own_main_thread
 
 EXIT_CUT_OFF: Final = 3
 """Exit status of a server that had to cut off clients with replies still due."""
@@ -56,7 +57,11 @@ class Serving(StreamServer):
     @property
     def clients(self) -> list[Client[Any]]:
         """All clients that are connected now."""
-        return [each.known_client() for each in self.core.engine.all() if each.state is not OPENING]
+        return [
+            each.known_client()
+            for each in self.core.engine.all()
+            if each.state is not OPENING and not each.is_leaving
+        ]
 
     def broadcast(
         self,
@@ -66,7 +71,9 @@ class Serving(StreamServer):
     ) -> int:
         """Send a message to many clients; returns how many of this process these are. Never blocks.
 
-        :param to: all clients, those of a group, or those given.
+        With a backplane all clients, and those of a group, are those of all processes.
+
+        :param to: all clients, those of a group, or those given, which are of this process.
         :param but: a client to leave out, such as the one that spoke.
 
         Raises TypeError, UnicodeEncodeError: ``message`` is none.
@@ -113,6 +120,8 @@ class Serving(StreamServer):
 
     def begin_serving(self) -> None:
         """Tell the service that the server is about to serve."""
+        if self.core.backplane is not None:
+            self.core.backplane.start()
         self.core.service.started(self)
 
     def end_serving(self) -> None:
@@ -149,3 +158,4 @@ class Serving(StreamServer):
         finally:
             for watcher in watchers:
                 watcher.cancel()
+            own_main_thread()

@@ -22,6 +22,9 @@ from chat_gevent.framing import BY_NAME, MAX_MESSAGE_BYTES, Framing
 SECONDS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 BYTES: Final = {"": 1, "B": 1, "kB": 1000, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
+UNACKNOWLEDGED_SECONDS: Final = 60.0
+"""How long bytes may stay unacknowledged where no keepalive setting says how long a client may be silent."""
+
 LARGEST: Final = 2**63
 """No setting means more than that, and not every whole number can be made a float."""
 
@@ -42,6 +45,11 @@ def _with_unit(value: Any, units: Mapping[str, float], example: str) -> float:
 def seconds(value: Any) -> float:
     """``90``, ``"90"``, ``"1.5m"`` to seconds. Raises ValueError."""
     return float(_with_unit(value, SECONDS, "30, 500ms, 5m or 1h"))
+
+
+def seconds_or_automatic(value: Any) -> float | None:
+    """As :func:`seconds`; None for nothing given. Raises ValueError."""
+    return None if value is None or value == "" else seconds(value)
 
 
 def at_once_or_never(value: Any) -> float | None:
@@ -136,10 +144,13 @@ class Settings:
         MAX_MESSAGE_BYTES, size, "longest message, without its terminator", low=1, high=2**30, unit="bytes"
     )
     max_connections: int = setting(
-        0, whole, "most clients at once; 0: what the limit of open files carries", unit="clients"
+        0, whole, "most clients at once; 0: what files, epoll watches and memory carry", unit="clients"
     )
     max_connections_per_address: int = setting(
         0, whole, "most clients at once from one address; 0: no limit", unit="clients"
+    )
+    per_address_ipv6_prefix: int = setting(
+        64, whole, "bits of an IPv6 address that tell two clients apart", low=1, high=128, unit="bits"
     )
     message_rate: float = setting(
         0.0, number, "messages a second one client may send; more wait, none is lost; 0: no limit", unit="/s"
@@ -150,10 +161,16 @@ class Settings:
     write_timeout: float = setting(
         30.0, seconds, "close a client that takes no reply for this long; 0: never", unit="s"
     )
+    min_read_rate: float = setting(
+        0.0, number, "bytes a second a client must take while much is due to it; 0: any", unit="bytes/s"
+    )
     idle: str = setting(
         "",
         one_of("", "input", "any"),
         "what counts as activity: input, any; without it input, any for a service",
+    )
+    input_total_bytes: int = setting(
+        2**28, size, "most bytes of unfinished messages of all clients; 0: no limit", high=2**40, unit="bytes"
     )
     outbox_bytes: int = setting(
         2**18, size, "most bytes of pushes that wait for one client", low=1, high=2**31, unit="bytes"
@@ -175,6 +192,12 @@ class Settings:
     drain_timeout: float = setting(
         30.0, seconds, "time in which a stopping server has its clients leave; 0: cut off at once", unit="s"
     )
+    drain_delay: float = setting(
+        0.0,
+        seconds,
+        "time in which a stopping server says on /readyz that it goes, and still admits clients",
+        unit="s",
+    )
     keepalive_idle: int = setting(
         60, whole, "seconds of silence after which TCP probes a peer; 0: it doesn't", high=32767, unit="s"
     )
@@ -184,8 +207,12 @@ class Settings:
     keepalive_probes: int = setting(
         6, whole, "unanswered TCP probes that end a connection", low=1, high=127, unit="probes"
     )
-    tcp_user_timeout: float = setting(
-        60.0, seconds, "time sent bytes may stay unacknowledged; 0: the kernel's", high=2_000_000, unit="s"
+    tcp_user_timeout: float | None = setting(
+        None,
+        seconds_or_automatic,
+        "time sent bytes may stay unacknowledged; 0: the kernel's; without it no shorter than the probes",
+        high=2_000_000,
+        unit="s",
     )
     backlog: int = setting(
         4096, whole, "connections that may wait to be accepted", low=1, high=65535, unit="connections"
@@ -193,6 +220,36 @@ class Settings:
     spare_greenlets: int = setting(
         256, whole, "free greenlets kept for the next burst", low=1, high=1_000_000, unit="greenlets"
     )
+
+    @property
+    def probing_time(self) -> float:
+        """Seconds of silence after which TCP's probes end a connection; 0: they don't."""
+        return self.keepalive_idle and self.keepalive_idle + self.keepalive_interval * self.keepalive_probes
+
+    @property
+    def user_timeout(self) -> float:
+        """Seconds for ``TCP_USER_TIMEOUT``; 0: the kernel's.
+
+        Where it is set the kernel ends a connection after that time, however many probes are left, and also
+        one whose client only reads nothing. So it is no shorter than the probes and ``write_timeout``, unless
+        it was set by hand.
+        """
+        if self.tcp_user_timeout is not None:
+            return self.tcp_user_timeout
+        if not self.write_timeout:
+            return 0.0
+        return max(self.probing_time or UNACKNOWLEDGED_SECONDS, self.write_timeout)
+
+    def cut_short(self) -> list[str]:
+        """What a ``tcp_user_timeout`` that was set by hand cuts short, with the seconds of it."""
+        short = self.tcp_user_timeout
+        if not short:
+            return []
+        times = {
+            "the probes of keepalive": self.probing_time,
+            "write_timeout": self.write_timeout or math.inf,
+        }
+        return [f"{name} ({value:g} s)" for name, value in times.items() if value > short]
 
     def __post_init__(self) -> None:
         for each in fields(self):

@@ -47,7 +47,7 @@ MOVES: Final[dict[State, frozenset[State]]] = {
     State.OPENING: _ENDS | {State.BUSY},
     State.PARKED: _ENDS | {State.BUSY, State.PARKED_SHORT},
     State.PARKED_SHORT: _ENDS | {State.BUSY, State.PARKED},
-    State.QUEUED: _ENDS | {State.BUSY},
+    State.QUEUED: frozenset((State.BUSY, State.CLOSED)),
     State.BUSY: _ENDS | {State.PARKED, State.PARKED_SHORT, State.QUEUED, State.WAITING},
     State.WAITING: _ENDS | {State.BUSY},
     State.CLOSING: frozenset((State.CLOSED,)),

@@ -39,6 +39,9 @@ class Shared(Protocol):
     queued: int
     """Bytes of pushes that wait in outboxes."""
 
+    def demand_rate(self, seconds: float, taken: int) -> None:
+        """Raise WriteTimeout where a client that is waited for has taken too little in so many seconds."""
+
     def settle(self, stream: Any, left: int) -> None:
         """Of what is due to ``stream`` so many bytes are left."""
 
@@ -136,7 +139,8 @@ class Stream:
             self.sent += sent
             if sent < len(data):
                 outbox.insert(0, data[sent:] if sent else data)
-                break
+                if not sent:  # TLS may have sent what it took before, and have room for more
+                    break
         if self.core.queued:
             self.core.settle(self, sum(map(len, outbox)) if outbox else 0)
         return not outbox
@@ -150,8 +154,19 @@ class Stream:
 
         Raises OSError: the client is gone; WriteTimeout: it took nothing for ``write_timeout``.
         """
-        while not self.flush():
+        if self.flush():
+            return
+        began, taken = self.core.system.monotonic(), self.taken()
+        while True:
             self.wait_writable()
+            self.core.demand_rate(self.core.system.monotonic() - began, self.taken() - taken)
+            if self.flush():
+                return
+
+    def taken(self) -> int:
+        """Bytes that the client's system has confirmed so far. Raises OSError."""
+        untaken: int = self.core.system.untaken(self.fd)
+        return self.sent - untaken
 
     def wait_writable(self) -> None:
         """Block this greenlet until the client takes more. Raises OSError, WriteTimeout.
@@ -163,7 +178,8 @@ class Stream:
         system = self.core.system
         watcher = system.hub.loop.io(self.fd, 2)
         try:
-            left = system.untaken(self.fd)
+            left = first = system.untaken(self.fd)
+            began = system.monotonic()
             while True:
                 try:
                     with Timeout.start_new(seconds, WriteTimeout()):
@@ -173,5 +189,6 @@ class Stream:
                     before, left = left, system.untaken(self.fd)
                     if left >= before:
                         raise
+                    self.core.demand_rate(system.monotonic() - began, first - left)
         finally:
             watcher.close()

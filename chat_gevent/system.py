@@ -7,14 +7,26 @@ By default these are the real calls. A simulation hands an object of its own to
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from fcntl import ioctl
 from termios import TIOCOUTQ
 from typing import Any
 
 import gevent
-from gevent import get_hub
+from gevent import get_hub, getcurrent
 from gevent.monkey import get_original
+
+
+def own_main_thread() -> None:
+    """Have the interpreter know its main thread again, so that it can end; to be called in the main greenlet.
+
+    ``monkey.patch_all()`` takes the greenlet that calls it for the main thread, a handler's for example. At
+    its end the interpreter then waits for ever for the real one.
+    """
+    main: Any = threading.main_thread()
+    if getcurrent().parent is None and main.ident != threading.get_ident():
+        main._ident = threading.get_ident()
 
 
 class System:

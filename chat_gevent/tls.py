@@ -20,7 +20,8 @@ from typing import Any, Final
 
 from chat_gevent.addresses import address_text
 from chat_gevent.errors import CertificateError
-from chat_gevent.lifecycle import Lifecycle, Opening
+from chat_gevent.lifecycle import UNUSED, Lifecycle
+from chat_gevent.outgoing import Opening
 from chat_gevent.stream import NeedsOutput
 
 RECORD_BYTES: Final = 16_384 + 325
@@ -46,6 +47,7 @@ class TlsSocket:
         "_raw",
         "_short",
         "_taken",
+        "spoken",
         "tls",
         "truncated",
     )
@@ -58,6 +60,8 @@ class TlsSocket:
         self._taken = 0  # how many bytes of the last ``send`` that is
         self._short = True  # whether the last read from the socket left nothing
         self._ended = False
+        self.spoken = False
+        """Whether a byte has come."""
         self.truncated = False
         """Whether the stream ended without TLS's own notice: anybody may have cut it off."""
 
@@ -73,6 +77,10 @@ class TlsSocket:
     def getpeername(self) -> Any:
         """The peer's address. Raises OSError."""
         return self._raw.getpeername()
+
+    def getsockopt(self, *option: int) -> Any:
+        """An option of the raw socket. Raises OSError."""
+        return self._raw.getsockopt(*option)
 
     @property
     def drained(self) -> bool:
@@ -125,6 +133,7 @@ class TlsSocket:
         size = self._raw.recv_into(_buffer)
         self._short = 0 < size < RECORD_BYTES
         if size:
+            self.spoken = True
             self._incoming.write(_view[:size])
         else:
             self._incoming.write_eof()
@@ -157,10 +166,9 @@ class TlsSocket:
         self._ended = True
         # It does not wait for the peer's notice, nor mind a broken stream, or one that takes no more.
         with contextlib.suppress(OSError, ValueError, NeedsOutput):
-            try:
+            with contextlib.suppress(SSLWantReadError):  # the peer's notice has not come yet
                 self.tls.unwrap()
-            except SSLWantReadError:
-                self._send_encrypted()
+            self._send_encrypted()
         self._raw.shutdown(how)
 
     def abandon(self) -> None:
@@ -231,6 +239,9 @@ def opening(context: SSLContext | Certificates, **arguments: Any) -> Opening:
             except NeedsOutput:
                 connection.wait_writable()
             except SSLError as error:
+                if not tls.spoken:
+                    connection.cut(UNUSED)
+                    return b""
                 # OpenSSL has sent an alert that says why; let the client read it.
                 peer = address_text(connection.address)
                 log.warning("TLS handshake with %s failed: %s", peer, error.reason or error)
@@ -238,3 +249,21 @@ def opening(context: SSLContext | Certificates, **arguments: Any) -> Opening:
                 return b""
 
     return handshake
+
+
+def opening_of(ssl_args: dict[str, Any]) -> Opening | None:
+    """What ``ssl_args`` ask for, in either of StreamServer's two forms; None where there are none."""
+    if not ssl_args:
+        return None
+    context = ssl_args.pop("ssl_context", None)
+    if context is None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(ssl_args.pop("certfile"), ssl_args.pop("keyfile", None))
+        if "ca_certs" in ssl_args:
+            context.load_verify_locations(ssl_args.pop("ca_certs"))
+        context.verify_mode = ssl_args.pop("cert_reqs", ssl.CERT_NONE)
+        if "ciphers" in ssl_args:
+            context.set_ciphers(ssl_args.pop("ciphers"))
+    for about_blocking in ("do_handshake_on_connect", "suppress_ragged_eofs"):
+        ssl_args.pop(about_blocking, None)  # the handshake is done, but not in the accept loop
+    return opening(context, **{"server_side": True, **ssl_args})

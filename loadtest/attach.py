@@ -6,53 +6,50 @@ calls it once the environment has its runner.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from locust.runners import WorkerRunner
 
 from chat_gevent.files import raise_file_limit
-from loadtest.errors import OptionsError
 from loadtest.run.finishing import Finishing
 from loadtest.run.load_test import LoadTest, load_test_of
-from loadtest.run.options import read_client_options, read_plan
+from loadtest.run.options import check_used, read_client_options, read_plan
 from loadtest.run.shapes import make_shape
 from loadtest.run.stopping import Stopping
 from loadtest.show import locust_tables, web
 from loadtest.show.outcome import RunOutcome
 
 
-def attach(environment: Any, hosts: Iterable[str | None] = ()) -> LoadTest:
+def attach(environment: Any, classes: Sequence[Any] = ()) -> LoadTest:
     """Attach a load test to ``environment``, which has its runner, and return it.
 
-    ``hosts`` are those of the user classes, checked where the environment has none. Options that can't be
-    used are one line on standard error, and exit status 2.
+    ``classes`` are its TCP users: their hosts are checked where the environment has none, and options that
+    none of them goes by are refused. Raises OptionsError.
     """
     load_test = load_test_of(environment)
     raise_file_limit()
     locust_tables.install()
-    try:
-        _check(environment, load_test, hosts)
-        load_test.attach()
-        Stopping(load_test).attach()
-        if not isinstance(environment.runner, WorkerRunner):
-            _attach_end(environment, load_test)
-    except OptionsError as error:
-        sys.stderr.write(f"locust: error: {error}\n")
-        sys.exit(2)
+    _check(environment, load_test, classes)
+    load_test.attach()
+    Stopping(load_test).attach()
+    if not isinstance(environment.runner, WorkerRunner):
+        _attach_end(environment, load_test)
     load_test.collect_each_second()
     return load_test
 
 
-def _check(environment: Any, load_test: LoadTest, hosts: Iterable[str | None]) -> None:
+def _check(environment: Any, load_test: LoadTest, classes: Sequence[Any]) -> None:
     """What can be known to be wrong before the test. Raises OptionsError."""
+    load_test.uses = [(each.__name__, each.uses()) for each in classes]
+    load_test.kinds = [(str(environment.host or each.host or ""), each.framing) for each in classes]
+    check_used(load_test.options, load_test.uses)
     plan = read_plan(load_test.options)
     if environment.host:
         read_client_options(load_test.options, environment.host, plan)
     elif getattr(load_test.options, "headless", False) and not isinstance(environment.runner, WorkerRunner):
-        for host in hosts:
-            read_client_options(load_test.options, host or "", plan)
+        for each in classes:
+            read_client_options(load_test.options, each.host or "", plan)
 
 
 def _attach_end(environment: Any, load_test: LoadTest) -> None:

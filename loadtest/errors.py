@@ -4,6 +4,8 @@
 
     LoadTestError
     ├── OptionsError                  options that can't be read or don't fit together
+    ├── ConnectionInUse               two greenlets use one connection
+    ├── NotCaught                     a verdict on a reply that was reported already
     ├── DeadlinePassed                a moment passed; the caller that set it says what that means
     └── RequestFailed                 a request that failed; its class is its group in every error table
         ├── SystemCallFailed(errno)   the kernel reported an error
@@ -17,6 +19,7 @@
         ├── WrongReply                a reply came, but not the one that was expected
         ├── ErrorReply(code)          the server refused the message, in the confirm protocol's own words
         ├── UnexpectedData            bytes that nothing had asked for
+        ├── StepFailed(name)          a transaction one of whose steps failed
         ├── FramingBroken             the stream can't be cut into messages any further
         └── Failure(reason)           what the code of a user called a failure
 
@@ -37,6 +40,14 @@ class LoadTestError(Exception):
 
 class OptionsError(LoadTestError, ValueError):
     """Options that don't fit together or can't be read; the message is one line for a person."""
+
+
+class ConnectionInUse(LoadTestError, RuntimeError):
+    """A greenlet uses a connection on which another one is waiting: their replies would be mixed up."""
+
+
+class NotCaught(LoadTestError, RuntimeError):
+    """``failure()`` or ``success()`` of a reply that was counted: it needs ``catch_response=True``."""
 
 
 class DeadlinePassed(LoadTestError):
@@ -118,6 +129,10 @@ class UnexpectedData(RequestFailed):
 
 class FramingBroken(RequestFailed):
     """The stream can't be cut into messages any further (a message beyond the bound, a broken length)."""
+
+
+class StepFailed(RequestFailed):
+    """A transaction one of whose steps failed; the reason is the step's name."""
 
 
 class Failure(RequestFailed):

@@ -1,10 +1,10 @@
 """Framings of a client: what is put around a message that is sent, and where a reply ends. Sans-I/O.
 
 The protocol is that of :mod:`chat_gevent.framing`, whose ``Line``, ``Chunk``, ``Auto``, ``Delimiter`` and
-``LengthPrefix`` are exported here as they are. A framing has no state of its own, so that all clients of a process
-share one: what it kept of an unfinished reply is handed back to it with the bytes that came next. That is ``b""``
-at first, and false whenever nothing is unfinished; the rest is the framing's own affair. Those of servers that
-say where a reply ends in other ways are in :mod:`loadtest.replies`:
+``LengthPrefix`` are exported here as they are. A framing has no state of its own, so that all clients of a
+process share one: what it kept of an unfinished reply is handed back to it with the bytes that came next.
+That is ``b""`` at first, and false whenever nothing is unfinished; the rest is the framing's own affair.
+Those of servers that say where a reply ends in other ways are in :mod:`loadtest.replies`:
 
 ====================== ====================================================================================
 ``Raw()``              nothing marks an end: a reply is what one read returned, or as long as was expected

@@ -1,9 +1,10 @@
-"""Framings of servers that mark the end of a reply by its content; people import them from :mod:`loadtest.framing`.
+"""Framings of servers that mark the end of a reply by its content; :mod:`loadtest.framing` exports them.
 
-A reply consists of parts (a line, a value, a count and its bytes). For each part a framing says where it ends and
-how many parts it adds to those that are still to come; :class:`_InParts` does the rest: it takes time in proportion
-to what comes, in however many pieces, and raises MessageTooLong for a reply of more than ``limit`` bytes, with its
-end marks. What it keeps of an unfinished reply is an :class:`Unfinished`, which remembers how far it was looked at.
+A reply consists of parts (a line, a value, a count and its bytes). For each part a framing says where it
+ends and how many parts it adds to those that are still to come; :class:`_InParts` does the rest: it takes
+time in proportion to what comes, in however many pieces, and raises MessageTooLong for a reply of more than
+``limit`` bytes, with its end marks. What it keeps of an unfinished reply is an :class:`Unfinished`, which
+remembers how far it was looked at.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ class _InParts:
     def _part(self, buffer: Unfinished, begin: int, at: int, seen: int) -> tuple[int, int] | None:
         """Where the part at ``at`` ends (perhaps beyond what has come), and how many it adds.
 
-        None where its length can't be known yet. ``begin`` is where its reply begins, and no line ends between
-        ``at`` and ``seen``. Raises FramingError.
+        None where its length can't be known yet. ``begin`` is where its reply begins, and no line ends
+        between ``at`` and ``seen``. Raises FramingError.
         """
         raise NotImplementedError
 
@@ -113,7 +114,7 @@ def _line_end(buffer: Unfinished, seen: int) -> int:
 
 
 class Lines(_InParts):
-    r"""A reply is one or more lines, the last of which matches ``last``; for SMTP and FTP ``rb"\d{3}( |\r|$)"``.
+    r"""A reply is one or more lines, the last of which matches ``last``: ``rb"\d{3}( |$)"`` for SMTP and FTP.
 
     The message has its inner line ends. What is sent is a message and CR LF.
     """
@@ -131,10 +132,11 @@ class Lines(_InParts):
 
 
 class Dot(_InParts):
-    """A reply is lines up to one that is a dot, which the message has not; dots that were doubled are single in it.
+    """A reply is lines up to one that is a dot; the message is without it, and its doubled dots are single.
 
-    A first line that matches ``single`` is a whole reply: an error has no text after it. What is sent is lines
-    too, with CR LF, doubled dots and the dot at the end; so it mostly serves as ``until`` of a request.
+    A first line that matches ``single`` is a whole reply: an error has no text after it. What is sent is
+    lines too, with CR LF, doubled dots and the dot at the end; so it mostly serves as ``until`` of a
+    request.
     """
 
     name = "dot"
@@ -167,7 +169,7 @@ class Dot(_InParts):
 
 
 class TextLength(_InParts):
-    r"""Lines; one that matches ``header`` says in its last group how many bytes follow it, and CR LF after them.
+    r"""Lines; one that matches ``header`` says in its last group how many bytes follow, before a CR LF.
 
     :param more: whether a header's message goes on after its bytes, up to a line that is no header, as
         memcached's ``VALUE`` up to ``END``. (NATS and beanstalkd: not.)
@@ -192,10 +194,11 @@ class TextLength(_InParts):
 
 
 class Resp(_InParts):
-    """Values of Redis, versions 2 and 3 of its protocol: the message is the value as it came, less its last CR LF.
+    """Values of Redis, versions 2 and 3: the message is the value as it came, less its last CR LF.
 
-    ``$4 CR LF blue`` is the string ``blue``, ``$-1`` is none, ``+OK`` and ``-ERR ...`` are what they are. What is
-    sent is words with blanks between them, as an array of strings; :meth:`command` makes one of any words.
+    ``$4 CR LF blue`` is the string ``blue``, ``$-1`` is none, ``+OK`` and ``-ERR ...`` are what they are.
+    What is sent is words with blanks between them, as an array of strings; :meth:`command` makes one of any
+    words.
     """
 
     name = "resp"
@@ -228,7 +231,7 @@ class Resp(_InParts):
 
 
 class Counted(_InParts):
-    """``head`` bytes, a count of ``size`` bytes, and as many bytes: the message is all of them less the count.
+    """``head`` bytes, a count of ``size`` bytes, and as many bytes: the message is all but the count.
 
     PostgreSQL is ``Counted(head=1, inclusive=True)``: a letter, a count that counts itself, and the rest.
     """
@@ -277,7 +280,7 @@ class Counted(_InParts):
 
 
 class Varint(Counted):
-    """As :class:`Counted`, with a count in groups of 7 bits, the least first: protobuf; MQTT is ``Varint(head=1)``."""
+    """As :class:`Counted`, with a count in groups of 7 bits (protobuf); MQTT is ``Varint(head=1)``."""
 
     name = "varint"
 
@@ -304,7 +307,7 @@ class Varint(Counted):
 
 
 class Several:
-    """A reply is several messages of ``each``, the last of which matches ``last``; joined, they are the message."""
+    """Several messages of ``each``, the last of which matches ``last``; joined, they are the reply."""
 
     name = "several"
 
@@ -319,7 +322,7 @@ class Several:
         """Cut after each message that matches. Raises MessageTooLong, FramingError."""
         whole, size, rest = kept or ([], 0, b"")
         found, rest = self.each.split(rest, data, limit)
-        messages = []
+        messages: list[bytes] = []
         for message in found:
             whole.append(message)
             size += len(message)

@@ -1,7 +1,7 @@
 """What came back for one request of a user's own protocol, and how it is reported.
 
-The session (session.py) asks and fills the reply in; the reply knows a :class:`loadtest.reporting.Reporter`
-and no connection.
+The conversation (conversation.py) asks and fills the reply in; the reply knows a
+:class:`loadtest.reporting.Reporter` and no connection.
 """
 
 from __future__ import annotations
@@ -11,12 +11,27 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from loadtest.count.counters import Entry
-from loadtest.errors import Failure, RequestFailed
-from loadtest.reporting import Reporter
+from loadtest.errors import Failure, NotCaught, RequestFailed
+from loadtest.reporting import Reporter, is_control_flow
 
 
 class Reply:
     """What came back for one request; as a context manager it is reported when the block ends."""
+
+    __slots__ = (
+        "_context",
+        "_due",
+        "_open",
+        "_reporter",
+        "_start_time",
+        "began",
+        "data",
+        "ended_at",
+        "entry",
+        "error",
+        "first_byte_at",
+        "sent",
+    )
 
     def __init__(
         self,
@@ -24,25 +39,24 @@ class Reply:
         entry: Entry,
         context: dict[str, Any] | None,
         start_time: float,
-        intended: float,
+        began: float,
+        due: float,
     ) -> None:
         self.data = b""
         """The reply without its framing; empty where none came."""
         self.error: RequestFailed | None = None
         """Why the request failed, or None."""
-        self.response_time = 0.0
-        """Milliseconds from sent (or from the intended start) to answered."""
         self.entry = entry
         self.sent = 0
         """Bytes of the request that were sent, with its framing."""
-        self.began = perf_counter()
+        self.began = began
         """When the request was sent; this and the two that follow are on the clock of ``perf_counter``."""
-        self.first_byte_at = self.answered_at = 0.0
+        self.first_byte_at = self.ended_at = 0.0
         self._reporter = reporter
         self._context = context
         self._start_time = start_time
-        self._intended = intended
-        self._reported = False
+        self._due = due
+        self._open = True  # not reported yet
 
     def __bool__(self) -> bool:
         return self.error is None
@@ -52,35 +66,66 @@ class Reply:
         """The reply as text; what is not UTF-8 is replaced."""
         return self.data.decode("utf-8", "replace")
 
+    @property
+    def response_time(self) -> float:
+        """Milliseconds from sent (with a schedule: from when it was due) to answered, or to the failure."""
+        return ((self.ended_at or perf_counter()) - (self._due or self.began)) * 1e3
+
     def failure(self, reason: str) -> None:
-        """Call the request a failure; failures are grouped by ``reason``, so keep it short and constant."""
+        """Call the request a failure; failures are grouped by ``reason``, so keep it short and constant.
+
+        Raises NotCaught: the request has been counted, for want of ``catch_response=True``.
+        """
+        self._verdict("failure")
         self.error = Failure(reason)
 
     def success(self) -> None:
-        """Call the request a success, whatever came back; a request that got no reply stays a failure."""
-        if self.answered_at:
+        """Call the request a success, whatever came back; one that got no reply stays a failure.
+
+        Raises NotCaught as ``failure`` does.
+        """
+        self._verdict("success")
+        if self.first_byte_at:
             self.error = None
+
+    def _verdict(self, name: str) -> None:
+        if not self._open:
+            raise NotCaught(
+                f"{name}() came after {self.entry.name!r} was counted: use it in "
+                "'with client.request(..., catch_response=True) as reply'"
+            )
+
+    def uncounted(self, error: RequestFailed) -> None:
+        """The request was never made, for a reason that is counted elsewhere."""
+        self.error = error
+        self.ended_at = perf_counter()
+        self._open = False
 
     def report(self) -> None:
         """Count the request and fire its event, once."""
-        if self._reported:
+        if not self._open:
             return
-        self._reported = True
+        self._open = False
         reporter, entry = self._reporter, self.entry
-        end = self.answered_at or perf_counter()
-        self.response_time = (end - (self._intended or self.began)) * 1e3
+        end = self.ended_at or perf_counter()
+        began, due = self.began, self._due
         if self.error is not None:
-            reporter.count_failure(entry, self.error)
+            reporter.count_failure(entry, self.error, began, end, due)
         else:
-            entry.split_first[int((self.first_byte_at - self.began) * 1e6)] += 1
-            entry.split_reply[int((end - self.began) * 1e6)] += 1
-            if self._intended:
-                entry.response[int((end - self._intended) * 1e6)] += 1
+            micros = int((end - began) * 1e6)
+            first = int((self.first_byte_at - began) * 1e6)
+            if micros - first < 20:  # one read, and the time to cut it
+                entry.whole[micros] += 1
+            else:
+                entry.split_first[first] += 1
+                entry.split_reply[micros] += 1
+            if due:
+                entry.response[int((end - due) * 1e6)] += 1
         entry.bytes_out += self.sent
         entry.bytes_in += len(self.data)
         reporter.report(
             entry.name,
-            self.response_time,
+            (end - (due or began)) * 1e3,
             len(self.data),
             self.data,
             self._start_time,
@@ -94,12 +139,13 @@ class Reply:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Literal[False]:
-        if error is None:
+        if error is None or is_control_flow(error):
             self.report()
         elif isinstance(error, Exception):
-            self.error = Failure(type(error).__name__)
+            if self._open:
+                self.error = Failure(type(error).__name__)
             self.report()
-        elif not self._reported:
-            self._reported = True
+        elif self._open:
+            self._open = False
             self.entry.aborted += 1
         return False

@@ -1,4 +1,6 @@
-"""The client that a user calls: each request is timed, checked, counted, and fired as Locust's request event.
+"""A user's connection and the messages of the confirm protocol, each timed, checked, counted and fired.
+
+:class:`loadtest.conversation.Conversation` adds to it what a protocol of one's own needs.
 
 It takes the event that it fires, so that it works with any Locust environment. What a request
 costs on top of the socket is here: two clock readings, one comparison, one dictionary update, and
@@ -9,24 +11,43 @@ aborted and fires nothing: it neither passed nor failed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from sys import intern
 from time import perf_counter, time
-from typing import Any
+from typing import Any, Protocol, Self
 
 from loadtest.client.judgement import judge
 from loadtest.client.tls import make_client
 from loadtest.client.transport import ClientOptions
-from loadtest.count.counters import Counters, Entry
-from loadtest.errors import Failure, RequestFailed, UnexpectedData
-from loadtest.framing import marks_ends, one_message
+from loadtest.count.counters import CONNECTION, REQUEST, Counters, Entry
+from loadtest.errors import ConnectionInUse, Failure, RequestFailed, UnexpectedData
+from loadtest.framing import one_message
 from loadtest.messages import Exchange
-from loadtest.reply import Reply
 from loadtest.reporting import Reporter, no_context
+
+
+class Owner(Protocol):
+    """What a session asks of the user that has it."""
+
+    def on_connect(self) -> object:
+        """Greet the server and log in, after every connect; False closes the connection."""
+
+    def ensure_connected(self) -> None:
+        """Connect, in as many attempts as it takes, with pauses between them."""
 
 
 class TcpSession(Reporter):
     """One user's connection, with reporting."""
 
-    __slots__ = ("confirms", "connected_at", "intended", "options", "tcp")
+    __slots__ = (
+        "_greeting",
+        "confirms",
+        "connect_error",
+        "connected_at",
+        "intended",
+        "options",
+        "owner",
+        "tcp",
+    )
 
     def __init__(
         self,
@@ -35,12 +56,21 @@ class TcpSession(Reporter):
         counters: Counters,
         context: Callable[[], dict[str, Any]] = no_context,
         name: str = "CONFIRM",
+        *,
+        label: str = "",
+        owner: Owner | None = None,
     ) -> None:
         target = options.target
-        super().__init__(request_event, counters, target.scheme.upper(), str(target), context)
+        super().__init__(
+            request_event, counters, intern(target.scheme.upper()), intern(str(target)), context, label
+        )
         self.options = options
         self.tcp = make_client(options)
-        self.confirms: Entry = counters.entry(name)
+        self.confirms: Entry = self.entry(name, REQUEST)
+        self.owner = owner
+        self._greeting = False  # ``on_connect`` runs
+        self.connect_error: RequestFailed | None = None
+        """Why the last connect failed."""
         self.connected_at = 0.0
         self.intended = 0.0
         """Intended start of the next ``request``, where a schedule gave one."""
@@ -48,14 +78,21 @@ class TcpSession(Reporter):
     # -- the connection --------------------------------------------------------------------------
 
     def connect(self) -> bool:
-        """Open the connection, as a CONNECT request; whether it is open. Raises nothing of its own."""
-        entry = self.counters.entry("CONNECT")
+        """Open the connection, as a CONNECT request; whether it is open. Raises nothing of its own.
+
+        Then the user's ``on_connect`` runs. A connection in whose ``on_connect`` a request failed, or that
+        it was not content with (it returned False), is closed.
+        """
+        entry = self.entry(self._connect_name, CONNECTION)
         start_time, begin = time(), perf_counter()
         if self.tcp.connected:
             self.close()
+        if self.tcp.options is not self.options:  # it had begun TLS, and begins in the clear again
+            self.tcp = make_client(self.options)
         try:
             seconds = self.tcp.connect()
         except RequestFailed as error:
+            self.connect_error = error
             self._fail(entry, error, start_time, begin)
             return False
         except BaseException:
@@ -66,6 +103,32 @@ class TcpSession(Reporter):
         self.connected_at = begin
         entry.whole[int(seconds * 1e6)] += 1
         self.report(entry.name, seconds * 1e3, 0, None, start_time)
+        return self._greet()
+
+    @property
+    def _connect_name(self) -> str:
+        """The entry that connects are counted as."""
+        return "CONNECT"
+
+    def _opened(self) -> None:
+        """The connection is open, and nothing was said on it yet."""
+
+    def _greet(self) -> bool:
+        self._opened()
+        if self.owner is None:
+            return True
+        self._greeting, failed = True, self.failed
+        try:
+            content = self.owner.on_connect()
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            self._greeting = False
+        if content is False or self.failed != failed or not self.tcp.connected:
+            self.connect_error = Failure("not greeted")
+            self.close()
+            return False
         return True
 
     @property
@@ -79,9 +142,24 @@ class TcpSession(Reporter):
             self.counters.open -= 1
             self.tcp.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """Close, once what has come unasked since the last reply is counted."""
+        try:
+            if self.tcp.connected and not self.tcp.busy and self.tcp.restless:
+                self.surplus()
+        except RequestFailed:
+            pass  # that the server ended it first fails nothing
+        self.close()
+
     def exit(self, message: bytes = b"/exit") -> bool:
         """End the conversation with ``message``, as an EXIT request: the server must close in silence."""
-        entry = self.counters.entry("EXIT")
+        entry = self.entry("EXIT", CONNECTION)
         start_time, begin = time(), perf_counter()
         try:
             seconds = self.tcp.finish(message)
@@ -106,23 +184,28 @@ class TcpSession(Reporter):
             self.tcp.idle(seconds)
         except RequestFailed as error:
             self.close()
-            self._fail(self.counters.entry("HOLD"), error, start_time, begin)
+            self._fail(self.entry("HOLD", CONNECTION), error, start_time, begin)
             return False
         return True
 
     # -- requests --------------------------------------------------------------------------------
 
     def confirm(self, exchange: Exchange, intended: float = 0.0) -> bool:
-        """Send one message and compare what comes back, byte for byte. Raises nothing of its own.
+        """Send one message and compare what comes back, byte for byte. Raises ConnectionInUse.
 
         ``intended`` is the start that a schedule gave it, on the clock of ``time.perf_counter``.
         """
         tcp = self.tcp
+        if tcp.busy:
+            raise ConnectionInUse("another greenlet waits on this connection")
         entry = self.confirms
         wire, expected = exchange
         start_time = time()
         begin = perf_counter()
         try:
+            if tcp.restless:
+                self._settle()
+                tcp = self.tcp
             data = tcp.ask(wire)
             end = perf_counter()
             if data == expected:
@@ -133,7 +216,7 @@ class TcpSession(Reporter):
         except RequestFailed as error:
             if not error.in_step:
                 self.close()
-            self._fail(entry, error, start_time, intended or begin)
+            self._fail(entry, error, start_time, begin, intended)
             return False
         except BaseException:
             entry.aborted += 1
@@ -181,6 +264,9 @@ class TcpSession(Reporter):
         begin = perf_counter()
         answered = 0
         try:
+            if tcp.restless:
+                self._settle()
+                tcp = self.tcp
             pending = tcp.ask(wire)
             for _, expected in exchanges:
                 if pending.startswith(expected):
@@ -206,7 +292,7 @@ class TcpSession(Reporter):
         except RequestFailed as error:
             self.close()  # the replies that are still due would be taken for those of the next batch
             for _ in exchanges[answered:] or exchanges[:1]:
-                self._fail(entry, error, start_time, intended or begin)
+                self._fail(entry, error, start_time, begin, intended)
             return False
         except BaseException:
             entry.aborted += len(exchanges) - answered
@@ -215,64 +301,38 @@ class TcpSession(Reporter):
         entry.bytes_out += len(wire)
         return True
 
-    def request(
-        self,
-        message: bytes | str,
-        *,
-        name: str = "REQUEST",
-        expect: bytes | str | None = None,
-        catch_response: bool = False,
-        context: dict[str, Any] | None = None,
-        intended: float = 0.0,
-    ) -> Reply:
-        """Send ``message`` and return its :class:`Reply`; one that is not what ``expect`` says is a failure.
+    def _settle(self) -> None:
+        """Count what came unasked, and connect anew where that cost the connection."""
+        if self.tcp.connected:
+            self.surplus()
+            if not self.tcp.connected and not self.connect():
+                raise self.connect_error or Failure("not connected")
 
-        With ``catch_response`` the reply is a context manager, and the request is reported when its
-        block ends: call ``reply.failure("why")`` in it. Connects first where there is no connection.
-        Closes it where the request can't have been answered in full; a whole reply that is not
-        ``expect`` leaves it open, unless the framing doesn't mark where a reply ends.
-        Raises ValueError for a message that the framing can't carry, nothing for what the server does.
+    def surplus(self) -> None:
+        """Take what came unasked since the last reply: each message is a failed ``UNEXPECTED``.
+
+        The connection is closed where only the beginning of one is there: its rest would be taken for a
+        reply. Raises ConnectionClosed, ConnectionBroken, FramingBroken.
         """
-        data = message.encode() if isinstance(message, str) else message
-        wanted = expect.encode() if isinstance(expect, str) else expect
-        intended, self.intended = intended or self.intended, 0.0
-        reply = Reply(self, self.counters.entry(name), context, time(), intended)
-        wire = self.options.framing.encode(data)
-        if not self.tcp.connected and not self.connect():
-            reply.error = Failure("not connected")
-        else:
-            self._exchange(reply, wire, wanted)
-        if not catch_response:
-            reply.report()
-        return reply
-
-    def _exchange(self, reply: Reply, wire: bytes, expected: bytes | None) -> None:
-        """Send ``wire`` and fill in what comes back.
-
-        A reply that was whole and not the expected one leaves requests and replies in step, so the
-        connection is kept, with whatever the user has done on it (a login). Where nothing marks the end of
-        a reply, a different one may go on, and the connection is closed.
-        """
-        tcp = self.tcp
-        reply.began = perf_counter()
-        try:
-            first = tcp.ask(wire)
-            reply.first_byte_at = perf_counter()
-            reply.sent = len(wire)
-            reply.data = tcp.complete(first, None if expected is None else len(expected))
-            reply.answered_at = tcp.reply_at
-            if expected is not None:
-                reply.error = judge(reply.data, expected)
-                if reply.error is not None and not marks_ends(self.options.framing):
-                    self.close()
-        except RequestFailed as error:
+        for message in self.tcp.take_surplus():
+            self.unexpected(message)
+        if self.tcp.unfinished:
+            self.unexpected(self.tcp.extra)
             self.close()
-            reply.error = error
-        except BaseException:
-            reply.entry.aborted += 1
-            self.close()
-            raise
 
-    def _fail(self, entry: Entry, error: RequestFailed, start_time: float, begin: float) -> None:
-        self.count_failure(entry, error)
-        self.report(entry.name, (perf_counter() - begin) * 1e3, 0, None, start_time, error)
+    def unexpected(self, message: bytes) -> None:
+        """Count a message that nothing had asked for."""
+        entry = self.entry("UNEXPECTED", CONNECTION)
+        error = UnexpectedData(repr(message[:80]))
+        failed, last = self.failed, self.last_failed  # it fails nothing else
+        now = perf_counter()
+        self.count_failure(entry, error, now, now, 0.0)
+        self.failed, self.last_failed = failed, last
+        self.report(entry.name, 0.0, len(message), message, time(), error)
+
+    def _fail(
+        self, entry: Entry, error: RequestFailed, start_time: float, begin: float, due: float = 0.0
+    ) -> None:
+        end = perf_counter()
+        self.count_failure(entry, error, begin, end, due)
+        self.report(entry.name, (end - (due or begin)) * 1e3, 0, None, start_time, error)

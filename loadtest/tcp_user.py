@@ -1,6 +1,6 @@
 """Locust users that speak TCP: :class:`TcpUser` for any protocol, :class:`ConfirmUser` for ours.
 
-A ``TcpUser`` has ``client``, a :class:`loadtest.session.TcpSession`, connected before the first task
+A ``TcpUser`` has ``client``, a :class:`loadtest.conversation.Conversation`, connected before the first task
 and closed when the user stops. What it reports, and all the options, come with it: a locustfile that
 imports this module takes them, and lists them with ``--help-tcp``.
 """
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from time import perf_counter
 from typing import Any, ClassVar
@@ -20,14 +22,18 @@ from locust.exception import StopTest, StopUser
 from locust.user.task import LOCUST_STATE_RUNNING, LOCUST_STATE_STOPPING, LOCUST_STATE_WAITING
 
 from loadtest.attach import attach
+from loadtest.client.address import Target
+from loadtest.client.judgement import Prefix
+from loadtest.conversation import Conversation, SecondConversation
 from loadtest.errors import OptionsError
 from loadtest.framing import ReplyFraming
 from loadtest.messages import Exchange
 from loadtest.reporting import no_context
 from loadtest.run.load_test import LoadTest, load_test_of
-from loadtest.run.options import Plan, add_options
+from loadtest.run.options import SENDING_OPTIONS, Plan, add_options
 from loadtest.schedule import LATE_SECONDS, Schedule
-from loadtest.session import TcpSession
+
+__all__ = ["ConfirmUser", "Prefix", "TcpUser"]
 
 FIRST_BACKOFF = 0.1
 LAST_BACKOFF = 5.0
@@ -39,8 +45,11 @@ def _options(parser: Any) -> None:
 
 
 def _init(environment: Any, **_: Any) -> None:
-    classes = environment.user_classes  # those of others have hosts of their own, which are not checked
-    attach(environment, [each.host for each in classes if issubclass(each, TcpUser)])
+    try:
+        attach(environment, [each for each in environment.user_classes if issubclass(each, TcpUser)])
+    except OptionsError as error:
+        sys.stderr.write(f"locust: error: {error}\n")
+        sys.exit(2)
 
 
 _events: Any = events
@@ -62,6 +71,14 @@ class TcpUser(User):
     name: ClassVar[str] = "CONFIRM"
     """The entry that ``client.confirm`` counts under."""
 
+    client: Conversation
+
+    @classmethod
+    def uses(cls) -> set[str]:
+        """Which of the options that say what is sent, and when, this class goes by."""
+        used = set() if cls.framing is not None else {"framing"}
+        return used | ({"rate", "think_time"} if cls.wait_time is TcpUser.wait_time else set())
+
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
         load_test = load_test_of(environment)
@@ -72,12 +89,57 @@ class TcpUser(User):
         self.number = load_test.next_user()
         self.schedule: Schedule | None = None
         context = no_context if type(self).context is User.context else self.context
-        self.client = TcpSession(options, environment.events.request, load_test.counters, context, self.name)
+        self.client = Conversation(
+            options,
+            environment.events.request,
+            load_test.counters,
+            context,
+            self.name,
+            label=load_test.label(self.host or "", self.framing),
+            owner=self,
+        )
+        self._others: list[Conversation] = []
+
+    def on_connect(self) -> object:
+        """Greet the server and log in. Called after every connect, before what needed it is sent.
+
+        Where a request in it fails, or it returns False, the connection is closed, and a new one is tried
+        after a pause, as after a failed connect.
+        """
+        return True
+
+    def connect(
+        self, host: str, framing: ReplyFraming | None = None, name: str | None = None
+    ) -> Conversation:
+        """Open a second connection, counted as ``CONNECT NAME``, and closed when the user stops.
+
+        ``framing`` is that of the first one unless given. A connect that fails is counted, and what is sent
+        then tries again. Raises ValueError with a sentence for a person: ``host`` can't be read.
+        """
+        load_test = load_test_of(self.environment)
+        options = self.client.options
+        target = Target.parse(host)
+        if target.scheme == "tls" and options.tls is None:
+            _, options = load_test.plan_for(host, framing or options.framing)
+        other = SecondConversation(
+            replace(options, target=target, framing=framing or options.framing),
+            self.environment.events.request,
+            load_test.counters,
+            self.client.context,
+            self.name,
+            label=self.client.label,
+            connect_name=name or "second",
+        )
+        other.paced = self.client.paced
+        self._others = [*(each for each in self._others if each.connected), other]
+        other.connect()
+        return other
 
     def on_start(self) -> None:
         """Connect, in as many attempts as it takes. With ``--rate``, wait for the first turn."""
         self.ensure_connected()
         if self.plan.rate:
+            self.client.paced = True
             load_test = load_test_of(self.environment)
             self.schedule = load_test.schedule(self, self.plan)
             self.client.intended = self.schedule.take()
@@ -87,7 +149,9 @@ class TcpUser(User):
         """Close the connection."""
         if self.schedule is not None:
             load_test_of(self.environment).end_schedule(self.schedule)
-        self.client.close()
+        self.client.leave()
+        for other in self._others:
+            other.leave()
 
     def wait_time(self) -> float:
         """The pause between two tasks, as ``--rate`` or ``--think-time`` say, unless a class has its own.
@@ -135,6 +199,13 @@ class ConfirmUser(TcpUser):
     """Sends messages of the confirm protocol in the way that the options say, and checks every reply."""
 
     abstract = False
+
+    @classmethod
+    def uses(cls) -> set[str]:
+        """All of them, but for the framing where the class has one."""
+        return (set(SENDING_OPTIONS) | {"framing", "rate", "think_time"}) - (
+            set() if cls.framing is None else {"framing"}
+        )
 
     def on_start(self) -> None:
         """Connect."""

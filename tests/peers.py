@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket as std
+import ssl
 import struct
 from typing import Any
 from weakref import WeakSet
@@ -92,3 +93,15 @@ class Peer:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+class TlsPeer(Peer):
+    """A client that speaks TLS, and trusts ``certificate`` only."""
+
+    def __init__(self, address: Any, certificate: str) -> None:
+        super().__init__(address)
+        from gevent.ssl import SSLContext
+
+        context = SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(certificate)
+        self.socket: Any = context.wrap_socket(self.socket, server_hostname="127.0.0.1")

@@ -16,6 +16,7 @@ EXPERIMENTS: Final = {
     "many-connections": "hold very many connections, each confirmed twice (as root)",
     "tsung": "the same server under Tsung, a load generator that others wrote, and under ours",
     "verdict-quality": "how often the verdicts of compare are right",
+    "change-points": "how often history raises a false alarm, and finds a step",
     "loadtest-cost": "what a request costs the load generator, for several kinds of Locust user",
     "loadtest-connections": "how many connections Locust users can hold, and what each takes in memory",
     "loadtest-stall": "what two kinds of paced users say of a server that stalls once",

@@ -28,7 +28,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from benchmarks.experiments import ExperimentFailed
 from benchmarks.measure.launch import pinned
@@ -128,7 +128,7 @@ def with_tsung(server: str, seconds: float, messages: int, think: float = 0.0) -
     )
 
 
-def with_ours(server: str, seconds: float, name: str = "latency", **options: object) -> Opinion:
+def with_ours(server: str, seconds: float, name: str = "latency", **options: Any) -> Opinion:
     """Measure with this project's generator."""
     server_cores, generator_cores = cores()
     bench = Bench(server_cores, generator_cores, lambda text: None)

@@ -4,6 +4,7 @@
     verdicts    what ``compare`` says of them
     noise       what slices buy: the noise of a ratio with them and without
     coverage    how often intervals hold the true ratio, by simulation
+    few-blocks  how often a quick run of many servers is wrong, and finds a factor of two, by simulation
 
 A run measures four servers in each of 10 blocks: ``c_epoll``, the same again, and ``c_epoll`` with a busy
 loop of 262 ns and of 800 ns for each message, which is to slow it by 5% and by something under 20%. The
@@ -25,8 +26,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from benchmarks.judge.compare import compare
-from benchmarks.judge.statistics import Verdict, bootstrap, paired, unpaired
+from benchmarks.judge.compare import MARGIN, compare
+from benchmarks.judge.scatter import prior
+from benchmarks.judge.statistics import Estimate, Verdict, bootstrap, decide, holm, paired, unpaired
 from benchmarks.reports.report import Report
 
 RESULTS: Final = Path(__file__).parents[1] / "results" / "verdict_quality"
@@ -170,9 +172,60 @@ def coverage(trials: int = 1000) -> str:
     return "\n".join(lines)
 
 
+SCATTERS: Final[dict[str, Callable[[np.random.Generator, int], Any]]] = {
+    "3% each": lambda rng, servers: np.full(servers, 0.03),
+    "unlike, 1% to 9%": lambda rng, servers: 0.03 * np.exp(rng.uniform(-1.1, 1.1, servers)),
+    "one of 20%, others 3%": lambda rng, servers: np.where(np.arange(servers) == 1, 0.2, 0.03),
+}
+"""Standard deviations of the servers of a run."""
+
+
+def quick_run(
+    rng: np.random.Generator, deviations: Any, blocks: int, ratio: float = 1.0
+) -> tuple[list[Estimate], list[float]]:
+    """A simulated run: each other server's estimate against the first, and its corrected p.
+
+    All are the same but for the last, which costs ``ratio`` times as much.
+    """
+    servers = len(deviations)
+    values = np.exp(deviations[:, None] * rng.standard_normal((servers, blocks)) + rng.normal(0, 0.1, blocks))
+    values[-1] *= ratio
+    pairs = [(values[0].tolist(), other.tolist()) for other in values[1:]]
+    scatters = [paired(*pair).scatter for pair in pairs]
+    found = []
+    for index, (one, two) in enumerate(pairs):
+        others = scatters[:index] + scatters[index + 1 :]
+        found.append(paired(one, two, servers - 1, prior(others, blocks - 1)))
+    return found, holm([estimate.p for estimate in found])
+
+
+def few_blocks(runs: int = 1000) -> str:
+    """How often any of the equal servers of a quick run is called slower or faster, as a Markdown table."""
+    lines = [
+        "| servers | blocks | scatter of a server | runs with a wrong verdict | twice as slow: found |",
+        "|---:|---:|---|---:|---:|",
+    ]
+    rng = np.random.default_rng(1)
+    for servers, blocks in ((3, 3), (5, 3), (9, 3), (14, 3), (9, 5)):
+        for name, draw in SCATTERS.items():
+            wrong = found = 0
+            for _ in range(runs):
+                wrong += any(map(differs, *quick_run(rng, draw(rng, servers), blocks)))
+                estimates, ps = quick_run(rng, draw(rng, servers), blocks, 2.0)
+                found += differs(estimates[-1], ps[-1])
+            lines.append(f"| {servers} | {blocks} | {name} | {wrong / runs:.1%} | {found / runs:.1%} |")
+    return "\n".join(lines)
+
+
+def differs(estimate: Estimate, p: float) -> bool:
+    """Whether it is called slower or faster: with the default margin, and a noise floor as a run's own."""
+    floor = math.expm1(1.96 * estimate.scatter / math.sqrt(estimate.n))
+    return decide(estimate, p, MARGIN, floor, True) in (Verdict.SLOWER, Verdict.FASTER)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options."""
-    parser.add_argument("part", choices=["measure", "verdicts", "noise", "coverage"])
+    parser.add_argument("part", choices=["measure", "verdicts", "noise", "coverage", "few-blocks"])
     parser.add_argument("--directory", type=Path, default=RESULTS, help="where the reports are")
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--limit", type=int, default=1000, help="measure at most so many runs now")
@@ -190,6 +243,8 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.directory.mkdir(parents=True, exist_ok=True)
         measure_noise(arguments.directory)
         print(noise_table(arguments.directory))
+    elif arguments.part == "few-blocks":
+        print(few_blocks())
     else:
         print(coverage())
     return 0

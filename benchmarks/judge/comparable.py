@@ -10,7 +10,7 @@ from benchmarks.reports.report import Report
 
 _CONDITIONS: Final = ("kernel", "cpu", "cores", "pinning", "generator")
 """What must be equal of the environment: each can change a server's cost by more than its code does."""
-_NO_CONDITIONS: Final = frozenset({"blocks", "seed", "order_seed", "servers"})
+_NO_CONDITIONS: Final = frozenset({"blocks", "seed", "order_seed", "servers", "during"})
 """What says how much was measured and in which order, not under which conditions."""
 
 

@@ -4,10 +4,10 @@ One report: each server against a baseline server, paired block by block. Severa
 first, server by server of equal name, unpaired, since two runs share no blocks. Where kernel, CPU, cores,
 pinning, scenario or parameters differ the reports are refused with the differences named, unless forced.
 
-Primary metrics get a verdict (:func:`benchmarks.judge.statistics.decide`), with Holm's correction over every
-comparison that one call makes; the others are shown without. A candidate that failed more of its requests
-than the baseline, by more than chance explains, is never called faster or the same: its figures are those
-of the requests that were left. Every server of the baseline is accounted for: what has no figure with a
+Primary metrics get a verdict (:func:`benchmarks.judge.statistics.decide`), with Holm's correction over the
+candidates that one metric is compared by; the others are shown without. A candidate that failed more of its
+requests than the baseline, by more than chance explains, is never called faster or the same: its figures are
+those of the requests that were left. Every server of the baseline is accounted for: what has no figure with a
 verdict is named (:mod:`benchmarks.judge.caveats`), and the exit status says that not all was compared.
 
 Where a side is several reports, a sample is a run (:mod:`benchmarks.judge.pooling`). A Locust report is
@@ -17,6 +17,7 @@ always one sample, because the windows of one run do not tell how two runs diffe
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -25,11 +26,14 @@ from benchmarks.judge import caveats, noise
 from benchmarks.judge.caveats import Side
 from benchmarks.judge.comparable import differences
 from benchmarks.judge.pooling import pool
+from benchmarks.judge.scatter import prior
 from benchmarks.judge.statistics import (
     ALPHA,
     LEAST,
+    MOST_BLOCKS,
     Estimate,
     Verdict,
+    blocks_needed,
     decide,
     geometric_mean,
     holm,
@@ -282,24 +286,52 @@ def _jobs(result: Result, pairs: Sequence[tuple[Side, Side]], force: bool) -> li
 
 
 def _judge(jobs: Sequence[_Job], margin: float) -> list[Comparison]:
-    """Estimate every ratio, correct the p values of the primary ones together, and say the verdicts."""
-    together = max(1, sum(job.judged for job in jobs))
-    estimates = [_estimate(job, together) for job in jobs]
-    judged = [index for index, job in enumerate(jobs) if job.judged]
-    corrected = dict(zip(judged, holm([estimates[index].p for index in judged]), strict=True))
-    return [
-        _verdict(job, estimates[index], corrected.get(index), margin, together)
-        for index, job in enumerate(jobs)
-    ]
+    """Estimate every ratio, correct the p values of each family together, and say the verdicts.
+
+    A family is what a reader looks at at once: the candidates by one metric, against one report's baseline.
+    """
+    families: dict[tuple[str, int], list[int]] = {}
+    for index, job in enumerate(jobs):
+        families.setdefault((job.figure.name, id(job.two.report)), []).append(index)
+    found: dict[int, Comparison] = {}
+    for members in families.values():
+        judged = [index for index in members if jobs[index].judged]
+        together = max(1, len(judged))
+        scatters = {index: _scatter(jobs[index]) for index in members}
+        estimates = {
+            index: _estimate(jobs[index], together, [s for i, s in scatters.items() if i != index])
+            for index in members
+        }
+        corrected = dict(zip(judged, holm([estimates[index].p for index in judged]), strict=True))
+        for index in members:
+            found[index] = _verdict(jobs[index], estimates[index], corrected.get(index), margin, together)
+    return [found[index] for index in range(len(jobs))]
 
 
-def _estimate(job: _Job, together: int) -> Estimate:
+def _blocks(job: _Job) -> tuple[list[float], list[float]]:
+    """The figures of both servers of one run in the blocks that both were measured in."""
     first = by_block(job.figure.samples[job.one.server.name])
     second = by_block(job.other.samples[job.two.server.name])
-    if job.one.report is not job.two.report:
-        return unpaired(list(first.values()), list(second.values()))
     blocks = sorted(first.keys() & second.keys())
-    return paired([first[b] for b in blocks], [second[b] for b in blocks], together)
+    return [first[b] for b in blocks], [second[b] for b in blocks]
+
+
+def _scatter(job: _Job) -> tuple[int, float]:
+    """In how many blocks a pair of one run was measured, and the scatter of its ratio."""
+    if job.one.report is not job.two.report:
+        return 0, 0.0
+    estimate = paired(*_blocks(job))
+    return estimate.n, estimate.scatter
+
+
+def _estimate(job: _Job, together: int, others: Sequence[tuple[int, float]]) -> Estimate:
+    if job.one.report is not job.two.report:
+        first = by_block(job.figure.samples[job.one.server.name])
+        second = by_block(job.other.samples[job.two.server.name])
+        return unpaired(list(first.values()), list(second.values()))
+    one, two = _blocks(job)
+    alike = [scatter for n, scatter in others if n == len(one) >= LEAST]
+    return paired(one, two, together, prior(alike, len(one) - 1))
 
 
 def _floor(job: _Job) -> float:
@@ -319,7 +351,7 @@ def _verdict(job: _Job, estimate: Estimate, p: float | None, margin: float, toge
         if verdict in (Verdict.FASTER, Verdict.SAME) and (reason := caveats.more_failures(one, two)):
             verdict = Verdict.UNCLEAR
         elif verdict is Verdict.UNCLEAR:
-            reason = few or _why_unclear(job, estimate, floor, p, margin)
+            reason = few or _why_unclear(job, estimate, floor, p, margin, together)
     elif job.metric.primary:
         verdict, reason = Verdict.UNCLEAR, "; ".join(filter(None, (job.caveat, few)))
     return Comparison(
@@ -336,15 +368,30 @@ def _verdict(job: _Job, estimate: Estimate, p: float | None, margin: float, toge
     )
 
 
-def _why_unclear(job: _Job, estimate: Estimate, floor: float, p: float, margin: float) -> str:
+def _why_unclear(job: _Job, estimate: Estimate, floor: float, p: float, margin: float, together: int) -> str:
+    one_run = job.one.report is job.two.report
     if estimate.method == "none":
-        what = "block" if job.one.report is job.two.report else "trial"
+        what = "block" if one_run else "trial"
         return f"{estimate.n} {what}{'' if estimate.n == 1 else 's'} to go by; a verdict takes {LEAST}"
-    if p < ALPHA and 1 / (1 + floor) < estimate.ratio < 1 + floor and floor > margin:
+    if (
+        p < ALPHA
+        and estimate.ratio > 0
+        and abs(math.log(estimate.ratio)) <= math.log1p(floor) > math.log1p(margin)
+    ):
         return f"within the noise floor of {floor:.1%}"
+    holds_one = estimate.low <= 1 <= estimate.high
     if p < ALPHA:
-        return "differs, but by how much compared with the margin is open"
-    return "the interval holds both 1 and more than the margin"
+        why = "differs, but by how much compared with the margin is open"
+    elif holds_one:
+        why = "the interval holds both 1 and more than the margin"
+    else:
+        many = f" after correction for {together} comparisons" if together > 1 else ""
+        why = f"p is {p:.2g}{many}, and has to be below {ALPHA:g}"
+    if not one_run:
+        return why
+    blocks = blocks_needed(estimate, together, margin)
+    take = f"over {MOST_BLOCKS:,}" if blocks is None else f"about {max(blocks, estimate.n + 1)}"
+    return f"{why}; as noisy as this, a verdict takes {take} blocks, not {estimate.n}"
 
 
 def _means(result: Result, pairs: Sequence[tuple[Side, Side]]) -> list[Mean]:

@@ -5,20 +5,25 @@ each block and what drifts between blocks cancels (:func:`paired`); two runs sha
 (:func:`unpaired`). All arithmetic is on logarithms: twice as slow and twice as fast are equally far
 from 1.
 
-**Which interval.** The estimate of a paired ratio is Hodges and Lehmann's: the median of the means of
-all pairs of blocks. A percentile bootstrap of it, which claims 95%, holds the truth 86 to 88 times in 100
-at 5 or 6 blocks and 91 to 94 at 10 (``python -m benchmarks experiment verdict-quality coverage``), so it is
-not used. The
-interval is the one that Wilcoxon's signed-rank test itself gives (the order statistics of those means;
+**Which interval.** The estimate of a paired ratio is Hodges and Lehmann's: the median of the means of all
+pairs of blocks. A percentile bootstrap of it, which claims 95%, holds the truth 86 to 88 times in 100 at 5 or
+6 blocks and 91 to 94 at 10 (``python -m benchmarks experiment verdict-quality coverage``), so it is not used.
+The interval is the one that Wilcoxon's signed-rank test itself gives (the order statistics of those means;
 Hollander, Wolfe and Chicken, Nonparametric Statistical Methods, 3.3): exact for any symmetric noise. With n
 blocks that test's p cannot be below 2**(1-n). Where that is too large to survive Holm's correction for the
 number of comparisons made, Student's t on the logarithms takes its place; which of the two is settled by the
-counts alone, before any figure is looked at. Between two runs it is the ratio of the medians with a
-percentile bootstrap, and Mann and Whitney's test.
+counts alone, before any figure is looked at. Few blocks tell little of their own scatter, so t borrows from
+the other servers of the run: the variance is a mean of the pair's own and of theirs, weighted by how alike
+those are (:mod:`benchmarks.judge.scatter`). ``python -m benchmarks experiment verdict-quality few-blocks``
+measures how often that errs. Between two runs it is the ratio of the medians with a percentile bootstrap, and
+Mann and Whitney's test.
 
 **What is said** (:func:`decide`). *Slower* or *faster* takes both: a p, corrected, below 0.05, and an
 estimate farther from 1 than the margin asked for and than the noise floor. *Same* takes an interval wholly
 inside the margin asked for. All else is *unclear*.
+
+**Equal values.** Five equal readings are no certainty: what was read has a resolution (:data:`RESOLUTION`).
+No interval is narrower than that, and no variance is smaller than rounding to it makes.
 """
 
 from __future__ import annotations
@@ -32,16 +37,27 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.judge.scatter import Prior
+
 ALPHA: Final = 0.05
 """Chance of a wrong *faster* or *slower* among all comparisons of a report, and 1 - coverage of intervals."""
 
 LEAST: Final = 3
 """So many blocks, or trials of each server, an interval takes."""
 
+RESOLUTION: Final = 0.001
+"""What a figure is known to at best, as a fraction: histograms keep three digits, memory comes in pages."""
+LEAST_HALF: Final = math.log1p(RESOLUTION)
+"""No interval of a logarithm reaches less far to either side."""
+LEAST_SCATTER: Final = RESOLUTION * math.sqrt(2 / 12)
+"""The standard deviation of a ratio of two values that are rounded to the resolution."""
+MOST_BLOCKS: Final = 1000
+"""So many blocks are the most that anybody is told to measure."""
+
 RESAMPLES: Final = 4999
 _SEED: Final = 20_240_229  # equal reports give equal intervals
 
-Method = Literal["wilcoxon", "t", "mann-whitney", "none"]
+Method = Literal["wilcoxon", "t", "pooled-t", "mann-whitney", "none"]
 Floats = NDArray[np.floating[Any]]
 
 
@@ -59,7 +75,7 @@ class Estimate:
     """A ratio candidate / baseline with its 95% interval; ``n`` blocks, or the smaller count of trials.
 
     ``p`` is two-sided and not corrected. Without enough trials for an interval it is (0, inf), p is 1 and
-    the method ``none``.
+    the method ``none``. ``scatter`` is the standard deviation of the logarithm of a block's ratio.
     """
 
     ratio: float
@@ -68,12 +84,19 @@ class Estimate:
     p: float
     n: int
     method: Method
+    scatter: float = math.nan
 
 
-def paired(baseline: Sequence[float], candidate: Sequence[float], comparisons: int = 1) -> Estimate:
+def paired(
+    baseline: Sequence[float],
+    candidate: Sequence[float],
+    comparisons: int = 1,
+    prior: Prior | None = None,
+) -> Estimate:
     """The ratio of two servers measured in the same blocks: ``baseline[i]`` and ``candidate[i]`` share one.
 
-    ``comparisons`` is how many are corrected for together. Values must be positive, and as many.
+    ``comparisons`` is how many are corrected for together; ``prior`` what the run's other servers tell of the
+    scatter. Values must be positive, and as many.
     """
     if len(baseline) != len(candidate):
         raise ValueError("paired samples must be of one length")
@@ -85,14 +108,37 @@ def paired(baseline: Sequence[float], candidate: Sequence[float], comparisons: i
     center = float(np.median(means))
     if n < LEAST:
         return Estimate(math.exp(center), 0.0, math.inf, 1.0, n, "none")
-    method: Method = "wilcoxon" if 2.0 ** (1 - n) * comparisons <= ALPHA else "t"
-    if method == "wilcoxon":
+    scatter = max(float(np.std(logs, ddof=1)), LEAST_SCATTER)
+    method: Method = "wilcoxon"
+    if 2.0 ** (1 - n) * comparisons <= ALPHA:
         rank = _signed_rank_bound(n)
         low, high = float(means[rank - 1]), float(means[-rank])
         p = _wilcoxon_p(logs)
+    elif prior is None or not prior.lends_to(scatter, n - 1):
+        method = "t"
+        low, high, p = _student(float(np.mean(logs)), scatter, n, n - 1)
     else:
-        low, high, p = _student(logs)
-    return Estimate(math.exp(center), math.exp(low), math.exp(high), p, n, method)
+        method = "pooled-t"
+        scatter = prior.moderated(scatter, n - 1)
+        low, high, p = _student(center, scatter, n, n - 1 + prior.freedom)
+    low, high = min(low, center - LEAST_HALF), max(high, center + LEAST_HALF)
+    return Estimate(math.exp(center), math.exp(low), math.exp(high), p, n, method, scatter)
+
+
+def blocks_needed(estimate: Estimate, comparisons: int, margin: float) -> int | None:
+    """How many blocks would bring a verdict, were ratio and scatter as found; None: over a thousand."""
+    from scipy.stats import t
+
+    center, room = abs(math.log(estimate.ratio)), math.log1p(margin)
+    for n in range(LEAST, MOST_BLOCKS + 1):
+        error = estimate.scatter / math.sqrt(n)
+        if center > room:
+            enough = 2 * t.sf(center / error, n - 1) * comparisons < ALPHA
+        else:
+            enough = t.ppf(1 - ALPHA / 2, n - 1) * error < room - center
+        if enough:
+            return n
+    return None
 
 
 def bootstrap(baseline: Sequence[float], candidate: Sequence[float]) -> tuple[float, float]:
@@ -120,12 +166,13 @@ def unpaired(baseline: Sequence[float], candidate: Sequence[float]) -> Estimate:
         for sample in (one, two)
     ]
     low, high = np.quantile(medians[1] - medians[0], [ALPHA / 2, 1 - ALPHA / 2])
+    low, high = min(low, center - LEAST_HALF), max(high, center + LEAST_HALF)
     tied = len(np.unique(np.concatenate([one, two]))) < len(one) + len(two)
     exact = not tied and len(one) * len(two) <= 10_000
     p = float(mannwhitneyu(one, two, method="exact" if exact else "asymptotic").pvalue)
     # The asymptotic p has no variance to divide by where all values are equal: no rank tells them apart.
     p = 1.0 if math.isnan(p) else p
-    return Estimate(math.exp(center), math.exp(low), math.exp(high), p, n, "mann-whitney")
+    return Estimate(math.exp(center), math.exp(float(low)), math.exp(float(high)), p, n, "mann-whitney")
 
 
 def more_often(failed: int, of: int, failed_after: int, of_after: int) -> float:
@@ -211,13 +258,10 @@ def _wilcoxon_p(logs: Floats) -> float:
     return float(wilcoxon(logs, zero_method="pratt").pvalue)
 
 
-def _student(logs: Floats) -> tuple[float, float, float]:
-    """Interval and two-sided p of the mean of ``logs``."""
+def _student(center: float, scatter: float, n: int, freedom: float) -> tuple[float, float, float]:
+    """Interval and two-sided p of a mean logarithm."""
     from scipy.stats import t
 
-    n = len(logs)
-    mean, error = float(np.mean(logs)), float(np.std(logs, ddof=1)) / math.sqrt(n)
-    if error == 0:
-        return mean, mean, 1.0 if mean == 0 else 0.0
-    half = float(t.ppf(1 - ALPHA / 2, n - 1)) * error
-    return mean - half, mean + half, float(2 * t.sf(abs(mean) / error, n - 1))
+    error = scatter / math.sqrt(n)
+    half = float(t.ppf(1 - ALPHA / 2, freedom)) * error
+    return center - half, center + half, float(2 * t.sf(abs(center) / error, freedom))

@@ -1,15 +1,15 @@
-"""Programs in C and Go, compiled on first use into ``benchmarks/.build`` under the hash of their source."""
+"""Programs in C and Go, compiled on first use into the user's cache under the hash of their source."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
-BUILD: Final = Path(__file__).parents[1] / ".build"
+from benchmarks.measure.launch import cache
 
 
 class BuildFailed(RuntimeError):
@@ -24,10 +24,9 @@ def compiled(source: Path, command: Callable[[Path, Path], list[str]]) -> Path:
     digest = hashlib.sha256(repr(command(Path(), Path())).encode())
     for part in [source, *sorted(source.parent.glob("*.h"))]:
         digest.update(part.read_bytes())
-    target = BUILD / f"{source.stem}-{digest.hexdigest()[:16]}"
+    target = cache("build") / f"{source.stem}-{digest.hexdigest()[:16]}"
     if not target.exists():
-        BUILD.mkdir(exist_ok=True)
-        partial = target.with_suffix(".new")
+        partial = target.with_suffix(f".{os.getpid()}")
         done = subprocess.run(command(source, partial), capture_output=True, text=True, check=False)
         if done.returncode:
             raise BuildFailed(f"cannot compile {source.name}: {done.stderr.strip()}")

@@ -18,14 +18,28 @@ PACKAGES: Final = Path(__file__).parents[2]
 """The folder that ``benchmarks``, ``chat_gevent`` and ``loadtest`` are in."""
 
 
+def cache(name: str) -> Path:
+    """This program's folder ``name`` in the user's cache (``~/.cache``, or XDG_CACHE_HOME), made if need be.
+
+    Raises OSError: it cannot be made.
+    """
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chat_gevent" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def python(*words: str) -> list[str]:
     """The command line of this interpreter with ``words``, such as ``"-m", "benchmarks"``."""
     return [sys.executable, "-P", *words]
 
 
 def environment(variables: Mapping[str, str] | None = None, packages: Path = PACKAGES) -> dict[str, str]:
-    """This process's environment with ``variables``, and with ``packages`` first on the path of modules."""
-    path = os.pathsep.join(filter(None, (str(packages), os.environ.get("PYTHONPATH"))))
+    """This process's environment with ``variables``, and with ``packages`` first on the path of modules.
+
+    Ours come next: another revision of the server is started with the handlers of this one.
+    """
+    folders = dict.fromkeys((str(packages), str(PACKAGES), os.environ.get("PYTHONPATH")))
+    path = os.pathsep.join(filter(None, folders))
     return {**os.environ, "PYTHONPATH": path, **(variables or {})}
 
 

@@ -9,7 +9,6 @@ server is started from there with everything else of this environment: Python, g
 from __future__ import annotations
 
 import io
-import os
 import subprocess
 import tarfile
 import tempfile
@@ -18,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from benchmarks.measure.launch import PACKAGES
+from benchmarks.measure.launch import PACKAGES, cache
 from benchmarks.reports.environment import source_hash
 
 PACKAGE: Final = "chat_gevent"
@@ -64,10 +63,9 @@ def _unzip(wheel: Path, into: Path) -> None:
 
 def _cached(name: str, fill: Callable[[Path], None]) -> Path:
     """The folder ``name`` of the cache, whole: filled aside, then moved there in one step."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / PACKAGE / "revisions"
+    root = cache("revisions")
     folder = root / name
     if not folder.exists():
-        root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root) as aside:
             whole = Path(aside, "whole")
             fill(whole)

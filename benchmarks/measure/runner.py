@@ -18,11 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure import machine
 from benchmarks.measure.compiler import BuildFailed
 from benchmarks.measure.generator import GeneratorFailed, program
 from benchmarks.measure.probe import read_machine
 from benchmarks.measure.scenarios import interleaved
 from benchmarks.measure.scenarios.base import OTHER_LOAD, Bench, Scenario
+from benchmarks.measure.scenarios.confirm import Confirm
 from benchmarks.measure.servers import Server
 from benchmarks.measure.servers.process import ServerFailed
 from benchmarks.reports import environment
@@ -36,16 +38,13 @@ TrialDone = Callable[[Report, Trial | None], None]
 def harness() -> str:
     """A hash of the code that measures: the generator, the scenarios, the probe and this runner."""
     here = Path(__file__).parent
-    patterns = ("probe.py", "runner.py", "generator/*.[ch]", "generator/*.py", "scenarios/*.py")
+    patterns = ("probe.py", "runner.py", "machine.py", "generator/*.[ch]", "generator/*.py", "scenarios/*.py")
     return environment.source_hash(file for pattern in patterns for file in sorted(here.glob(pattern)))
 
 
 def cores() -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
-    """The cores for server and generator: the first two that this process may use; None if there is one."""
-    allowed = sorted(os.sched_getaffinity(0))
-    if len(allowed) < 2:
-        return None, None
-    return (allowed[0],), (allowed[1],)
+    """The cores for server and generator, of those that this process may use; None if there is one only."""
+    return machine.choose(os.sched_getaffinity(0))
 
 
 def orders(servers: list[Server], blocks: int, seed: int) -> list[list[Server]]:
@@ -128,8 +127,11 @@ def run(
     first, second = cores()
     server_cores, generator_cores = server_cores or first, generator_cores or second
     raise_file_limit()
+    servers = scenario.prepared(servers)
     commands = {server.name: server.command() for server in servers}
     generator = program(scenario.name == "tls")
+    used = {*(server_cores or ()), *(generator_cores or ())}
+    during = machine.During(used)
     report = Report(
         id=secrets.token_hex(6),
         scenario=scenario.name,
@@ -137,12 +139,15 @@ def run(
         environment=environment.describe(
             {"server": list(server_cores or ()), "generator": list(generator_cores or ())}
         )
-        | {"order_seed": seed, "generator": "C" if len(generator) == 1 else "Python"},
+        | {"order_seed": seed, "generator": "C" if len(generator) == 1 else "Python"}
+        | {"machine": machine.describe(used)},
         servers=[
             ServerEntry(
                 name=server.name,
                 version=server.version(),
-                command=_shown(commands[server.name]),
+                command=_shown(commands[server.name])
+                + _spoken(server)
+                + server.stuck * ["(a client does not read)"],
                 source_hash=server.source_hash(),
             )
             for server in servers
@@ -155,6 +160,9 @@ def run(
         created=utc_now(),
     )
     report.warnings += machine_caveats(report.environment)
+    report.warnings += machine.caveats(
+        server_cores or (), generator_cores or (), report.environment["memory_bytes"]
+    )
     if server_cores is None:
         report.warnings.append(
             Fired(check="not-pinned", message="one core only: server and load generator shared it")
@@ -177,8 +185,8 @@ def run(
                 bench = Bench(server_cores, generator_cores, lambda text: progress(text, turn[0].name, block))  # noqa: B023
                 trials: list[Trial] = []
                 try:
-                    if len(turn) > 1:
-                        interleaved.block(bench, turn, parameters, trials)
+                    if len(turn) > 1 and isinstance(scenario, Confirm):
+                        interleaved.block(bench, scenario, turn, parameters, trials)
                     else:
                         trials.append(scenario.trial(bench, turn[0], parameters))
                 except (ServerFailed, GeneratorFailed, BuildFailed) as error:
@@ -205,8 +213,15 @@ def run(
         )
     finally:
         interrupt.close()
+    report.environment["during"], fired = during.end()
+    report.warnings += fired
     report.save(output)
     return report
+
+
+def _spoken(server: Server) -> list[str]:
+    """The protocol, where it is another: two servers with it are not those without."""
+    return [f"({name} {value!r})" for name, value in server.protocol.items()]
 
 
 def _shown(command: list[str]) -> list[str]:

@@ -1,7 +1,8 @@
 """The reports of a directory over time: one line each, and a plot of every primary metric.
 
-A line joins reports of one scenario whose conditions are equal (kernel, CPU, pinning, parameters); where they
-change, a new line starts. It shows a trend and judges nothing: two reports are judged by ``compare``.
+A line joins reports of one scenario whose conditions are equal (kernel, CPU, pinning, parameters); where
+they change, a new line starts. What is drawn are absolute figures; ratios are judged
+(:mod:`benchmarks.judge.trends`).
 """
 
 from __future__ import annotations
@@ -129,6 +130,19 @@ def plots_of(found: History) -> list[Plot]:
                 title = f"{scenario}: {figure.metric.title}"
                 drawn.append(plots.trend(title, figure.metric.unit, names, servers))
     return drawn
+
+
+def told_apart(found: History) -> list[str]:
+    """Why reports of one scenario are not joined: a line for each set but the first, naming what differs."""
+    lines = []
+    firsts: dict[str, Report] = {}
+    for members in found.sets:
+        first = members[0][1]
+        known = firsts.setdefault(first.scenario, first)
+        if known is not first:
+            why = "; ".join(differences(known, first)[0])
+            lines.append(f"{first.scenario}: {len(members)} reports from {members[0][0]} on are apart: {why}")
+    return lines
 
 
 def sparkline(values: list[float]) -> str:

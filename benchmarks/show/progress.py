@@ -5,25 +5,20 @@ At a terminal a bar with the time left and what is being done right now; elsewhe
 
 from __future__ import annotations
 
-import statistics
-import textwrap
 import time
-from typing import Final, Self
+from typing import Self
 
-from rich import box
-from rich.console import Console
+import rich.console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
 from rich.text import Text
 
 from benchmarks.judge.compare import Result
 from benchmarks.reports.report import Metric, Report, Trial
-from benchmarks.show.wording import number, warnings
-
-HEADING_COLUMNS: Final = 12
-"""A heading is folded to this width, so that a table of two metrics fits into a terminal of 80 columns."""
+from benchmarks.show.console import Console
+from benchmarks.show.summary import summarize
+from benchmarks.show.wording import grouped_warnings, number, warnings
 
 
 def shown(value: float, metric: Metric) -> str:
@@ -47,21 +42,16 @@ def can_compare(report: Report) -> bool:
     return len({trial.server for trial in report.trials}) > 1
 
 
-def _line(text: Text, console: Console) -> None:
+def _line(text: Text, console: rich.console.Console) -> None:
     """Text that a terminal folds between words, and that is one line for all else that reads it."""
     console.print(text, soft_wrap=not console.is_terminal)
-
-
-def _end(value: float) -> str:
-    """One end of a range, short, so that the table fits."""
-    return f"{value:.2f}" if value < 10 else number(value)
 
 
 class Progress:
     """Shows steps and trials on standard error."""
 
     def __init__(self, title: str, trials: int) -> None:
-        self.console = Console(stderr=True, highlight=False)
+        self.console = Console(stderr=True)
         self._bar = Bar(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn("{task.fields[doing]}"), console=self.console,
@@ -98,56 +88,15 @@ class Progress:
             self._live.stop()
 
 
-def summary(report: Report, console: Console) -> None:
-    """Medians over the trials, the ratio to the first server paired by block, and the warnings, once each."""
-    primary = first_metric(report)
-    table = Table(
-        title=f"{report.scenario}: {measured(report)}",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        show_edge=False,
-    )
-
-    def add_column(heading: str) -> None:
-        table.add_column(
-            textwrap.fill(heading, HEADING_COLUMNS, break_long_words=False), justify="right", no_wrap=True
-        )
-
-    table.add_column("server", no_wrap=True)
-    metrics = {n: m for n, m in report.metrics.items() if m.primary or console.width >= 130}
-    for metric in metrics.values():
-        add_column(f"{metric.title} [{metric.unit}]" if metric.unit else metric.title)
-    add_column(f"ratio to {report.servers[0].name} (range)")
-    add_column("busy: server, generator")
-    base = {
-        trial.block: trial.values.get(primary or "") for trial in report.trials_of(report.servers[0].name)
-    }
-    for server in report.servers:
-        trials = report.trials_of(server.name)
-        if not trials:
-            table.add_row(server.name, *["-"] * (len(metrics) + 2))
-            continue
-        cells = []
-        for name in metrics:
-            values = [trial.values[name] for trial in trials if name in trial.values]
-            cells.append(number(statistics.median(values)) if values else "-")
-        ratios = [
-            t.values[primary] / first for t in trials if primary in t.values and (first := base.get(t.block))
-        ]
-        cells.append(
-            f"{number(statistics.median(ratios))} ({_end(min(ratios))}–{_end(max(ratios))})"
-            if ratios
-            else "-"
-        )
-        busy = [
-            f"{statistics.median(trial.cpu[who] for trial in trials):.0%}"
-            for who in ("server", "generator")
-            if all(who in trial.cpu for trial in trials)
-        ]
-        table.add_row(server.name, *cells, " ".join(busy))
-    console.print(table)
-    for line in warnings(Result(labels=[report.id], reports=[report], margin=0, baseline="")):
+def summary(report: Report, console: rich.console.Console, verbose: bool = False) -> None:
+    """Medians over the trials, the ratio to the first server paired by block, and the warnings, grouped."""
+    made = summarize(report, console.width)
+    console.print(Text(f"{report.scenario}: {measured(report)}", style="italic"))
+    console.print(made.table)
+    for line in made.legend:
+        _line(Text(line, style="dim"), console)
+    result = Result(labels=[report.id], reports=[report], margin=0, baseline="")
+    for line in warnings(result) if verbose else grouped_warnings(result):
         _line(Text(f"warning: {line}", style="yellow"), console)
     if not report.complete:
         console.print("[bold red]incomplete[/]: not all of it was measured")

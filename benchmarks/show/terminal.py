@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def print_report(report: Report, console: Console) -> None:
+def print_report(report: Report, console: Console, verbose: bool = False) -> None:
     """The report in tables that fit 80 columns, one for each metric, primary ones first."""
     from rich import box
     from rich.table import Table
@@ -46,5 +46,6 @@ def print_report(report: Report, console: Console) -> None:
     for name, facts in (("parameters", report.parameters), ("environment", report.environment)):
         said_facts = ", ".join(f"{key} {said(value)}" for key, value in flatten(facts))
         console.print(Text(f"{name}: {said_facts}", style="dim"))
-    for line in wording.warnings(Result(labels=[report.id], reports=[report], margin=0, baseline="")):
+    result = Result(labels=[report.id], reports=[report], margin=0, baseline="")
+    for line in wording.warnings(result) if verbose else wording.grouped_warnings(result):
         console.print(Text(f"warning: {line}", style="yellow"))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from benchmarks.judge.compare import Comparison, Mean, Result
 from benchmarks.judge.statistics import Verdict
+from benchmarks.reports.report import Fired
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +24,7 @@ _STYLES: Final = {
     Verdict.SAME: "cyan",
     Verdict.UNCLEAR: "yellow",
 }
-_STEPS: Final = {
+STEPS: Final[dict[str, tuple[tuple[str, float], ...]]] = {
     "µs": (("µs", 1), ("ms", 1e3), ("s", 1e6)),
     "ms": (("ms", 1), ("s", 1e3)),
     "B": (("B", 1), ("KiB", 1024), ("MiB", 1024**2), ("GiB", 1024**3)),
@@ -45,7 +46,7 @@ def number(value: float) -> str:
 
 def quantity(value: float, unit: str) -> str:
     """A number with its unit, in the largest unit that leaves at least 1 of it."""
-    for name, size in reversed(_STEPS.get(unit, ())):
+    for name, size in reversed(STEPS.get(unit, ())):
         if abs(value) >= size:
             return f"{number(value / size)} {name}"
     return f"{number(value)}/s" if unit == "1/s" else f"{number(value)} {unit}".rstrip()
@@ -175,13 +176,18 @@ def method(result: Result) -> str:
             f"unpaired: ratio of the medians of {of}{tested}; "
             f"margin {percent(result.margin)}, or the spread of {spread} where that is wider"
         )
-    tests = {"wilcoxon": "exact Wilcoxon test", "t": "Student's t on logarithms"}
+    tests = {
+        "wilcoxon": "exact Wilcoxon test",
+        "t": "Student's t on logarithms",
+        "pooled-t": "Student's t on logarithms, scatter pooled over the servers",
+    }
     names = " and ".join(text for key, text in tests.items() if key in used) or "no test"
     blocks = max((c.estimate.n for c in result.comparisons), default=0)
     return (
         f"paired: ratios in {blocks} block{'' if blocks == 1 else 's'} of one run, "
         f"Hodges-Lehmann estimate, 95% interval, {names}, "
-        f"Holm's correction; margin {percent(result.margin)}, or the noise floor where that is wider"
+        f"Holm's correction for each metric; "
+        f"margin {percent(result.margin)}, or the noise floor where that is wider"
     )
 
 
@@ -271,7 +277,27 @@ def warnings(result: Result) -> list[str]:
     return lines
 
 
-def print_result(result: Result, console: Console) -> None:
+def grouped_warnings(result: Result, most: int = 10) -> list[str]:
+    """The checks that fired, one line for each kind with the servers that it fired for; at most ``most``."""
+    lines = []
+    for label, report in zip(result.labels, result.reports, strict=True):
+        fired: dict[str, list[Fired]] = {}
+        for each in report.warnings:
+            fired.setdefault(each.check, []).append(each)
+        where = f"{label}: " if len(result.labels) > 1 else ""
+        for check, all_of_it in fired.items():
+            names = list(dict.fromkeys(each.server for each in all_of_it if each.server))
+            who = ", ".join(names[:_NAMED]) + (
+                f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            )
+            often = f" ({len(all_of_it)} times; the last is shown)" if len(all_of_it) > 1 else ""
+            lines.append(f"{where}{check}:{f' {who}:' if who else ''} {all_of_it[-1].message}{often}")
+    if len(lines) > most:
+        lines[most - 1 :] = [f"{len(lines) - most + 1} more kinds of warnings: -v shows them all"]
+    return lines
+
+
+def print_result(result: Result, console: Console, verbose: bool = False) -> None:
     """The verdict, the tables and what a reader should know, on a terminal of 80 columns or more."""
     from rich.text import Text
 
@@ -295,7 +321,7 @@ def print_result(result: Result, console: Console) -> None:
         console.print(Text(line, style="yellow"))
     for note in (*result.notes, *result.differences):
         console.print(Text(f"note: {note}", style="dim"))
-    for line in warnings(result):
+    for line in warnings(result) if verbose else grouped_warnings(result):
         console.print(Text(f"warning: {line}", style="yellow"))
 
 

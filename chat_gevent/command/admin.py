@@ -3,7 +3,9 @@
 ===========  ===================================================================================
 /metrics     counters for Prometheus; made anew for a part of the time only, however many ask
 /healthz     200 while the process serves at all
-/readyz      200 while new clients are welcome, 503 while the server drains
+/readyz      200 while new clients are welcome, 503 while the server drains; a lost backplane is said, and
+             is a 503 only with the setting ``backplane_required``: a balancer that asks this page would
+             otherwise take all servers out at once because of one Redis, though each serves its clients
 /clients     who is connected, as JSON, in pages: ``?limit=`` (100, at most 1,000) and ``?after=``
              (``next`` of the page before); ordered by id, which a later client may get again
 ===========  ===================================================================================
@@ -76,6 +78,7 @@ class Admin:
         self.listener = listeners[0]
         self._watched = watched
         self._metrics = exposition.registry(watched)
+        self._backplane_required = settings.backplane_required
         self._hosts = LOOPBACK | frozenset(settings.admin_hosts)
         self._scrapes: dict[str, tuple[float, tuple[str, bytes]]] = {}
         self.places = BoundedSemaphore(MOST_REQUESTS)
@@ -156,6 +159,9 @@ class Admin:
         if url.path == "/readyz":
             if self._watched.draining:
                 return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", b"draining\n"
+            if self._watched.backplane_lost:
+                status = HTTPStatus.SERVICE_UNAVAILABLE if self._backplane_required else HTTPStatus.OK
+                return status, "text/plain", b"backplane lost\n"
             return HTTPStatus.OK, "text/plain", b"ready\n"
         if url.path == "/clients":
             asked = {name: values[-1] for name, values in parse_qs(url.query).items()}

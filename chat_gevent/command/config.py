@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from chat_gevent.command.values import (
+    backplane_url,
     handler_name,
     host_names,
     host_port,
@@ -29,12 +30,13 @@ from chat_gevent.command.values import (
     networks,
     switch,
     text,
+    without_secrets,
 )
 from chat_gevent.command.values import (
     host as host_value,
 )
-from chat_gevent.errors import SettingError
-from chat_gevent.settings import Settings, setting, whole
+from chat_gevent.errors import ChatError, SettingError
+from chat_gevent.settings import Settings, seconds, setting, whole
 
 ENVIRONMENT_PREFIX: Final = "CHAT_GEVENT_"
 
@@ -42,7 +44,7 @@ LONGEST_SHOWN: Final = 200
 """Most characters of a wrong value that a complaint repeats."""
 
 
-class ConfigError(Exception):
+class ConfigError(ChatError):
     """A setting can't be used; the message says where it was given, what it was and what is allowed."""
 
 
@@ -62,7 +64,9 @@ class ServeSettings(Settings):
         metavar="ADDRESS",
     )
     ipv6_only: bool = setting(False, switch, "whether [::] leaves IPv4 alone")
-    unix_mode: str = setting("0660", mode, "permissions of UNIX sockets, octal", metavar="MODE")
+    unix_mode: str = setting(
+        "", mode, "permissions of UNIX sockets, octal; without it 0660; not for abstract ones", metavar="MODE"
+    )
     tls_certificate: str = setting("", text, "file of the certificate and its chain, PEM", metavar="FILE")
     tls_key: str = setting(
         "", text, "file of the private key, PEM, where it isn't with the certificate", metavar="FILE"
@@ -79,8 +83,29 @@ class ServeSettings(Settings):
     handler: str = setting(
         "",
         handler_name,
-        "package.module:function that answers instead of the confirmation",
-        metavar="MODULE:FUNCTION",
+        "package.module:name of the function or service that answers instead of the confirmation",
+        metavar="MODULE:NAME",
+    )
+    max_blocking_time: float = setting(
+        1.0, seconds, "how long a handler may hold the event loop before the log names it; 0: any", unit="s"
+    )
+    monkey: bool = setting(
+        False, switch, "patch the standard library with gevent's first, for handlers; not in the file"
+    )
+    backplane: str = setting(
+        "",
+        backplane_url,
+        "Redis that carries broadcasts to other processes: redis://HOST:PORT, rediss://, unix:///PATH; none: "
+        "they are to stay apart",
+        metavar="URL",
+    )
+    backplane_prefix: str = setting(
+        "chat-gevent:",
+        text,
+        "what its channels begin with; services that differ in it hear nothing of each other",
+    )
+    backplane_required: bool = setting(
+        False, switch, "whether /readyz says 503 while the backplane is lost; all servers would at once"
     )
     admin: str = setting(
         "",
@@ -105,6 +130,9 @@ class ServeSettings(Settings):
                 raise SettingError(name, getattr(self, name), "needs --tls-certificate beside it")
         if any(each.startswith("tls:") for each in self.listen) and not self.tls_certificate:
             raise SettingError("listen", self.listen, "tls:// needs --tls-certificate beside it")
+        if self.unix_mode and any(each.startswith("unix://@") for each in self.listen):
+            problem = "an abstract UNIX socket has no permissions: anybody on this machine may connect to it"
+            raise SettingError("unix_mode", self.unix_mode, problem)
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -160,10 +188,10 @@ class Loaded:
     origins: Mapping[str, str]
 
     def show(self) -> str:
-        """As a configuration file, each line with its origin."""
+        """As a configuration file, each line with its origin. Passwords are not shown."""
         lines = []
         for name in FIELDS:
-            value = f"{name} = {_as_toml(getattr(self.settings, name), name)}"
+            value = without_secrets(f"{name} = {_as_toml(getattr(self.settings, name), name)}")
             lines.append(f"{value:<44} # {self.origins[name]}")
         return "\n".join(lines)
 
@@ -224,7 +252,7 @@ def _plain(value: Any) -> str:
     """A value as it was given, but on one line, and shortened where it is long."""
     if isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value):
         value = ", ".join(value)
-    shown = value if isinstance(value, str) else repr(value)
+    shown = without_secrets(value if isinstance(value, str) else repr(value))
     return shown if len(shown) <= LONGEST_SHOWN else shown[:LONGEST_SHOWN] + "..."
 
 

@@ -21,7 +21,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from chat_gevent import __version__
-from chat_gevent.command.snapshot import Snapshot, Watched
+from chat_gevent.command.snapshot import BackplaneFigures, Snapshot, Watched
 from chat_gevent.files import open_files
 
 
@@ -45,6 +45,11 @@ class ServerCollector(Collector):
         yield _counter("received_bytes", "Bytes received from clients, decrypted.", now.received_bytes)
         yield _counter("sent_bytes", "Bytes sent to clients, before encryption.", now.sent_bytes)
         yield _counters("errors", "Error replies sent.", "code", now.errors)
+        yield _counter("pushes", "Messages sent unasked, one for each client.", now.pushes)
+        yield _counter("pushes_dropped", "Pushes to clients that took too little.", now.pushes_dropped)
+        yield _gauge("queued_bytes", "Bytes of pushes that wait for their clients.", now.queued_bytes)
+        yield _counter("broadcasts", "Messages to many clients.", now.broadcasts)
+        yield _counter("broadcast_seconds", "Time in slices of broadcasts.", now.broadcast_seconds)
         greenlets = GaugeMetricFamily(
             "chat_gevent_greenlets", "Greenlets that serve clients.", labels=["state"]
         )
@@ -56,11 +61,22 @@ class ServerCollector(Collector):
             yield _counter("handler_calls", "Calls of the handler.", now.handler.calls)
             yield _counter("handler_seconds", "Time in the handler, waiting included.", now.handler.seconds)
             yield _gauge("handler_running", "Calls of the handler under way.", now.handler.running)
+        if now.backplane is not None:
+            yield from _backplane(now.backplane)
         yield _gauge("draining", "1 while the server asks its clients to leave.", now.draining)
         yield _gauge("log_lines_dropped", "Log lines nobody took in time.", now.log_lines_dropped)
         info = {"version": __version__, "python": platform.python_version(), "gevent": gevent.__version__}
         yield InfoMetricFamily("chat_gevent_build", "Versions.", info)
         yield from _process()
+
+
+def _backplane(now: BackplaneFigures) -> Iterator[Metric]:
+    yield _gauge("backplane_connected", "1 while broadcasts reach other processes.", now.connected)
+    yield _counter("backplane_published", "Broadcasts that Redis took.", now.published)
+    yield _counter("backplane_received", "Broadcasts of other processes, delivered here.", now.received)
+    yield _counter(
+        "backplane_dropped", "Broadcasts that Redis did not take, or did not confirm.", now.dropped
+    )
 
 
 def _loop_lag(now: Snapshot) -> Metric:

@@ -1,4 +1,4 @@
-"""Load the handler that ``--handler package.module:function`` names.
+"""Load the handler or service that ``--handler package.module:name`` names.
 
 Its module runs when it is imported. A module that starts a server of its own then would never return, so the
 usual ways to do that raise here, and an import that takes long for another reason says so.
@@ -18,13 +18,14 @@ from gevent.baseserver import BaseServer
 from gevent.monkey import get_original
 
 from chat_gevent.command.standard import complain
-from chat_gevent.confirm import Handler
+from chat_gevent.errors import ChatError
+from chat_gevent.service import Answers, Service
 
 SLOW_SECONDS: Final = 5.0
 """How long an import may take before standard error says that it has not returned."""
 
 
-class StartError(Exception):
+class StartError(ChatError):
     """The server can't start; the message says why, and :attr:`status` is the exit status."""
 
     def __init__(self, message: str, status: int = 1) -> None:
@@ -32,12 +33,13 @@ class StartError(Exception):
         self.status = status
 
 
-def load_handler(name: str) -> Handler:
-    """The function that ``package.module:function`` names, looked for in the current directory too.
+def load_handler(name: str) -> Answers:
+    """The function or service that ``package.module:name`` names, looked for in the current directory too.
 
-    Raises StartError, and whatever the module itself raises when it is run.
+    A class of services is called, without arguments, and what it makes is returned. Raises StartError, and
+    whatever the module or the class itself raises when it is run.
     """
-    module_name, _, function_name = name.partition(":")
+    module_name, _, attribute = name.partition(":")
     with contextlib.suppress(FileNotFoundError):  # the current directory may have been removed
         here = str(Path.cwd())
         if here not in sys.path:
@@ -45,13 +47,15 @@ def load_handler(name: str) -> Handler:
     try:
         with _says_when_slow(module_name), _refuses_to_serve(name):
             found = importlib.import_module(module_name)
-        for part in function_name.split("."):
+        for part in attribute.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError, SyntaxError) as error:
         raise StartError(f"handler {name}: {error}", 2) from error
-    if not callable(found):
-        raise StartError(f"handler {name}: not a function", 2)
-    return found
+    if isinstance(found, type) and issubclass(found, Service):
+        return found()
+    if not isinstance(found, Service) and not callable(found):
+        raise StartError(f"handler {name}: neither a function nor a service", 2)
+    return found  # what it answers with shows when it is called
 
 
 @contextlib.contextmanager

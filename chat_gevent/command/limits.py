@@ -19,6 +19,7 @@ from typing import Final
 
 from chat_gevent.command.standard import complain, say
 from chat_gevent.files import RESERVED_FILES, raise_file_limit
+from chat_gevent.memory import available_memory
 
 KIB: Final = 1024
 MEASURED_CLIENTS: Final = 4000
@@ -54,6 +55,8 @@ class Machine:
     memory_maps: int
     user_bytes_per_connection: int
     kernel_bytes_per_connection: int
+    epoll_watches: int = 2**62
+    """Of all processes of one user."""
 
     @classmethod
     def read(cls, user_bytes: int) -> Machine:
@@ -61,7 +64,7 @@ class Machine:
         low, high = (int(each) for each in _sysctl("net/ipv4/ip_local_port_range").split())
         return cls(
             cores=len(os.sched_getaffinity(0)),
-            memory_available=_memory_available(),
+            memory_available=available_memory(),
             files_per_process=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
             files_per_process_most=int(_sysctl("fs/nr_open")),
             files_in_all=int(_sysctl("fs/file-max")),
@@ -72,6 +75,7 @@ class Machine:
             memory_maps=int(_sysctl("vm/max_map_count")),
             user_bytes_per_connection=user_bytes,
             kernel_bytes_per_connection=_kernel_bytes(),
+            epoll_watches=int(_sysctl("fs/epoll/max_user_watches")),
         )
 
     def connections(self, workers: int) -> tuple[int, str]:
@@ -80,6 +84,7 @@ class Machine:
         bounds = {
             "open files per process": workers * max(0, self.files_per_process - RESERVED_FILES),
             "open files in all (fs.file-max)": max(0, self.files_in_all - self.files_in_use - RESERVED_FILES),
+            "epoll watches (fs.epoll.max_user_watches)": self.epoll_watches,
             "memory": int(self.memory_available * MEMORY_SHARE) // each,
         }
         limit = min(bounds, key=lambda name: bounds[name])
@@ -88,23 +93,6 @@ class Machine:
 
 def _sysctl(name: str) -> str:
     return Path("/proc/sys", name).read_text()
-
-
-def _memory_available() -> int:
-    fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-    available = int(fields["MemAvailable"].split()[0]) * KIB
-    group = Path("/sys/fs/cgroup")
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        try:
-            allowed = (group / limit).read_text().strip()
-            if allowed.isdecimal():
-                available = min(available, int(allowed) - int((group / used).read_text()))
-        except OSError:  # there is no such group
-            continue
-    return max(0, available)
 
 
 def _kernel_bytes() -> int:

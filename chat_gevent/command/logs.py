@@ -8,20 +8,25 @@
 
 from __future__ import annotations
 
-import _thread
 import io
 import json
 import logging
 from _queue import SimpleQueue
 from datetime import UTC, datetime
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any, Final
+
+from gevent.monkey import get_original
 
 QUEUED_LINES: Final = 10_000
 """Most lines that wait to be written; at 200 bytes a line that is 2 MB."""
 
 REPEATS: Final = 1
 """Most warnings or errors of one template in a second."""
+
+_allocate_lock = get_original("_thread", "allocate_lock")
+_start_new_thread = get_original("_thread", "start_new_thread")
+_sleep = get_original("time", "sleep")
 
 log = logging.getLogger("chat_gevent")
 access_log = logging.getLogger("chat_gevent.access")
@@ -31,12 +36,14 @@ class TextFormatter(logging.Formatter):
     """``2026-01-31T12:00:00.000Z INFO message key=value``; line ends in what a client sent are escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as one line; a traceback adds lines that are indented."""
+        """Return the record as one line; a traceback or stack adds lines that are indented."""
         extra = "".join(f" {name}={value}" for name, value in _extra(record).items())
         line = f"{_time(record)} {record.levelname} {_printable(record.getMessage())}{_printable(extra)}"
         if record.exc_info:
             trace = self.formatException(record.exc_info).splitlines()
             line += "".join(f"\n    {_printable(each)}" for each in trace)
+        if record.stack_info:
+            line += "".join(f"\n    {_printable(each)}" for each in record.stack_info.splitlines())
         return line
 
 
@@ -54,6 +61,8 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            entry["stack"] = record.stack_info
         return json.dumps(entry, default=str)
 
 
@@ -116,18 +125,19 @@ class RepeatFilter(logging.Filter):
 class BackgroundHandler(logging.Handler):
     """Formats a record at once, and leaves the writing to a thread.
 
-    The queue, the lock and the thread are the interpreter's own, so they stay so where a handler's module
-    calls ``gevent.monkey.patch_all()``.
+    The queue, the lock, the thread and its sleep are the interpreter's own, whether ``monkey.patch_all()``
+    was called before or is called by a handler's module: a greenlet that waited in their stead would stop
+    the loop.
     """
 
     def __init__(self, fd: int) -> None:
         super().__init__()
         self._fd = fd
         self._queue: SimpleQueue[str | None] = SimpleQueue()
-        self._ended = _thread.allocate_lock()
+        self._ended = _allocate_lock()
         self._ended.acquire()
         self.dropped = self._untold = 0
-        _thread.start_new_thread(self._write, ())
+        _start_new_thread(self._write, ())
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue the record, or drop it where too many wait."""
@@ -157,7 +167,7 @@ class BackgroundHandler(logging.Handler):
                     try:
                         data = data[stream.write(data) or 0 :]
                     except BlockingIOError:  # somebody made it non-blocking
-                        sleep(0.01)
+                        _sleep(0.01)
                     except OSError:  # nobody will ever read it
                         break
         finally:

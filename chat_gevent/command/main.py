@@ -1,8 +1,8 @@
 """The entry of ``chat-gevent`` and of ``python -m chat_gevent``.
 
-It imports nothing that takes time before it has settled two things: an interrupt ends the program at once and
-without a traceback, and each standard stream is open. What the commands are is in
-:mod:`chat_gevent.command.parser`.
+It imports nothing that takes time before it has settled three things: an interrupt ends the program at once
+and without a traceback, each standard stream is open, and what ``serve --monkey`` patches is patched. What
+the commands are is in :mod:`chat_gevent.command.parser`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,15 @@ def main(argv: list[str] | None = None) -> int:
     from chat_gevent.command import standard
 
     standard.open_closed()
+    given = sys.argv[1:] if argv is None else argv
+    if given[:1] == ["serve"] and _wants_patching(given):
+        from gevent import monkey
+
+        monkey.patch_all()
     try:
         from chat_gevent.command import parser
 
-        run = parser.parse(sys.argv[1:] if argv is None else argv)
+        run = parser.parse(given)
         if interrupts:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         status = run()
@@ -44,3 +49,12 @@ def main(argv: list[str] | None = None) -> int:
         if interrupts:
             signal.signal(signal.SIGINT, signal.default_int_handler)
     return standard.finish() or status
+
+
+def _wants_patching(arguments: list[str]) -> bool:
+    """Whether ``serve`` is to patch the standard library, by the last option or else the environment."""
+    options = {"--monkey": True, "--no-monkey": False}
+    for each in reversed(arguments):
+        if each in options:
+            return options[each]
+    return os.environ.get("CHAT_GEVENT_MONKEY", "").lower() in ("true", "yes", "on", "1")

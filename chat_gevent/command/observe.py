@@ -10,7 +10,7 @@ from typing import Any
 
 from chat_gevent.addresses import address_text
 from chat_gevent.command.metrics import LAG_BUCKETS, LoopLag, TimedHandler
-from chat_gevent.command.snapshot import HandlerFigures, Snapshot
+from chat_gevent.command.snapshot import BackplaneFigures, HandlerFigures, Snapshot
 from chat_gevent.confirm import ErrorCode
 from chat_gevent.connection import Connection
 from chat_gevent.core import Core
@@ -34,20 +34,33 @@ def snapshot(
         accepted=registry.accepted,
         # Known labels are there from the start: a first event must be an increase, not a new series.
         refused={**dict.fromkeys(REFUSALS, 0), **registry.refused},
-        closed=dict(registry.closed),
+        closed={"slow": 0, **registry.closed},
         messages=messages,
         received_bytes=received,
         sent_bytes=sent,
         errors={**dict.fromkeys(ErrorCode, 0), **registry.errors},
+        pushes=registry.pushes,
+        pushes_dropped=registry.dropped,
+        queued_bytes=core.queued,
+        broadcasts=core.broadcasts.started,
+        broadcast_seconds=core.broadcasts.seconds,
         workers_busy=engine.greenlets_leased,
         workers_free=engine.greenlets_free,
         lag_bounds=LAG_BUCKETS,
         lag_counts=tuple(lag.counts),
         lag_seconds=lag.seconds,
         handler=None if handler is None else HandlerFigures(handler.calls, handler.seconds, handler.running),
+        backplane=_backplane(core),
         draining=core.draining.is_set(),
         log_lines_dropped=log_lines_dropped,
     )
+
+
+def _backplane(core: Core) -> BackplaneFigures | None:
+    found = core.backplane
+    if found is None:
+        return None
+    return BackplaneFigures(found.connected, found.published, found.received, found.dropped)
 
 
 def clients(core: Core, after: int, limit: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The ``client`` command: send messages and print the replies, or prompt for messages.
 
-With a terminal there is line editing and a history, and without one (a pipe) there is no prompt.
+With a terminal there is line editing and a history, and what the server says unasked is shown at once,
+above the line that is being typed. Without one (a pipe) there is no prompt.
 """
 
 from __future__ import annotations
@@ -8,13 +9,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import socket
+import ssl
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from chat_gevent.client import ChatClient
+from chat_gevent.command.interrupts import Interrupts
 from chat_gevent.command.standard import StreamError, complain, say
 from chat_gevent.confirm import CONFIRMED
+from chat_gevent.errors import ConnectionLost
 
 REFUSED = "Error: "
 """How the reply to a message that was refused begins."""
@@ -27,14 +34,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``chat-gevent client``."""
     parser.add_argument("--host", default="127.0.0.1", help="server to connect to (default: %(default)s)")
     parser.add_argument("--port", type=int, default=12345, help="its port (default: %(default)s)")
+    parser.add_argument("--unix", metavar="PATH", help="a UNIX socket instead; @NAME is an abstract name")
+    parser.add_argument("--tls", action="store_true", help="speak TLS")
+    parser.add_argument("--ca", metavar="FILE", help="trust these CAs, PEM, not the system's; with --tls")
+    parser.add_argument(
+        "--certificate", metavar="FILE", help="the client's own certificate and its key, PEM; with --tls"
+    )
     parser.add_argument(
         "--timeout", type=float, default=10.0, metavar="SECONDS", help="longest wait (default: %(default)s)"
     )
     parser.add_argument(
         "--any-reply",
         action="store_true",
-        help="take any line for a reply, as a handler of your own may send it; "
-        "default: only what begins with 'Received: ' or 'Error: '",
+        help="take any line for a reply, as a handler of your own may send it, and at the prompt wait for "
+        "none; default: only what begins with 'Received: ' or 'Error: '",
     )
     parser.add_argument("message", nargs="*", metavar="MESSAGE", help="send these and exit; none: prompt")
 
@@ -49,9 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
         return _fail(f"--port {arguments.port}: must be 1 to 65535", 2)
     if not 0 < arguments.timeout <= LONGEST_TIMEOUT:
         return _fail(f"--timeout {arguments.timeout:g}: must be above 0 s, and {LONGEST_TIMEOUT} at most", 2)
-    where = f"{arguments.host}:{arguments.port}"
+    if (arguments.ca or arguments.certificate) and not arguments.tls:
+        return _fail("--ca and --certificate need --tls", 2)
+    where = arguments.unix or f"{arguments.host}:{arguments.port}"
     try:
-        with ChatClient.connect(arguments.host, arguments.port, arguments.timeout) as client:
+        with ChatClient(_connect(arguments)) as client:
             talk = _Talk(client, where, arguments.any_reply)
             return talk.send_all(arguments.message) if arguments.message else talk.prompt()
     except ConnectionLost as error:
@@ -66,6 +81,35 @@ def run(arguments: argparse.Namespace) -> int:
         return _fail(f"{where} does not speak the confirm protocol: {error}")
     except KeyboardInterrupt:
         return complain("", 130)
+
+
+def _connect(arguments: argparse.Namespace) -> socket.socket:
+    """A socket that is connected as the options say. Raises OSError."""
+    context = None
+    if arguments.tls:
+        for file in filter(None, (arguments.ca, arguments.certificate)):
+            with open(file, "rb"):  # noqa: PTH123 - only for an error that names the file; OpenSSL's doesn't
+                pass
+        context = ssl.create_default_context(cafile=arguments.ca)
+        if arguments.certificate:
+            context.load_cert_chain(arguments.certificate)
+    if arguments.unix:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(arguments.timeout)
+        try:
+            sock.connect(arguments.unix.replace("@", "\0", 1) if arguments.unix[0] == "@" else arguments.unix)
+        except OSError:
+            sock.close()
+            raise
+    else:
+        sock = ChatClient.connect(arguments.host, arguments.port, arguments.timeout).socket
+    if context is None:
+        return sock
+    try:
+        return context.wrap_socket(sock, server_hostname=arguments.host)
+    except BaseException:
+        sock.close()
+        raise
 
 
 def _fail(why: str, status: int = 1) -> int:
@@ -111,12 +155,21 @@ class _Talk:
     def prompt(self) -> int:
         """Read messages from standard input until it ends, or one of them is ``/exit``."""
         terminal = sys.stdin.isatty()
-        with _history() if terminal else contextlib.nullcontext():
+        edits = terminal and sys.stdout.isatty()
+        with contextlib.ExitStack() as stack:
+            typing: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+            if terminal:
+                stack.enter_context(_history())
+            if edits:
+                typing = stack.enter_context(
+                    Interrupts(self._client.socket.fileno(), self._show_pushed)
+                ).allowed
             if terminal:
                 say(f"connected to {self._where}; /exit or Ctrl-D leaves")
             while True:
                 try:
-                    message = input("message: " if terminal else "")
+                    with typing():
+                        message = input("message: " if terminal else "")
                     message.encode()
                 except EOFError:
                     if terminal:
@@ -125,15 +178,27 @@ class _Talk:
                 except UnicodeError:
                     _fail("that was not UTF-8, and was not sent")
                     continue
+                except ConnectionLost:  # while it was typed
+                    raise
                 except OSError as error:
                     raise StreamError(f"can't read the messages: {error.strerror}") from None
-                while self._client.pending():  # said meanwhile: why it leaves, usually
-                    say(_shown(self._checked(self._client.receive())))
+                self._show_pushed()
                 if _is_exit(message):
                     self._client.send(message)
                     return 0
+                if edits and self._any_reply:
+                    self._client.send(message)
+                    continue
                 reply = _shown(self._checked(self._client.confirm(message)))
                 say(f"\n\t{reply}\n" if terminal else reply)
+
+    def _show_pushed(self) -> None:
+        """Show what was said unasked. Raises ConnectionLost, ValueError."""
+        try:
+            while self._client.pending():
+                say(_shown(self._checked(self._client.receive())))
+        except UnicodeError as error:  # the line that is typed may have another
+            raise ValueError(str(error)) from None
 
     def _checked(self, reply: str) -> str:
         """The reply, if it is one of this protocol. Raises ValueError."""

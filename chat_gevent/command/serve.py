@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import argparse
 
+from gevent import monkey
+
 from chat_gevent.command import config, logs
 from chat_gevent.command.handler import StartError
 from chat_gevent.command.process import ServerProcess
 from chat_gevent.command.standard import complain, printable, say
-from chat_gevent.errors import CertificateError
+from chat_gevent.errors import CertificateError, ListenError
 from chat_gevent.files import raise_file_limit
-from chat_gevent.listeners import ListenError
+from chat_gevent.system import own_main_thread
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,13 +43,17 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.print_config:
             say(loaded.show())
             return 0
+        if loaded.settings.monkey and not monkey.is_module_patched("socket"):
+            raise config.ConfigError("monkey: too late here; give it as --monkey or CHAT_GEVENT_MONKEY=true")
         raise_file_limit()
         repeats = logs.start(loaded.settings.log_level, loaded.settings.log_format)
         try:
-            with ServerProcess(loaded.settings, repeats) as service:
+            by_default = {loaded.origins[name] for name in ("host", "listen")} == {"default"}
+            with ServerProcess(loaded.settings, repeats, by_default=by_default) as service:
                 return service.run()
         finally:
             logs.stop()
+            own_main_thread()
     except config.ConfigError as error:
         return _fail(str(error), 2)
     except StartError as error:

@@ -23,6 +23,16 @@ class HandlerFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class BackplaneFigures:
+    """What the backplane has done so far."""
+
+    connected: bool
+    published: int
+    received: int
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The figures of one serving process at one moment; counts are since the start unless said otherwise."""
 
@@ -39,6 +49,15 @@ class Snapshot:
     sent_bytes: int
     errors: Mapping[str, int]
     """Error replies by code."""
+    pushes: int
+    """Messages that were sent unasked, once for each client."""
+    pushes_dropped: int
+    """Those that were not sent, because too much was due to a client that did not take it."""
+    queued_bytes: int
+    """Bytes of pushes that wait for their clients now."""
+    broadcasts: int
+    broadcast_seconds: float
+    """Time spent on putting messages into outboxes and sending them, in slices."""
     workers_busy: int
     """Greenlets that serve a client now."""
     workers_free: int
@@ -50,6 +69,8 @@ class Snapshot:
     """Sum of all lags."""
     handler: HandlerFigures | None
     """None where the built-in confirmation answers."""
+    backplane: BackplaneFigures | None
+    """None where there is none."""
     draining: bool
     log_lines_dropped: int
 
@@ -60,6 +81,10 @@ class Watched(Protocol):
     @property
     def draining(self) -> bool:
         """Whether it takes no more clients and waits for the last ones to leave."""
+
+    @property
+    def backplane_lost(self) -> bool:
+        """Whether broadcasts stay in this process, although there is a backplane."""
 
     def snapshot(self) -> Snapshot:
         """Its figures of now. Looks at every connection: 0.1 s for a million clients."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from chat_gevent.listeners import split_address, split_host_port
 
@@ -54,7 +55,9 @@ def switch(value: Any) -> bool:
 
 
 def mode(value: Any) -> str:
-    """File permissions as octal text, ``"0660"``. Raises ValueError."""
+    """File permissions as octal text, ``"0660"``, or nothing. Raises ValueError."""
+    if value == "":
+        return ""
     if not isinstance(value, str) or not re.fullmatch(r"(0o?)?[0-7]{3}", value):
         raise ValueError('must be octal text such as "0660"')
     return "0" + value[-3:]
@@ -128,7 +131,28 @@ def host_port(value: Any) -> str:
 
 
 def handler_name(value: Any) -> str:
-    """``package.module:function``, or nothing. Raises ValueError."""
+    """``package.module:name``, or nothing. Raises ValueError."""
     if value != "" and not (isinstance(value, str) and re.fullmatch(rf"{_DOTTED}:{_DOTTED}", value)):
-        raise ValueError("must be package.module:function")
+        raise ValueError("must be package.module:function or package.module:Service")
     return str(value)
+
+
+def backplane_url(value: Any) -> str:
+    """The URL of a Redis, ``none``, or nothing. Raises ValueError."""
+    given = text(value)
+    if given in ("", "none"):
+        return given
+    try:
+        url = urlsplit(given)
+        named = url.path if url.scheme == "unix" else url.hostname
+        if url.scheme in ("redis", "rediss", "unix") and named and url.port != 0:
+            return given
+    except ValueError:  # a port that is none, or half an IPv6 address
+        pass
+    raise ValueError("must be redis://HOST:PORT, rediss://HOST:PORT, unix:///PATH or none")
+
+
+def without_secrets(shown: str) -> str:
+    """A text in which the passwords of URLs are replaced by ``***``."""
+    shown = re.sub(r"(?<=://)([^/@\s:]*):[^@\s]*(?=@)", r"\1:***", shown)
+    return re.sub(r"(?<=[?&])((?:ssl_)?password)=[^&\s]*", r"\1=***", shown)

@@ -2,10 +2,11 @@
 
 The "application" is a handler, ``(message, client) -> reply``. gunicorn binds, forks, restarts workers
 that die, and takes its usual signals (TTIN, TTOU, HUP, USR2); a worker serves with connections of its
-own. TLS is gunicorn's ``--certfile`` and ``--keyfile``, and ``--ca-certs`` with ``--cert-reqs 2``. Limits
-and time-outs come from the environment (``CHAT_GEVENT_IDLE_TIMEOUT=600``), and hold for each worker; what
-is gunicorn's business (where to listen, the handler, the log) or needs ``chat-gevent serve`` is refused.
-A worker that is told to stop asks its clients to leave within gunicorn's ``graceful_timeout``.
+own. What gunicorn's options for TLS, proxies and limits mean here is in
+:mod:`chat_gevent.command.worker_options`. Other limits and time-outs come from the environment
+(``CHAT_GEVENT_IDLE_TIMEOUT=600``), and hold for each worker; what is gunicorn's business (where to listen,
+the handler, the log) or needs ``chat-gevent serve`` is refused. A worker that is told to stop asks its
+clients to leave within gunicorn's ``graceful_timeout``.
 
 The workers share gunicorn's listeners, so each new client wakes every worker that is idle. With
 ``--reuse-port`` each has listeners of its own, and the kernel picks one by the client's address and port:
@@ -19,17 +20,19 @@ from __future__ import annotations
 import dataclasses
 import gc
 import os
-from typing import Final
+from typing import Any, Final
 
 import gevent
 from gevent.event import Event
 from gunicorn.workers.base import Worker
 
-from chat_gevent import tls
-from chat_gevent.command import config
+from chat_gevent.command import config, worker_options
+from chat_gevent.command.backplane import open_backplane
 from chat_gevent.core import Core
+from chat_gevent.errors import CertificateError
 from chat_gevent.files import default_max_connections, raise_file_limit
-from chat_gevent.listeners import take_no_more
+from chat_gevent.listeners import await_handshakes, take_no_more
+from chat_gevent.outgoing import Opening
 from chat_gevent.server import ChatServer
 from chat_gevent.settings import Settings
 
@@ -51,31 +54,43 @@ class ChatWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         gevent.reinit()
         self._stop = Event()
         self._quick = False
-        self._settings = _settings()
-        self._opening = None
-        if self.cfg.is_ssl:
-            ca = self.cfg.ca_certs if self.cfg.cert_reqs else ""
-            certificates = tls.Certificates(self.cfg.certfile or "", self.cfg.keyfile or "", ca or "")
-            self._opening = tls.opening(certificates, server_side=True)
+        self._settings, self._opening = _checked(self.cfg)
+        self._proxies = worker_options.proxies(self.cfg)
         raise_file_limit()
         super().init_process()
+
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:
+        """Called by the arbiter before it starts workers. Raises RuntimeError, which it prints, and ends."""
+        try:
+            _checked(cfg)
+        except (config.ConfigError, CertificateError) as error:
+            raise RuntimeError(str(error)) from None
 
     def run(self) -> None:
         """Serve until the arbiter says stop, or is gone."""
         core = Core(self._settings, self.wsgi)
-        servers = [ChatServer(each.sock, core=core, opening=self._opening) for each in self.sockets]
+        open_backplane(self._settings, core)
+        servers = [
+            ChatServer(each.sock, core=core, opening=self._opening, proxies=self._proxies)
+            for each in self.sockets
+        ]
+        servers[0].begin_serving()
+        most = self._settings.max_connections or worker_options.worker_connections(self.cfg)
         for server in servers:
-            server.max_connections = self._settings.max_connections or default_max_connections()
+            server.max_connections = most or default_max_connections()
             if not self.cfg.reuse_port:
                 server.max_accept = 1  # all workers wake for a new client: let the one that is free take it
             server.start()
-        servers[0].begin_serving()
         gc.freeze()  # without collecting first, which would write to every page that the arbiter shares
-        while not self._stop.wait(HEARTBEAT_SECONDS) and self.ppid == os.getppid():
+        while self.alive and not self._stop.wait(HEARTBEAT_SECONDS) and self.ppid == os.getppid():
             self.notify()
+        beating = gevent.spawn(self._beat)  # while it drains, too: the arbiter kills who is silent
+        own = [each.socket for each in servers] if self.cfg.reuse_port else []  # else others still accept
+        for each in own:
+            take_no_more(each)
+        await_handshakes(own, core.registry.live)
         for server in servers:
-            if self.cfg.reuse_port:  # else others may still want to accept
-                take_no_more(server.socket)
             server.accept_waiting()  # the last one to close the listener would reset who waits
             server.close()
         core.stopping(servers[0])
@@ -84,6 +99,12 @@ class ChatWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         if cut_off:
             self.log.warning("%d clients were cut off", cut_off)
         core.close()
+        beating.kill()
+
+    def _beat(self) -> None:
+        while True:
+            self.notify()
+            gevent.sleep(HEARTBEAT_SECONDS)
 
     def handle_exit(self, sig: int, frame: object) -> None:
         """SIGTERM: drain."""
@@ -96,10 +117,16 @@ class ChatWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
         self.handle_exit(sig, frame)
 
 
-def _settings() -> Settings:
+def _checked(cfg: Any) -> tuple[config.ServeSettings, Opening | None]:
+    """Settings and TLS as environment and options ask. Raises ConfigError, CertificateError."""
+    worker_options.check(cfg)
+    return _settings(), worker_options.opening(cfg)
+
+
+def _settings() -> config.ServeSettings:
     """A worker's settings. Raises ConfigError: one is wrong, or does nothing in a worker."""
     loaded = config.load({})
-    own = {field.name for field in dataclasses.fields(Settings)}
+    own = {field.name for field in dataclasses.fields(Settings)} | {"backplane", "backplane_prefix"}
     for name, origin in loaded.origins.items():
         if origin != "default" and name not in own:
             raise config.ConfigError(f"{origin}: {name} does nothing in a gunicorn worker")

@@ -1,8 +1,9 @@
 """Where to connect to, and from: targets, their look-up, and the pool of source addresses.
 
 A host is written ``tcp://host:port``, ``tls://host:port``, ``host:port``, ``[v6]:port`` or
-``unix:///path``. Its name is looked up once a process and kept, so that a load test counters the
-server and not the resolver.
+``unix:///path``. Its name is looked up once a process and kept, so that a load test measures the
+server and not the resolver. A name may have several addresses: a connection tries one after another until one
+takes it, beginning with the first, or with each in turn (``spread``).
 
 One source address has about 28,000 ports (``net.ipv4.ip_local_port_range``) towards one destination.
 For more connections the pool hands out several in turn; each is bound with ``IP_BIND_ADDRESS_NO_PORT``
@@ -36,7 +37,10 @@ class Target:
     scheme: Scheme
     host: str
     port: int = 0
-    _resolved: tuple[int, Any] | None = field(default=None, repr=False, compare=False)
+    spread: bool = field(default=False, compare=False)
+    """Whether connections begin with each of several addresses in turn."""
+    _resolved: list[tuple[int, Any]] = field(default_factory=list, repr=False, compare=False)
+    _turn: int = field(default=0, repr=False, compare=False)
 
     @classmethod
     def parse(cls, text: str) -> Target:
@@ -59,17 +63,23 @@ class Target:
             raise ValueError(f"{text!r}: a host is written tcp://HOST:PORT")
         return cls("tls" if url.scheme == "tls" else "tcp", host, port)
 
-    def resolve(self) -> tuple[int, Any]:
-        """Address family and socket address. Raises OSError (``gaierror``) where the name is unknown."""
-        if self._resolved is None:
+    def resolve(self) -> list[tuple[int, Any]]:
+        """Address families and socket addresses. Raises OSError (``gaierror``) where the name is unknown."""
+        if not self._resolved:
             if self.scheme == "unix":
-                self._resolved = (_socket.AF_UNIX, self.host)
+                self._resolved = [(_socket.AF_UNIX, self.host)]
             else:
-                family, _, _, _, address = gevent_socket.getaddrinfo(
-                    self.host, self.port, type=_socket.SOCK_STREAM
-                )[0]
-                self._resolved = (family, address)
+                found = gevent_socket.getaddrinfo(self.host, self.port, type=_socket.SOCK_STREAM)
+                self._resolved = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
         return self._resolved
+
+    def in_turn(self) -> list[tuple[int, Any]]:
+        """The addresses in the order in which the next connection tries them. Raises OSError."""
+        addresses = self.resolve()
+        if not self.spread or len(addresses) == 1:
+            return addresses
+        self._turn = (self._turn + 1) % len(addresses)
+        return addresses[self._turn :] + addresses[: self._turn]
 
     def __str__(self) -> str:
         if self.scheme == "unix":

@@ -23,7 +23,7 @@ from loadtest.errors import (
     ReadTimeout,
     UnexpectedData,
 )
-from loadtest.framing import marks_ends
+from loadtest.framing import ReplyFraming, ends_with_stream, marks_ends
 
 MOST_READ_BYTES: Final = 4 * 2**20
 """Most bytes of a later read of a long reply."""
@@ -48,23 +48,31 @@ class TcpClient(Transport):
         self._kept = b""
         self._ready = None
 
-    def receive(self, length: int | None = None, deadline: float = 0.0) -> bytes:
+    def receive(
+        self, length: int | None = None, deadline: float = 0.0, framing: ReplyFraming | None = None
+    ) -> bytes:
         """The next reply, without its framing; ``length`` says its size where the framing can't.
 
         ``deadline`` is on the clock of ``time.perf_counter``; the read time-out from now unless given.
+        ``framing`` is that of this reply alone; what came together with an earlier one was cut by the
+        framing of that.
 
         Raises ReadTimeout, ConnectionClosed, ConnectionBroken, FramingBroken.
         """
         if self._ready:
-            return self._ready.pop(0)
+            data = self._ready.pop(0)
+            self._ready = self._ready or None
+            self.first_byte_at = self.reply_at = perf_counter()
+            return data
         options = self.options
+        framing = framing or options.framing
         deadline = deadline or perf_counter() + options.read_timeout
         kept, self._kept = self._kept, b""
         data, self._buffer = self._buffer, b""
         self.first_byte_at = perf_counter() if data or kept else 0.0
-        if not marks_ends(options.framing):
+        if not marks_ends(framing):
             return self._receive_unmarked(data, length, deadline)
-        split, limit = options.framing.split, options.reply_limit
+        split, limit = framing.split, options.reply_limit
         beginning, gathered = data[:SHOWN_BYTES], len(data)
         while True:
             if data:
@@ -78,7 +86,13 @@ class TcpClient(Transport):
                     first = replies.pop(0)
                     self._ready = replies or None
                     return first
-            data = self._read_more(deadline, beginning, gathered)
+            try:
+                data = self._read_more(deadline, beginning, gathered)
+            except ConnectionClosed:
+                if not (ends_with_stream(framing) and gathered):
+                    raise
+                self.reply_at = perf_counter()
+                return framing.finish(kept, limit)[0]
             beginning = beginning or data[:SHOWN_BYTES]
             gathered += len(data)
 
@@ -97,16 +111,17 @@ class TcpClient(Transport):
         try:
             data = self.read(deadline, max(READ_BYTES, min(gathered, MOST_READ_BYTES)))
         except DeadlinePassed:
-            seconds = self.options.read_timeout
-            raise ReadTimeout(f"{gathered} bytes after {seconds:g} s: {beginning!r}") from None
+            raise ReadTimeout(f"{gathered} bytes by the time-out: {beginning!r}") from None
         if not self.first_byte_at:
             self.first_byte_at = perf_counter()
         if not data:
             raise ConnectionClosed(f"after {gathered} bytes of a reply: {beginning!r}")
         return data
 
-    def ask(self, wire: bytes) -> bytes:
+    def ask(self, wire: bytes, timeout: float = 0.0) -> bytes:
         """Send ``wire`` and return what the first read then brings: the whole reply, nearly always.
+
+        ``timeout`` is for this reply, in seconds; the read time-out unless given.
 
         The hot path, so written out in one piece. Raises what ``send`` and ``receive`` raise, and
         UnexpectedData where bytes had come before anything was asked for. What is missing of the reply
@@ -126,14 +141,15 @@ class TcpClient(Transport):
         if not self._watching:  # only sending it in parts stops the watcher
             self._watcher.start(self._wake)
             self._watching = True
-        self._deadline = deadline = perf_counter() + self.options.read_timeout
+        timeout = timeout or self.options.read_timeout
+        self._deadline = deadline = perf_counter() + timeout
         if self._timer is None or deadline < self._armed_until:
             self._arm()
         self._waiting = getcurrent()
         try:
             self._hub.switch()
         except DeadlinePassed:
-            raise ReadTimeout(f"no reply after {self.options.read_timeout:g} s") from None
+            raise ReadTimeout(f"no reply after {timeout:g} s") from None
         finally:
             self._waiting = None
         try:
@@ -146,10 +162,10 @@ class TcpClient(Transport):
             raise ConnectionClosed("before a reply")
         return data
 
-    def complete(self, data: bytes, length: int | None = None) -> bytes:
+    def complete(self, data: bytes, length: int | None = None, framing: ReplyFraming | None = None) -> bytes:
         """The reply that began with ``data``, which ``ask`` returned; otherwise as ``receive``."""
         self._buffer += data
-        return self.receive(length, self._deadline)
+        return self.receive(length, self._deadline, framing)
 
     def request(self, message: bytes, length: int | None = None) -> bytes:
         """Send one message and return its reply. Raises as ``send``, ``receive`` and ``expect_silence``."""
@@ -173,6 +189,72 @@ class TcpClient(Transport):
             unfinished = b"".join(self.options.framing.finish(self._kept, self.options.reply_limit))
             return unfinished[:SHOWN_BYTES] or b"(an unfinished message)"
         return self._buffer[:SHOWN_BYTES]
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a message has begun to come that nobody has asked for, and its rest has not come yet."""
+        return bool(self._kept)
+
+    @property
+    def has_surplus(self) -> bool:
+        """Whether something was read beyond the replies that were taken."""
+        return bool(self._ready or self._kept or self._buffer)
+
+    @property
+    def restless(self) -> bool:
+        """Whether something was read that nobody took, or may be there to be read."""
+        return not self._watching or bool(self._buffer or self._kept or self._ready)
+
+    def take_surplus(self) -> list[bytes]:
+        """All whole messages that have come and were not taken, without waiting for more.
+
+        What is unfinished stays, unless the framing doesn't mark ends. Raises ConnectionClosed,
+        ConnectionBroken, FramingBroken.
+        """
+        found, self._ready = self._ready or [], None
+        data, self._buffer = self._buffer, b""
+        while True:
+            if data:
+                try:
+                    messages, self._kept = self.options.framing.split(
+                        self._kept, data, self.options.reply_limit
+                    )
+                except FramingError as error:
+                    raise FramingBroken(str(error)) from None
+                found += messages
+            if self._watching:
+                return found
+            more = self.available()
+            if more is None:
+                self.watch()
+                return found
+            if not more:
+                if found:  # these first; the end will be found again
+                    return found
+                raise ConnectionClosed("while nothing was asked for")
+            data = more
+
+    def read_pushed(self) -> list[bytes]:
+        """The whole messages that have come, to be called in the loop when there is input.
+
+        Raises as ``take_surplus``, which this is but for looking once, and at once.
+        """
+        data = self.available()
+        if data == b"":
+            raise ConnectionClosed("while nothing was asked for")
+        try:
+            messages, self._kept = self.options.framing.split(
+                self._kept, data or b"", self.options.reply_limit
+            )
+        except FramingError as error:
+            raise FramingBroken(str(error)) from None
+        return messages
+
+    def drop_surplus(self) -> bool:
+        """Forget what was read and not taken; whether all of it was whole, and what follows is in step."""
+        whole = not self._kept and not self._buffer
+        self._ready, self._kept, self._buffer = None, b"", b""
+        return whole
 
     def put_back(self, data: bytes) -> None:
         """Let ``receive`` begin with ``data``, the rest of what ``ask`` returned."""

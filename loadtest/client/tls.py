@@ -7,13 +7,22 @@ out, so reads, waits and deadlines stay those of the plain client.
 from __future__ import annotations
 
 import ssl
+from functools import cache
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from loadtest.client.tcp_client import TcpClient
 from loadtest.client.transport import READ_BYTES, ClientOptions
-from loadtest.errors import ConnectionBroken, ConnectionClosed, DeadlinePassed, ReadTimeout, TlsFailed
+from loadtest.errors import (
+    ConnectionBroken,
+    ConnectionClosed,
+    ConnectTimeout,
+    DeadlinePassed,
+    ReadTimeout,
+    TlsFailed,
+    UnexpectedData,
+)
 
 
 def make_context(
@@ -32,6 +41,12 @@ def make_context(
     if certificate:
         context.load_cert_chain(certificate, key)
     return context
+
+
+@cache
+def default_context() -> ssl.SSLContext:
+    """A context with the system's authorities, made once a process."""
+    return make_context()
 
 
 class TlsClient(TcpClient):
@@ -82,18 +97,62 @@ class TlsClient(TcpClient):
             raise TlsFailed(str(error), reason=error.reason or type(error).__name__) from None
         self._flush()
 
-    def ask(self, wire: bytes) -> bytes:
+    @classmethod
+    def over(cls, plain: TcpClient, options: ClientOptions) -> TlsClient:
+        """A client that goes on with the connection of ``plain``, and has shaken hands.
+
+        Raises UnexpectedData (something was sent in the clear after the order to begin), TlsFailed,
+        ConnectTimeout, ConnectionBroken; the connection is closed then.
+        """
+        client = cls(options)
+        if plain.has_surplus:
+            raise UnexpectedData(repr(plain.extra))
+        plain.stop_watching()
+        client._socket, plain._socket = plain._socket, None
+        client._hub = plain._hub
+        plain.close()
+        client._watcher = client._hub.loop.io(client._socket.fileno(), 1)
+        begin = perf_counter()
+        try:
+            client._opened(begin, begin + options.connect_timeout)
+        except DeadlinePassed:
+            client.close()
+            raise ConnectTimeout(f"the TLS handshake within {options.connect_timeout:g} s") from None
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+    def ask(self, wire: bytes, timeout: float = 0.0) -> bytes:
         """Send ``wire`` and return what the first record of the answer brings."""
         self.expect_silence()
         self.send(wire)
-        self._deadline = deadline = perf_counter() + self.options.read_timeout
+        timeout = timeout or self.options.read_timeout
+        self._deadline = deadline = perf_counter() + timeout
         try:
             data = self.read(deadline)
         except DeadlinePassed:
-            raise ReadTimeout(f"no reply after {self.options.read_timeout:g} s") from None
+            raise ReadTimeout(f"no reply after {timeout:g} s") from None
         if not data:
             raise ConnectionClosed("before a reply")
         return data
+
+    def send_now(self, data: bytes) -> None:
+        """Encrypt and send without waiting."""
+        self._tls.write(data)
+        super().send_now(self._outgoing.read())
+
+    def available(self) -> bytes | None:
+        """What can be decrypted without waiting."""
+        data = super().available()
+        if data:
+            self._incoming.write(data)
+        elif data == b"":
+            return data
+        found = b""
+        while more := self._peek():
+            found += more
+        return found or None
 
     def _gather(self) -> None:
         """Take what there is to read without waiting, still encrypted."""

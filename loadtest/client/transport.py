@@ -80,6 +80,7 @@ class Transport:
         "_watcher",
         "_watching",
         "connect_seconds",
+        "on_input",
         "options",
         "tls_seconds",
     )
@@ -92,6 +93,8 @@ class Transport:
         self._waiting: Any = None
         self._watching = False
         self._buffer = b""
+        self.on_input: Any = None
+        """Called in the loop when there is input and nobody waits; it reads with :meth:`available`."""
         self.connect_seconds = self.tls_seconds = 0.0
 
     @property
@@ -117,11 +120,8 @@ class Transport:
         begin = perf_counter()
         deadline = begin + options.connect_timeout
         try:
-            family, address = options.target.resolve()
-            self._socket = sock = _socket.socket(family, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK)
-            self._prepare(sock, family)
             self._hub = get_hub()
-            self._connect(sock, address, deadline)
+            sock = self._open(options.target.in_turn(), deadline)
             self._watcher = self._hub.loop.io(sock.fileno(), _READ)
             self._watcher.start(self._wake)
             self._watching = True
@@ -142,6 +142,26 @@ class Transport:
             raise
         self.connect_seconds = perf_counter() - begin
         return self.connect_seconds
+
+    def _open(self, addresses: list[tuple[int, Any]], deadline: float) -> Any:
+        """A socket connected to the first of ``addresses`` that takes it; each has its share of the time.
+
+        Raises OSError or DeadlinePassed, of the last one.
+        """
+        for left in range(len(addresses), 0, -1):
+            family, address = addresses[-left]
+            now = perf_counter()
+            self._socket = sock = _socket.socket(family, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK)
+            try:
+                self._prepare(sock, family)
+                self._connect(sock, address, now + max(0.0, deadline - now) / left)
+            except (OSError, DeadlinePassed):
+                if left == 1:
+                    raise
+                self.close()
+            else:
+                break
+        return sock
 
     def _prepare(self, sock: Any, family: int) -> None:
         options = self.options
@@ -193,9 +213,27 @@ class Transport:
         waiting = self._waiting
         if waiting is not None:
             waiting.switch()
+        elif self.on_input is not None:
+            self.on_input()
         else:
+            self.stop_watching()
+
+    def watch(self) -> None:
+        """Take notice of input again."""
+        if not self._watching:
+            self._watcher.start(self._wake)
+            self._watching = True
+
+    def stop_watching(self) -> None:
+        """Take no notice of input until somebody waits for it, or asks."""
+        if self._watcher is not None:
             self._watcher.stop()
-            self._watching = False
+        self._watching = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether a greenlet is waiting for this connection."""
+        return self._waiting is not None
 
     def _await_input(self, deadline: float) -> None:
         """Return when a read would not block. Raises DeadlinePassed."""
@@ -276,6 +314,29 @@ class Transport:
             except OSError as error:
                 if error.errno not in AGAIN:
                     raise ConnectionBroken(error.errno or 0, str(error.strerror)) from None
+
+    def send_now(self, data: bytes) -> None:
+        """Send without waiting. Raises SendTimeout: the kernel does not take all of it; ConnectionBroken."""
+        try:
+            sent = self._socket.send(data)
+        except OSError as error:
+            if error.errno not in AGAIN:
+                raise ConnectionBroken(error.errno or 0, str(error.strerror)) from None
+            sent = 0
+        if sent != len(data):
+            raise SendTimeout("an answer to a push was not taken at once")
+
+    def available(self) -> bytes | None:
+        """What can be read without waiting: None where there is nothing, empty at the end of the stream.
+
+        Raises ConnectionBroken.
+        """
+        try:
+            return self._socket.recv(READ_BYTES)  # type: ignore[no-any-return]
+        except OSError as error:
+            if error.errno in AGAIN:
+                return None
+            raise ConnectionBroken(error.errno or 0, str(error.strerror)) from None
 
     def _gather(self) -> None:
         """Take what there is to read without waiting. Raises OSError, ConnectionClosed."""

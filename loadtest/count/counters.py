@@ -4,7 +4,8 @@ Every kind of request (CONNECT, CONFIRM, EXIT, or whatever a user class calls it
 :class:`Entry` of the process's :class:`Counters`. Its latencies:
 
 ``service``     from sent to answered
-``response``    from the intended start to answered; only where a schedule gave one (schedule.py)
+``timeouts``    from sent to the time-out, of requests that had no answer by then: they took at least as long
+``response``    from the intended start to answered, or to the time-out; only with a schedule (schedule.py)
 ``first_byte``  from sent to the first byte of the reply
 
 Nearly every reply comes whole in one read: its first byte and its end are one moment, counted once in
@@ -25,9 +26,21 @@ from typing import Final
 
 from benchmarks.reports.histograms import add_rounded
 
-NO_MESSAGES: Final = frozenset({"CONNECT", "EXIT", "HOLD"})
-"""Entries that are about the connection."""
+REQUEST: Final = "request"
+SEND: Final = "send"
+RECEIVE: Final = "receive"
+PUSH: Final = "push"
+CONNECTION: Final = "connection"
+TRANSACTION: Final = "transaction"
+FIGURE: Final = "figure"
+"""What an entry counts: requests with a reply, messages without one, messages that were waited for or came
+unasked, what is about the connection, several steps as one, and a user's own figures."""
 
+MESSAGES: Final = (REQUEST, SEND)
+"""Kinds that are messages: their rate, latencies and share of errors are those of a run."""
+
+RESERVED: Final = frozenset({"CONNECT", "EXIT", "HOLD", "TLS", "UNEXPECTED", "CONFIRM"})
+"""Names of entries that the kit itself counts; a user's own have others."""
 
 Counts = dict[int, int]
 """How often each latency was measured, by whole microseconds."""
@@ -49,15 +62,19 @@ class Entry:
         "bytes_in",
         "bytes_out",
         "failures",
+        "kind",
         "name",
         "response",
         "split_first",
         "split_reply",
+        "timeouts",
+        "untimed",
         "whole",
     )
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, kind: str = REQUEST) -> None:
         self.name = name
+        self.kind = kind
         self.clear()
 
     def clear(self) -> None:
@@ -66,6 +83,8 @@ class Entry:
         self.split_first: defaultdict[int, int] = defaultdict(int)
         self.split_reply: defaultdict[int, int] = defaultdict(int)
         self.response: defaultdict[int, int] = defaultdict(int)
+        self.timeouts: defaultdict[int, int] = defaultdict(int)
+        self.untimed = 0
         self.failures: Counter[str] = Counter()
         self.aborted = 0
         self.bytes_out = 0
@@ -76,11 +95,15 @@ class Entry:
 class EntryTotals:
     """What one kind of request has come to; can be sent (``dataclasses.asdict``) and added."""
 
+    kind: str = REQUEST
     service: Counts = field(default_factory=dict)
+    timeouts: Counts = field(default_factory=dict)
     response: Counts = field(default_factory=dict)
     split_first: Counts = field(default_factory=dict)
     split_reply: Counts = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
+    untimed: int = 0
+    """Passed, with nothing to be timed: messages that have no reply."""
     aborted: int = 0
     bytes_out: int = 0
     bytes_in: int = 0
@@ -89,6 +112,8 @@ class EntryTotals:
     def of(cls, entry: Entry) -> EntryTotals:
         """Take what ``entry`` has counted, and clear it."""
         kept = cls(
+            kind=entry.kind,
+            untimed=entry.untimed,
             failures=dict(entry.failures),
             aborted=entry.aborted,
             bytes_out=entry.bytes_out,
@@ -96,6 +121,7 @@ class EntryTotals:
         )
         for counts in (entry.whole, entry.split_reply):
             add_rounded(counts, kept.service)
+        add_rounded(entry.timeouts, kept.timeouts)
         add_rounded(entry.response, kept.response)
         add_rounded(entry.split_first, kept.split_first)
         add_rounded(entry.split_reply, kept.split_reply)
@@ -105,11 +131,13 @@ class EntryTotals:
     def add(self, other: EntryTotals) -> None:
         """Add what was measured later, or elsewhere."""
         merge_counts(self.service, (other.service,))
+        merge_counts(self.timeouts, (other.timeouts,))
         merge_counts(self.response, (other.response,))
         merge_counts(self.split_first, (other.split_first,))
         merge_counts(self.split_reply, (other.split_reply,))
         for group, count in other.failures.items():
             self.failures[group] = self.failures.get(group, 0) + count
+        self.untimed += other.untimed
         self.aborted += other.aborted
         self.bytes_out += other.bytes_out
         self.bytes_in += other.bytes_in
@@ -126,21 +154,41 @@ class EntryTotals:
     @property
     def passed(self) -> int:
         """Requests whose reply came and was right."""
-        return sum(self.service.values())
+        return sum(self.service.values()) + self.untimed
+
+    @property
+    def latencies(self) -> Counts:
+        """What percentiles are of: service times, and what those had taken that timed out."""
+        if not self.timeouts:
+            return self.service
+        counts = dict(self.service)
+        merge_counts(counts, (self.timeouts,))
+        return counts
+
+    @property
+    def left_out(self) -> int:
+        """Failed requests that are in no percentile: nobody knows how long they would have taken."""
+        return self.failed - sum(self.timeouts.values())
 
     @property
     def failed(self) -> int:
         """Requests that ended in an error."""
         return sum(self.failures.values())
 
+    @property
+    def failed_itself(self) -> int:
+        """Those that are not counted elsewhere too, as the failed step of a transaction is."""
+        return sum(count for group, count in self.failures.items() if not group.startswith("StepFailed("))
+
     def __bool__(self) -> bool:
-        return bool(self.service or self.failures or self.aborted)
+        return bool(self.service or self.failures or self.aborted or self.untimed)
 
 
 def total(kept: Iterable[EntryTotals]) -> EntryTotals:
     """Several added up."""
     result = EntryTotals()
-    for one in kept:
+    for number, one in enumerate(kept):
+        result.kind = one.kind if not number else result.kind
         result.add(one)
     return result
 
@@ -162,12 +210,14 @@ class Counters:
         self.samples: dict[str, str] = {}
         """One example in words for each group of errors."""
 
-    def entry(self, name: str) -> Entry:
-        """The entry called ``name``, made where it is new."""
-        try:
-            return self.entries[name]
-        except KeyError:
-            return self.entries.setdefault(name, Entry(name))
+    def entry(self, name: str, kind: str = REQUEST) -> Entry:
+        """The entry called ``name``, made where it is new. Raises ValueError: it counts something else."""
+        entry = self.entries.get(name)
+        if entry is None:
+            entry = self.entries[name] = Entry(name, kind)
+        elif entry.kind != kind:
+            raise ValueError(f"{name!r} is the name of a {entry.kind} already, and can't be that of a {kind}")
+        return entry
 
     def reset(self) -> None:
         """Begin a new test; connections that are open stay counted as open."""

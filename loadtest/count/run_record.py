@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from benchmarks.reports.histograms import quantile
-from loadtest.count.counters import NO_MESSAGES, Counters, EntryTotals, total
+from loadtest.count.counters import CONNECTION, MESSAGES, Counters, EntryTotals, total
 from loadtest.count.health import Health, Sample, file_limit
 
 OPEN_SECONDS: Final = 15
@@ -38,7 +38,7 @@ class Second:
     def add(self, other: Second) -> None:
         """Add what another process, or a later report of the same, says of this second."""
         for name, kept in other.entries.items():
-            self.entries.setdefault(name, EntryTotals()).add(kept)
+            self.entries.setdefault(name, EntryTotals(kept.kind)).add(kept)
         self.open.update(other.open)
         for process, span in other.spans.items():
             self.spans[process] = self.spans.get(process, 0.0) + span
@@ -64,19 +64,19 @@ class Point:
     def of(cls, second: Second) -> Point:
         """Reduce a second to figures."""
         messages = total(messages_of(second.entries))
-        connect = second.entries.get("CONNECT", EntryTotals()).service
+        connect = connects_in(second.entries).latencies
 
         def three(counts: dict[int, int]) -> tuple[int, int, int] | None:
             return (quantile(counts, 0.5), quantile(counts, 0.99), max(counts)) if counts else None
 
         return cls(
             messages=messages.passed,
-            failed=sum(kept.failed for kept in second.entries.values()),
+            failed=sum(kept.failed_itself for kept in second.entries.values()),
             opens=dict(second.open),
             spans=dict(second.spans),
             lag=second.lag,
             cpu=second.cpu,
-            service=three(messages.service),
+            service=three(messages.latencies),
             response=three(messages.response),
             connect=three(connect),
         )
@@ -120,7 +120,16 @@ def measured_seconds(spans: Iterable[dict[str, float]]) -> float:
 
 def messages_of(entries: dict[str, EntryTotals]) -> list[EntryTotals]:
     """Those entries that are messages."""
-    return [kept for name, kept in entries.items() if name not in NO_MESSAGES]
+    return [kept for kept in entries.values() if kept.kind in MESSAGES]
+
+
+def connects_in(entries: dict[str, EntryTotals]) -> EntryTotals:
+    """All connects, to whatever host."""
+    return total(
+        kept
+        for name, kept in entries.items()
+        if kept.kind == CONNECTION and name.partition(" ")[0] == "CONNECT"
+    )
 
 
 class RunRecord:
@@ -152,7 +161,7 @@ class RunRecord:
         """Collect what this process has counted since the last time."""
         taken = counters.collect()
         for name, kept in taken.items():
-            self.entries.setdefault(name, EntryTotals()).add(kept)
+            self.entries.setdefault(name, EntryTotals(kept.kind)).add(kept)
         spans = {process: sample.span}
         second = Second(taken, {process: counters.open}, spans, max(sample.lags, default=0), sample.cpu)
         self._add_second(sample.second, second)
@@ -200,7 +209,7 @@ class RunRecord:
         for number, plain in message["seconds"].items():
             entries = {name: EntryTotals(**kept) for name, kept in plain["entries"].items()}
             for name, kept in entries.items():
-                self.entries.setdefault(name, EntryTotals()).add(kept)
+                self.entries.setdefault(name, EntryTotals(kept.kind)).add(kept)
             self._add_second(number, Second(**{**plain, "entries": entries}))
 
     # -- reading ---------------------------------------------------------------------------------

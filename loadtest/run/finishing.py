@@ -101,7 +101,8 @@ class Finishing:
     def _on_quitting(self, environment: Any, **_: Any) -> None:
         runner = environment.runner
         if runner is not None and runner.state not in ("ready", "stopped"):
-            self._outcome.cut_short = bool(getattr(self._load_test.options, "run_time", None))
+            if runner.state in ("spawning", "running"):  # a master that has ended its run is still "stopping"
+                self._outcome.cut_short = bool(getattr(self._load_test.options, "run_time", None))
             runner.quit()
         self._load_test.collect()
         if self._load_test.record.entries:

@@ -32,6 +32,7 @@ from loadtest.framing import ReplyFraming
 from loadtest.messages import Exchange, make_ring
 from loadtest.run.alarm import Alarm
 from loadtest.run.options import Plan, read_client_options, read_plan
+from loadtest.run.workers import Workers
 from loadtest.schedule import Schedule
 
 _load_tests: weakref.WeakKeyDictionary[Any, LoadTest] = weakref.WeakKeyDictionary()
@@ -52,6 +53,8 @@ def load_test_of(environment: Any) -> LoadTest:
 
 LAST_REPLIES_SECONDS: Final = 0.1
 """For how long a stop waits for the replies to what was due before it; what has none then is aborted."""
+_LOOK_SECONDS: Final = 0.25
+"""How often a master looks for workers that are missing."""
 _USERS_MESSAGE: Final = "loadtest_users"
 _USERS_EACH: Final = 1_000_000
 """Users that a worker may number before the next worker's numbers begin."""
@@ -68,6 +71,10 @@ class LoadTest:
         self.record = RunRecord()
         self.sampler = Sampler(self.counters)
         self._plans: dict[tuple[str, ReplyFraming | None], tuple[Plan, ClientOptions]] = {}
+        self.uses: list[tuple[str, set[str]]] = []
+        """The user classes' names, and the options that each goes by."""
+        self.kinds: list[tuple[str, ReplyFraming | None]] = []
+        """Their hosts and framings."""
         self._rings: dict[tuple[ReplyFraming, int], list[Exchange]] = {}
         self._schedules: set[Schedule] = set()
         self._users = 0
@@ -87,6 +94,9 @@ class LoadTest:
         self.after_collecting: list[Callable[[], None]] = []
         """Called once a second, when what was counted has been collected."""
         self.process = f"{socket.gethostname()}:{os.getpid()}"
+        self.workers = Workers()
+        """What the master knows of its workers."""
+        self._started_at = 0.0
         self._collector: gevent.Greenlet[[], None] | None = None
         self._told_users = 0
         environment.events.test_start.add_listener(self._on_test_start)
@@ -130,6 +140,17 @@ class LoadTest:
             found = self._plans[key] = plan, read_client_options(self.options, host, plan)
             self.counters.sources = len(found[1].sources or [None])
             return found
+
+    def label(self, host: str, framing: ReplyFraming | None) -> str:
+        """What stands behind the names of entries, to tell several hosts and framings of a run apart."""
+        parts = []
+        if len({each for each, _ in self.kinds}) > 1:
+            parts.append(host)
+        if len({repr(each) for _, each in self.kinds}) > 1:
+            parts.append(
+                repr(framing) if framing is not None else str(getattr(self.options, "framing", "line"))
+            )
+        return " @" + " ".join(parts) if parts else ""
 
     @property
     def alarm(self) -> Alarm:
@@ -202,8 +223,45 @@ class LoadTest:
             runner.register_message(_USERS_MESSAGE, self._on_users)
 
     def collect_each_second(self) -> None:
-        """Start the greenlet that collects."""
+        """Start the greenlet that collects, and on a master the one that looks for its workers."""
         self._collector = gevent.spawn(self._collect_forever)
+        if isinstance(self.environment.runner, MasterRunner):
+            gevent.spawn(self._look_for_workers)
+
+    def end(self) -> None:
+        """Collect no more; for whoever makes several environments in one process."""
+        if self._collector is not None:
+            self._collector.kill()
+
+    def _look_for_workers(self) -> None:
+        while True:
+            gevent.sleep(_LOOK_SECONDS)
+            if self.workers.look(self.environment.runner):
+                self._tell_users(self.environment.runner)
+
+    @property
+    def workers_left(self) -> int | None:
+        """How many workers are left of those that took part; None where there were none."""
+        return self.workers.left if isinstance(self.environment.runner, MasterRunner) else None
+
+    def troubles(self) -> list[tuple[str, str]]:
+        """What makes a distributed run incomplete, in words, with a short name each."""
+        if not self.workers.known:
+            return []
+        plan = self.plan
+        if not plan.rate:
+            shortfall = "its users were not replaced"
+        elif plan.rate_per_user:
+            shortfall = "the rate is one for each user, and so its share is missing since then"
+        else:
+            end = min(self.record.stopping_at, time())
+            due = plan.rate * max(0.0, end - (self.spawned_at or end))
+            short = max(0.0, due - self.record.counts["intended"])
+            shortfall = (
+                "its share of the rate was given to the others {after:.1f} s later; "
+                f"about {short:,.0f} of {due:,.0f} messages were never due to anybody, or not reported"
+            )
+        return self.workers.troubles(self._started_at, shortfall)
 
     def stop_sending(self) -> None:
         """Let nothing fall due from now on, and wait a moment for the replies to what was due before."""
@@ -228,6 +286,8 @@ class LoadTest:
         self.users_at_most = 0
         self.spawned_at = self.stopped_at = 0.0
         self.notes.clear()
+        self.workers.clear()
+        self._started_at = time()
         self.sampler.begin()
         runner = self.environment.runner
         if self.options is not None and isinstance(runner, MasterRunner):
@@ -264,7 +324,7 @@ class LoadTest:
 
     def _tell_users(self, runner: MasterRunner) -> None:
         """Workers that share one rate must know how many users there are in all, also when it changes."""
-        users = runner.target_user_count
+        users = self.workers.users_left(runner.target_user_count)
         if users != self._told_users:
             self._told_users = self.options.tcp_total_users = users
             runner.send_message(_USERS_MESSAGE, users)  # type: ignore[arg-type]  # anything msgpack takes
@@ -295,13 +355,15 @@ class LoadTest:
 
     def _on_report_to_master(self, client_id: str, data: dict[str, Any]) -> None:
         self.collect()
-        data["loadtest"] = self.record.to_message()
+        data["loadtest"] = {**self.record.to_message(), "clock": time(), "process": self.process}
         self.record = RunRecord()
 
     def _on_worker_report(self, client_id: str, data: dict[str, Any]) -> None:
         message = data.get("loadtest")
         if message:
             self.record.add(message)
+            users = sum(data.get("user_classes_count", {}).values())
+            self.workers.heard(client_id, message["process"], users, message["clock"])
 
 
 def _walk(ring: list[Exchange], start: int) -> Iterator[Exchange]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,6 +21,17 @@ from loadtest.framing import ReplyFraming, marks_ends, parse_framing
 from loadtest.messages import Template
 from loadtest.schedule import parse_rate
 
+SENDING_OPTIONS: Final = (
+    "message_size",
+    "message_template",
+    "pipeline",
+    "hold",
+    "messages",
+    "messages_per_connection",
+    "connection_lifetime",
+)
+"""Options of what ``ConfirmUser`` sends."""
+_TLS_OPTIONS: Final = ("tls_ca", "tls_client_certificate", "tls_client_key", "tls_insecure")
 SHAPES: Final = ("none", "ramp", "steps", "spike", "soak")
 
 
@@ -52,8 +63,10 @@ def _adder(parser: argparse.ArgumentParser, title: str, *, in_form: bool = True)
     """``add_argument`` of a new group, with what Locust's own parser notes for its web form."""
     group = parser.add_argument_group(f"TCP users: {title}")
 
-    def add(*names: str, **how: Any) -> None:
-        action: Any = group.add_argument(*names, **how)
+    def add(name: str, **how: Any) -> None:
+        if name != "--help-tcp":
+            how["env_var"] = "LOCUST_" + name.removeprefix("--").replace("-", "_").upper()
+        action: Any = group.add_argument(name, **how)
         action.include_in_web_ui = in_form
         action.is_secret = action.is_required = action.is_multiple = False
 
@@ -108,6 +121,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="Age at which a connection ends with /exit and is opened anew (0: never)",
     )
     add = _adder(parser, "connections")
+    add(
+        "--addresses",
+        default="first",
+        choices=("first", "all"),
+        help="Which address of a name to begin with: the first, or each in turn (default: first)",
+    )
     add(
         "--source-addresses",
         default="",
@@ -192,7 +211,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="CONDITION",
-        help="Exit with status 3 if it holds at the end: p99>50ms, errors>0.1%%, rate<900; may be repeated",
+        help="Exit with status 3 if it holds at the end: p99>50ms, errors>0.1%%, rate<900, workers<3, "
+        "'GET.p99>50ms', connect.errors>0, 'transaction NAME.p99>1s'; may be repeated",
     )
 
 
@@ -270,9 +290,11 @@ def read_client_options(options: Any, host: str, plan: Plan) -> ClientOptions:
     """The clients' settings for ``host``. Raises OptionsError."""
     try:
         target = Target.parse(host)
+        target.spread = getattr(options, "addresses", "first") == "all"
         sources = getattr(options, "source_addresses", "")
         tls: ssl.SSLContext | None = None
-        if target.scheme == "tls":
+        said = any(getattr(options, name, "") for name in _TLS_OPTIONS)
+        if target.scheme == "tls" or said:  # a user may begin TLS later on any connection
             tls = make_context(
                 getattr(options, "tls_ca", "") or None,
                 getattr(options, "tls_client_certificate", "") or None,
@@ -302,3 +324,24 @@ def read_client_options(options: Any, host: str, plan: Plan) -> ClientOptions:
         raise OptionsError(f"{error.filename or host}: {error.strerror}") from None
     except ValueError as error:
         raise OptionsError(str(error)) from None
+
+
+def check_used(options: Any, uses: Sequence[tuple[str, set[str]]]) -> None:
+    """Refuse options that the user classes of a run do not go by. Raises OptionsError.
+
+    ``uses`` has each class's name and what it goes by. A rate is everybody's: a class that paces itself would
+    make another one of it.
+    """
+    if not uses:
+        return
+    defaults = own_options()
+    for name in (*SENDING_OPTIONS, "framing", "think_time", "rate"):
+        if getattr(options, name, defaults[name]) == defaults[name]:
+            continue
+        without = [user for user, used in uses if name not in used]
+        if without and (name == "rate" or len(without) == len(uses)):
+            option = f"--{name.replace('_', '-')}"
+            why = "has a wait_time of its own" if name in ("rate", "think_time") else "does not use it"
+            if name == "framing":
+                why = "has a framing of its own"
+            raise OptionsError(f"{option}: {without[0]} {why}")

@@ -137,7 +137,7 @@ class Steps(LoadShape):
         users = min(self.top, self.step * self.step_users)
         if not answered:
             return f"{users} users: nothing was answered"
-        latencies = messages.response or messages.service
+        latencies = messages.response or messages.latencies
         p99 = quantile(latencies, 0.99) if latencies else 0
         share = messages.failed / answered
         rate = messages.passed / measured_seconds(second.spans for second in seconds)

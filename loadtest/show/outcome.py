@@ -33,8 +33,9 @@ class RunOutcome:
             load_test.host,
             users=load_test.users_at_most,
             notes=load_test.notes,
+            troubles=self._troubles(),
             spawned_at=load_test.spawned_at,
-            complete=bool(load_test.stopped_at) and not self.cut_short,
+            complete=bool(load_test.stopped_at) and not self._troubles(),
             ended_at=load_test.stopped_at or time(),
         )
 
@@ -43,13 +44,25 @@ class RunOutcome:
         from loadtest.show.page import report_page  # draws with matplotlib, which takes a second to load
 
         load_test = self.load_test
-        return report_page(report or self.report(), load_test.record, load_test.plan, load_test.users_at_most)
+        return report_page(
+            report or self.report(),
+            load_test.record,
+            load_test.plan,
+            load_test.users_at_most,
+            troubles=self._troubles(),
+            running=not load_test.stopped_at,
+        )
 
     def summary(self) -> str:
         """The text for the console."""
         load_test = self.load_test
-        text = console.summary(load_test.record, load_test.plan, load_test.users_at_most)
+        text = console.summary(load_test.record, load_test.plan, load_test.users_at_most, self._troubles())
         return "\n".join([*load_test.notes, text])
+
+    def _troubles(self) -> list[tuple[str, str]]:
+        """Why the report is not complete, in words: a worker lost, clocks that differ, a run cut short."""
+        cut = "the run was interrupted before its --run-time: its figures are those of a part"
+        return [*([("cut-short", cut)] if self.cut_short else []), *self.load_test.troubles()]
 
     def write_report(self, path: str) -> None:
         """Write the report as JSON. Raises OSError."""
@@ -67,6 +80,6 @@ class RunOutcome:
 
     def broken_conditions(self) -> list[str]:
         """Which ``--fail-if`` conditions hold, and what was measured."""
-        results = Results(self.load_test.record)
+        results = Results(self.load_test.record, self.load_test.workers_left)
         conditions = [Threshold.parse(text) for text in getattr(self.load_test.options, "fail_if", [])]
         return [reason for condition in conditions if (reason := condition.broken(results))]

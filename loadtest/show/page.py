@@ -6,6 +6,7 @@ and drawing are those of the benchmarks' pages (:mod:`benchmarks.reports.page`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from benchmarks.reports.drawing import COLOURS, Plot, inline_svg, legend, plain_log
@@ -21,7 +22,15 @@ _HEIGHT: Final = 2.8
 """Inches."""
 
 
-def report_page(report: Report, record: RunRecord, plan: Plan, users: int) -> str:
+def report_page(
+    report: Report,
+    record: RunRecord,
+    plan: Plan,
+    users: int,
+    *,
+    troubles: Sequence[tuple[str, str]] = (),
+    running: bool = False,
+) -> str:
     """The whole page."""
     points = record.points()
     pace = tables.pace(record, plan, users)
@@ -39,7 +48,8 @@ def report_page(report: Report, record: RunRecord, plan: Plan, users: int) -> st
         host=report.servers[0].name,
         users=users,
         model=plan.model,
-        warnings=[text for _, text in tables.warnings(record)],
+        running=running,
+        warnings=[text for _, text in (*troubles, *tables.warnings(record))],
         notes=[*([pace] if pace else []), *told],
         percentiles=["p50", "p90", "p99", "p99.9", "max"],
         latencies=tables.latency_rows(record),
@@ -136,7 +146,7 @@ def _lines(title: str, caption: str, unit: str, lines: dict[str, Line], *, log: 
 
 def _distribution(record: RunRecord) -> Plot:
     messages = record.messages()
-    kinds = (("service", messages.service, _FIRST), ("response", messages.response, _SECOND))
+    kinds = (("service", messages.latencies, _FIRST), ("response", messages.response, _SECOND))
 
     def draw(axes: Any) -> None:
         for label, counts, colour in kinds:

@@ -1,10 +1,11 @@
 """The report of a Locust run, in the schema of ``benchmarks.reports.report``.
 
-A Locust run counters one server once. It is cut into successive windows of equal length, and each is a
+A Locust run measures one server once. It is cut into successive windows of equal length, and each is a
 trial, which shows its course; the report says so in a warning, because windows of one run tell nothing of
 how runs differ, and ``python -m benchmarks compare`` takes the whole run as one sample. Every answered
-request is in the histogram of its window. Rates are given only for whole windows after the last user was
-spawned, and are what was answered divided by the time that was measured.
+request is in the histogram of its window, and so is one that timed out, with the time that it took. Rates
+are given only for whole windows after the last user was spawned, and are what was answered divided by the
+time that was measured.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from typing import Any, Final
 from benchmarks.reports import environment
 from benchmarks.reports.histograms import encode_counts
 from benchmarks.reports.report import Fired, HistogramKind, Metric, Report, SeriesKind, Server, Trial, utc_now
-from loadtest.count.counters import EntryTotals, total
-from loadtest.count.run_record import Point, RunRecord, Second, measured_seconds, messages_of
+from loadtest.count.counters import FIGURE, PUSH, RECEIVE, REQUEST, TRANSACTION, total
+from loadtest.count.run_record import Point, RunRecord, Second, connects_in, measured_seconds, messages_of
 from loadtest.run.options import Plan, own_options
 from loadtest.show import tables
 
@@ -49,13 +50,14 @@ def make_report(
     *,
     users: int = 1,
     notes: Sequence[str] = (),
+    troubles: Sequence[tuple[str, str]] = (),
     spawned_at: float = 0.0,
     complete: bool = True,
     ended_at: float | None = None,
 ) -> Report:
     """The report of what ``record`` holds; ``spawned_at`` is when (Unix time) all ``users`` were there, and
     ``ended_at`` when the run ended: now, unless given."""
-    fired = [Fired(check=check, message=text) for check, text in tables.warnings(record)]
+    fired = [Fired(check=check, message=text) for check, text in (*troubles, *tables.warnings(record))]
     trials = _trials(record, plan, host, spawned_at)
     if trials and plan.rate:
         trials[-1].values["intended"] = float(record.counts["intended"])
@@ -83,7 +85,10 @@ def make_report(
     }
     used = {name for trial in trials for name in trial.histograms}
     for name in sorted(used - set(histograms)):
-        histograms[name] = HistogramKind(title=f"Service time of {name.partition(':')[2]}")
+        kind, _, entry = name.partition(":")
+        histograms[name] = HistogramKind(
+            title=f"{kind.capitalize()} time of {entry}", open_schedule=kind == "response"
+        )
     return Report(
         kind="locust",
         id=str(uuid.uuid4()),
@@ -100,7 +105,7 @@ def make_report(
                 title="Messages a second",
                 primary=not (plan.rate or plan.hold),
             ),
-            "failed_share": Metric(unit="", better="lower", title="Share of requests that failed"),
+            "failed_share": Metric(unit="", better="lower", title="Share of messages that failed"),
             "intended": Metric(unit="", better="none", title="Messages intended, in the whole run"),
             "late_starts": Metric(unit="", better="none", title="Late starts, in the whole run"),
             "aborted": Metric(unit="", better="none", title="In flight when stopped"),
@@ -154,23 +159,25 @@ def _trial(
     entries = {name: total(part.entries[name] for part in parts if name in part.entries) for name in names}
     messages = total(messages_of(entries))
     failed = {f"{name} {group}": n for name, kept in entries.items() for group, n in kept.failures.items()}
-    requests = sum(kept.passed for kept in entries.values()) + sum(failed.values())
+    requests = messages.passed + messages.failed
     values = {
-        "failed_share": sum(failed.values()) / requests if requests else 0.0,
+        "failed_share": messages.failed / requests if requests else 0.0,
         "aborted": float(sum(kept.aborted for kept in entries.values())),
         "connections": float(max((point.open for _, point in points), default=0)),
     }
     if steady:
         values["messages_per_second"] = messages.passed / measured_seconds(part.spans for part in parts)
     counts = {
-        "service": messages.service,
+        "service": messages.latencies,
         "response": messages.response,
-        "connect": entries.get("CONNECT", EntryTotals()).service,
+        "connect": connects_in(entries).latencies,
         "first_byte": messages.first_byte if messages.split_first else {},
     }
-    own = [name for name in names if entries[name] in messages_of(entries)]
-    if len(own) > 1:
-        counts.update({f"service:{name}": entries[name].service for name in own})
+    own = [name for name in names if entries[name].kind == REQUEST]
+    own = own if len(own) > 1 else []
+    own += [name for name in names if entries[name].kind in (RECEIVE, PUSH, TRANSACTION, FIGURE)]
+    counts.update({f"service:{name}": entries[name].latencies for name in own})
+    counts.update({f"response:{name}": entries[name].response for name in own})
     return Trial(
         server=host,
         block=block,

@@ -24,19 +24,22 @@ def warnings(record: RunRecord) -> list[tuple[str, str]]:
     return verdicts(generating, failures, ports_per_address())
 
 
-def latency_rows(record: RunRecord) -> list[tuple[str, str, int, list[float | None], int]]:
-    """Entry, latency, samples, percentiles and the highest, in microseconds."""
+def latency_rows(record: RunRecord) -> list[tuple[str, str, int, list[float | None], int, str]]:
+    """Entry, latency, samples, percentiles and the highest, in microseconds; and how many are not in them."""
     rows = []
-    for name in sorted(record.entries, key=lambda name: (name != "CONNECT", name == "EXIT", name)):
+    for name in sorted(
+        record.entries, key=lambda name: (not name.startswith("CONNECT"), name == "EXIT", name)
+    ):
         kept = record.entries[name]
-        kinds = [("service", kept.service)]
+        kinds = [("service", kept.latencies)]
         if kept.split_first:
             kinds.append(("first byte", kept.first_byte))
         if kept.response:
             kinds.append(("response", kept.response))
         for kind, counts in kinds:
             if counts:
-                rows.append((name, kind, sum(counts.values()), percentiles(counts), max(counts)))
+                out = f"{kept.left_out:,} that failed are not in it" if kept.left_out else ""
+                rows.append((name, kind, sum(counts.values()), percentiles(counts), max(counts), out))
     return rows
 
 

@@ -13,10 +13,10 @@ from typing import Any, Final
 from flask import Blueprint, Response, jsonify, request
 from locust.util.timespan import parse_timespan
 
-from loadtest.count.counters import NO_MESSAGES
+from loadtest.count.counters import MESSAGES
 from loadtest.errors import OptionsError
 from loadtest.run.load_test import UNKNOWN_HOST, LoadTest
-from loadtest.run.options import own_options, read_client_options, read_plan
+from loadtest.run.options import check_used, own_options, read_client_options, read_plan
 from loadtest.run.shapes import make_shape
 from loadtest.show import tables
 from loadtest.show.outcome import RunOutcome
@@ -46,11 +46,12 @@ def rows(load_test: LoadTest) -> list[dict[str, str]]:
             {"name": f"{len(found):03}", "part": part, "what": what, "count": count, **cells, "note": note}
         )
 
-    for check, text in tables.warnings(record):
+    for check, text in (*load_test.troubles(), *tables.warnings(record)):
         add("Warning", check, note=text)
-    for name, kind, samples, values, highest in tables.latency_rows(record):
+    for name, kind, samples, values, highest, out in tables.latency_rows(record):
         times = [tables.milliseconds(value) for value in [*values, highest]]
-        note = "" if name in NO_MESSAGES or kind == "first byte" else plan.model
+        note = "" if record.entries[name].kind not in MESSAGES or kind == "first byte" else plan.model
+        note = "; ".join(filter(None, (note, out)))
         add("Latency", f"{name} {kind}", f"{samples:,}", note, times)
     pace = tables.pace(record, plan, load_test.users_at_most)
     if pace:
@@ -128,6 +129,7 @@ def attach(outcome: RunOutcome, web_ui: Any, *, own_shape: bool) -> None:
                 return jsonify({"success": False, "message": message, "host": environment.host})
         options = type(load_test.options)(**wanted)
         try:
+            check_used(options, load_test.uses)
             plan = read_plan(options)
             known = "" if load_test.host == UNKNOWN_HOST else load_test.host
             read_client_options(options, request.form.get("host") or known, plan)

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cli import main
+from benchmarks.measure.compiler import compiled
 from benchmarks.measure.scenarios import SCENARIOS
 from benchmarks.measure.servers import SERVERS
 from benchmarks.reports.report import Report
+from tests.benchmarks.made_reports import make
 
 BRIEF = ["--connections", "5", "--seconds", "0.1", "--warmup", "0", "--blocks", "1"]
 
@@ -140,3 +142,53 @@ def test_help_of_a_scenario_has_its_parameters(capsys: pytest.CaptureFixture[str
     assert "--plateaus" in out
     assert "default 18000, quick 6000" in out
     assert "--depth" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["run", "confirm", "--conections", "5"], "did you mean --connections?"),
+        (["compare", "a.json", "--margn", "5%"], "did you mean --margin?"),
+        (["run", "confrm"], "did you mean confirm?"),
+        (["histroy"], "did you mean history?"),
+        (["run", "confirm", "--zzzz"], "unrecognized arguments: --zzzz"),
+    ],
+)
+def test_a_misspelt_word_has_a_proposal(
+    arguments: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The option or command nearest to it, in the line that says what is wrong; none where none is near."""
+    assert status_of(*arguments) == 2
+    assert capsys.readouterr().err.rstrip().endswith(meant)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """``--version`` says which version of the package this is."""
+    assert status_of("--version") == 0
+    assert capsys.readouterr().out.startswith("chat-gevent ")
+
+
+@pytest.mark.parametrize("command", ["compare", "show", "history"])
+def test_a_closed_pipe_is_no_verdict(command: str, tmp_path: Path) -> None:
+    """Where nobody reads what is printed the status is 141, not the 1 of a slower server."""
+    path = tmp_path / "r.json"
+    make({"base": 10, "new": 12}, rich=True).save(path)
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", command, str(tmp_path if command == "history" else path)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2],
+    ) as process:  # fmt: skip
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(30) == 141
+
+
+def test_compiled_programs_are_in_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are under XDG_CACHE_HOME, and the package's own folder is left alone."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    source = tmp_path / "nothing.c"
+    source.write_text("int main(void) { return 0; }")
+    target = compiled(source, lambda one, two: ["cp", str(one), str(two)])
+    assert target.parent == tmp_path / "chat_gevent" / "build"
+    assert [path.name for path in target.parent.iterdir()] == [target.name]

@@ -15,7 +15,7 @@ from typing import Any
 import gevent
 import pytest
 
-from chat_gevent.connection import READ_BYTES
+from chat_gevent.answering import READ_BYTES
 from chat_gevent.engine import QUEUED_AT_ONCE
 from chat_gevent.framing import AUTO, CHUNK, LINE, Framing
 from tests.conftest import wait_until
@@ -182,7 +182,7 @@ def test_what_is_not_utf8_is_refused_and_the_connection_goes_on(
 ) -> None:
     """Only the message that is not UTF-8 gets an error; those around it are confirmed."""
     server = serve(framing=framing, park_after=park_after)
-    end = framing.terminator
+    end = framing.encode(b"")
     with Peer(server.address) as peer:
         for _ in range(2):
             peer.send(b"bad \xff bytes" + end)
@@ -265,7 +265,7 @@ def test_exit_ends_the_connection_without_a_reply(
     """In any case, with white space around it; the server notes why."""
     server = serve(framing=framing, park_after=park_after)
     with Peer(server.address) as peer:
-        peer.send(word + framing.terminator)
+        peer.send(framing.encode(word))
         assert peer.rest() == b""
     wait_until(lambda: server.core.registry.closed)
     assert server.core.registry.closed == {"exit": 1}
@@ -548,7 +548,8 @@ def test_the_books_balance(serve: Serve, park_after: float | None) -> None:
             received += len(peer.rest())
             sent += 4 * number + 2
     wait_until(lambda: server.core.registry.live == 0)
-    lot = server.lot
-    assert (lot.accepted, lot.past_messages, lot.past_received, lot.past_sent) == (5, 10, sent, received)
-    assert lot.closed == {"eof": 5}
-    assert lot.errors == {"invalid-utf8": 5}
+    books = server.core.registry
+    assert (books.accepted, books.past_messages) == (5, 10)
+    assert (books.past_received, books.past_sent) == (sent, received)
+    assert books.closed == {"eof": 5}
+    assert books.errors == {"invalid-utf8": 5}

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from chat_gevent.listeners import ListenError, listen, take_no_more
+from chat_gevent.errors import ListenError
+from chat_gevent.listeners import listen, take_no_more
 from chat_gevent.settings import Settings
 from tests.operate import ServerProcess, exchange, rest
 
@@ -202,9 +203,9 @@ def test_accepted_clients_inherit_the_tuning(serve: Callable[..., object]) -> No
 
     with Peer(server.address) as peer:  # type: ignore[attr-defined]
         peer.ask(b"hello")
-        lot = server.lot  # type: ignore[attr-defined]
-        wait_until(lambda: lot.live == 1)
-        [client] = [each for each in lot.connections if each]
+        core = server.core  # type: ignore[attr-defined]
+        wait_until(lambda: core.registry.live == 1)
+        [client] = core.engine.all()
         mirror = socket.socket(fileno=os.dup(client.fd))
         with mirror:
             tcp = socket.IPPROTO_TCP

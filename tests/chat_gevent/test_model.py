@@ -28,10 +28,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chat_gevent.connection import Connection
-from chat_gevent.framing import Framing
+from chat_gevent.framing import CHUNK, LINE, Framing
+from chat_gevent.lifecycle import Lifecycle
+from chat_gevent.proxy_protocol import Proxies
 from chat_gevent.server import ChatServer
 from chat_gevent.settings import Settings
+from chat_gevent.state import MOVES, State
 from tests.conftest import wait_until
+from tests.peers import Peer
 
 CLIENTS = 3
 LIMIT = 2000
@@ -42,6 +46,36 @@ RECEIVED = b"Received: "
 FAILED = b"Error: handler-failed: the server could not handle the message"
 IDLE = b"Error: idle-timeout: no complete message came for too long"
 
+# -- every move of a connection's state ------------------------------------------------------------
+
+seen: set[tuple[State, State]] = set()
+"""The moves that this module's tests have made, whichever they were."""
+
+
+soon_after: dict[State, Callable[[Any], None]] = {}
+"""What to do in the hub with the next connection that comes into a state; for states that soon pass."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def watched() -> Iterator[None]:
+    """Have each move noted, and fail at once where it is not in the table."""
+
+    def move(connection: Lifecycle, state: State) -> None:
+        before, connection.state = connection.state, state
+        seen.add((before, state))
+        if state in soon_after:
+            gevent.get_hub().loop.run_callback(soon_after.pop(state), connection)
+        if state not in MOVES[before]:
+            not_in_table.append((before, state))
+
+    not_in_table: list[tuple[State, State]] = []
+    patch = pytest.MonkeyPatch()
+    patch.setattr(Lifecycle, "move", move)
+    yield
+    patch.undo()
+    assert not_in_table == []
+
+
 # -- what a client must receive --------------------------------------------------------------------
 
 
@@ -51,7 +85,6 @@ class Expected:
 
     replies: bytes
     ends: set[int]
-    killed: bool = False  # by its own handler: replies that were due at that moment may be missing
     messages: int = 0
 
 
@@ -76,14 +109,12 @@ def expect(sent: bytes, custom: bool) -> Expected:
             continue
         if text.strip().lower() == "/exit":
             return result
-        if custom and text == "die":
-            result.killed = True
-            return result
-        if not (custom and text == "fail"):
+        fails = custom and text in ("fail", "die")
+        if not fails:
             result.messages += 1
         if custom and text == "none":
             continue
-        reply(FAILED if custom and text == "fail" else b"Received: " + line)
+        reply(FAILED if fails else b"Received: " + line)
         if custom and text == "close":
             return result
     return result
@@ -192,7 +223,7 @@ class World:
                 spare_greenlets=2,
             ),
         )
-        self.lot = self.server.lot
+        self.engine, self.books = self.server.core.engine, self.server.core.registry
         self.server.start()
         self.clients = [ModelClient(self.listener.getsockname()) for _ in range(CLIENTS)]
         self.names = {client.name: number for number, client in enumerate(self.clients)}
@@ -215,9 +246,10 @@ class World:
 
     def connection(self, number: int) -> Connection | None:
         """The server's side of a client, while there is one."""
-        for each in self.lot.connections:
-            if each is not None and each.address == self.clients[number].name:
-                return each
+        for each in self.engine.all():
+            if each.address == self.clients[number].name:
+                found: Connection = each
+                return found
         return None
 
     def kill(self, number: int) -> None:
@@ -232,17 +264,11 @@ class World:
             client.killed = True
             connection.greenlet.throw()
 
-    def park(self, number: int) -> None:
-        """What the sweep does to a client that has been silent for ``park_after``."""
-        connection = self.connection(number)
-        if connection is not None:
-            connection.release()
-
     def tick(self, count: int) -> None:
         """Let ``count`` seconds pass for every limit in time."""
         for _ in range(count):
             self.ticks += 1
-            self.hub.loop.run_callback(self.lot._sweep)
+            self.hub.loop.run_callback(self.engine._sweep)
 
     def run(self, times: int) -> None:
         """Let the loop run."""
@@ -266,7 +292,7 @@ class World:
         wait_until(done, 5, "every client sees the end of its stream")
         for client in self.clients:
             client.close()
-        wait_until(lambda: self.lot.live == 0, 5, "the server forgets every client")
+        wait_until(lambda: self.books.live == 0, 5, "the server forgets every client")
 
     def check(self) -> None:
         """Compare what each client has received with what it must have."""
@@ -274,29 +300,28 @@ class World:
         for client in self.clients:
             if client.vanished:
                 continue
-            if self.framing is Framing.CHUNK:
+            if self.framing is CHUNK:
                 self.check_chunks(client)
             else:
                 self.check_lines(client)
         if (
-            self.framing is Framing.LINE
+            self.framing is LINE
             and not self.ticks
             and not any(client.vanished or client.killed for client in self.clients)
         ):
             expected = [expect(client.sent, self.custom) for client in self.clients]
-            if not any(each.killed for each in expected):
-                assert self.lot.past_messages == sum(each.messages for each in expected)
-                assert self.lot.past_sent == sum(len(each.replies) for each in expected)
-        assert self.lot.greenlets_leased == 0
-        assert len(set(map(id, self.lot._free))) == len(self.lot._free)
-        assert not any(worker.dead for worker in self.lot._free)
+            assert self.books.past_messages == sum(each.messages for each in expected)
+            assert self.books.past_sent == sum(len(each.replies) for each in expected)
+        assert self.engine.greenlets_leased == 0
+        assert len(set(map(id, self.engine._free))) == len(self.engine._free)
+        assert not any(worker.dead for worker in self.engine._free)
 
     def check_lines(self, client: ModelClient) -> None:
         """Message by message: each has its reply, in order, and errors end what they must end."""
         expected = expect(client.sent, self.custom)
         timed_out = self.ticks > IDLE_SECONDS
         lingered = self.ticks > LINGER_SECONDS
-        if client.killed or expected.killed:
+        if client.killed:
             replies = client.got.removesuffix(IDLE + b"\n") if timed_out else client.got
             assert expected.replies.startswith(replies)
         elif timed_out and client.got != expected.replies:
@@ -361,8 +386,7 @@ def operations(pieces: st.SearchStrategy[Any], *rare: st.SearchStrategy[Any]) ->
     read = st.tuples(st.just("read"), client, st.sampled_from([1, 500, 65536]))
     run = st.tuples(st.just("run"), st.integers(1, 4))
     gate = st.tuples(st.just("gate"), client)
-    park = st.tuples(st.just("park"), client)
-    return st.lists(st.one_of(send, send, send, run, run, read, gate, park, *rare), max_size=40)
+    return st.lists(st.one_of(send, send, send, run, run, read, gate, *rare), max_size=40)
 
 
 send_last = st.tuples(st.just("send"), client, last_pieces)
@@ -398,7 +422,6 @@ def play(made: World, happenings: list[Any]) -> None:
         "vanish": lambda number, reset: made.clients[number].vanish(reset),
         "gate": lambda number: made.gates[number].release(),
         "run": made.run,
-        "park": made.park,
         "kill": made.kill,
         "tick": made.tick,
     }
@@ -416,7 +439,7 @@ def test_every_message_is_answered(
     park_after: float | None, happenings: list[Any], custom: bool, unix: bool, spawn: bool
 ) -> None:
     """However reads, sends, handlers, half-closes and vanishing clients interleave."""
-    with world(park_after, Framing.LINE, custom, unix, spawn) as made:
+    with world(park_after, LINE, custom, unix, spawn) as made:
         play(made, happenings)
 
 
@@ -428,7 +451,7 @@ def test_killed_and_late_clients_get_the_beginning_of_it(
     park_after: float | None, happenings: list[Any], custom: bool, unix: bool, spawn: bool
 ) -> None:
     """With greenlets killed and time passing as well: nothing wrong is received, and the others get all."""
-    with world(park_after, Framing.LINE, custom, unix, spawn) as made:
+    with world(park_after, LINE, custom, unix, spawn) as made:
         play(made, happenings)
 
 
@@ -437,7 +460,7 @@ def test_chunks_come_back_whole(
     park_after: float | None, happenings: list[Any], unix: bool, spawn: bool
 ) -> None:
     """Without terminators: all that was sent comes back, in order, whatever reads it was cut into."""
-    with world(park_after, Framing.CHUNK, False, unix, spawn) as made:
+    with world(park_after, CHUNK, False, unix, spawn) as made:
         play(made, happenings)
 
 
@@ -447,10 +470,67 @@ def test_chunks_come_back_whole(
         (b"a\r\n\nb", b"Received: a\nReceived: \nReceived: b\n"),
         (b"a\n /EXIT \nb\n", b"Received: a\n"),
         (b"close\nb\n", b"Received: close\n"),
-        (b"none\nfail\n", FAILED + b"\n"),
+        (b"none\nfail\ndie\na\n", FAILED + b"\n" + FAILED + b"\nReceived: a\n"),
         (b"x" * 2001, b"Error: message-too-long: a message is limited to 2000 bytes\n"),
     ],
 )
 def test_the_model_itself(sent: bytes, replies: bytes) -> None:
     """The model says what the protocol says."""
     assert expect(sent, True).replies == replies
+
+
+def test_moves_that_are_rare(serve: Callable[..., Any]) -> None:
+    """What random interleavings seldom bring about: each is made here on purpose."""
+    told = b"Error: shutting-down: the server is going away\n"
+    # Floods wait for their turn, and may be cut off there; pushes end the short way until they are sent.
+    server = serve(framing=LINE)
+    with Peer(server.address, send_buffer=2**20) as flood, Peer(server.address) as other:
+        other.ask(b"hello")
+        [connection] = [each for each in server.core.engine.all() if each.messages]
+        assert connection.state is State.PARKED_SHORT
+        assert connection.known_client().send("pushed")
+        assert connection.state is State.PARKED  # type: ignore[comparison-overlap]
+        other.expect(b"pushed\n")
+        wait_until(lambda: connection.state is State.PARKED_SHORT)
+        connection.ask_to_leave("shutting-down")
+        assert other.rest() == told
+        flood.send(b"x\n" * 100_000)
+        flood.expect(b"Received: x\n" * 100_000)
+        assert (State.QUEUED, State.BUSY) in seen
+        soon_after[State.QUEUED] = lambda connection: connection.abort()
+        flood.socket.setblocking(False)
+        flood.socket.send(b"x\n" * 200_000)
+        wait_until(lambda: server.core.registry.live == 0)
+        assert server.core.registry.closed == {"shutting-down": 1, "cut-off": 1}
+    # A PROXY header may come, may not come in time, or something else may come in its stead.
+    proxied = serve(framing=LINE, proxies=Proxies(["127.0.0.1"]), handshake_timeout=0.1)
+    with Peer(proxied.address) as good, Peer(proxied.address) as bad, Peer(proxied.address) as silent:
+        good.send(b"PROXY UNKNOWN\r\n")
+        good.ask(b"hello")
+        bad.send(b"hello\n")
+        assert bad.rest() == silent.rest() == b""
+    # Time is over for clients of each kind, or they are cut off.
+    for options in ({}, {"handler": lambda message, client: message}, {"park_after": None}):
+        server = serve(framing=LINE, idle_timeout=0.05, **options)
+        with Peer(server.address) as idle:
+            idle.send(b"hello\n")
+            assert idle.rest().endswith(IDLE + b"\n")
+        server = serve(framing=LINE, **options)
+        with Peer(server.address) as parked, Peer(server.address) as reset:
+            for peer in (parked, reset):
+                peer.send(b"hello\n")
+                peer.receive()
+            parks = (State.PARKED, State.PARKED_SHORT, State.WAITING)
+            wait_until(lambda: all(each.state in parks for each in server.core.engine.all()))  # noqa: B023
+            reset.reset()
+            wait_until(lambda: server.core.registry.live == 1)  # noqa: B023
+            server.core.engine.all()[0].abort()
+            assert parked.rest() == b""
+
+
+def test_every_move_is_seen() -> None:
+    """After all tests of this module each move of the table has been made, and no other."""
+    table = {(before, after) for before, follows in MOVES.items() for after in follows}
+    missing = sorted(f"{before.name} -> {after.name}" for before, after in table - seen)
+    assert missing == [], " ".join(missing)
+    assert seen <= table

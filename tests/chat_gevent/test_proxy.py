@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from chat_gevent.proxy_protocol import HeaderError, Proxies, parse_v1, parse_v2
+from chat_gevent.errors import HeaderError
+from chat_gevent.proxy_protocol import Proxies, parse_v1, parse_v2
 from tests.conftest import require_tool
 from tests.operate import ServerProcess, certificate, exchange, rest, until
 
@@ -36,22 +37,18 @@ def haproxy(tmp_path: Path) -> Iterator[Callable[[str], tuple[str, int]]]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start(server: str) -> tuple[str, int]:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = int(free.getsockname()[1])
+        listener = socket.create_server(("127.0.0.1", 0))  # HAProxy takes it over: nobody else gets the port
+        port = int(listener.getsockname()[1])
         file = tmp_path / f"{port}.cfg"
         file.write_text(
             "defaults\n mode tcp\n timeout connect 5s\n timeout client 20s\n timeout server 20s\n"
-            f"frontend in\n bind 127.0.0.1:{port}\n default_backend out\n"
+            f"frontend in\n bind fd@{listener.fileno()}\n default_backend out\n"
             f"backend out\n server one {server}\n"
         )
         command = [require_tool("haproxy"), "-db", "-f", str(file)]
-        started.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-
-        def answers() -> bool:
-            with socket.socket() as probe:
-                return probe.connect_ex(("127.0.0.1", port)) == 0
-
-        until(answers, 10, "HAProxy")
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        started.append(subprocess.Popen(command, pass_fds=[listener.fileno()], **quiet))  # type: ignore[call-overload]
+        listener.close()  # clients may wait in its backlog
         return "127.0.0.1", port
 
     yield start
@@ -179,8 +176,8 @@ def test_what_is_no_header_is_refused(operate: Operate) -> None:
                 assert rest(client) == b"", header
             except ConnectionError:  # it was closed before all of a giant header was sent
                 assert len(header) > 1000, header
-        until(lambda: server.metric("chat_gevent_connections") == 0)
-        assert server.metric('chat_gevent_closed_total{reason="proxy-header"}') == number, header
+        closed = 'chat_gevent_closed_total{reason="proxy-header"}'
+        until(lambda: server.metric(closed) == number, what=f"the end of {header!r}")  # noqa: B023
     assert server.metric("chat_gevent_messages_total") == 0
     server.logged("WARNING connection from the proxy .* refused: ")
     assert "Traceback" not in server.log

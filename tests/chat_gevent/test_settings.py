@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from chat_gevent import SettingError, Settings
+from chat_gevent.framing import CHUNK, LINE
 
 
 @pytest.mark.parametrize(
@@ -22,7 +23,7 @@ from chat_gevent import SettingError, Settings
         ("drain_timeout", "0", 0.0),
         ("park_after", "never", None),
         ("park_after", None, None),
-        ("park_after", "2s", 2.0),
+        ("park_after", "0s", 0.0),
         ("max_message_bytes", "64KiB", 65536),
         ("max_message_bytes", "1MB", 1_000_000),
         ("max_connections", "200", 200),
@@ -54,7 +55,8 @@ def test_values_may_be_given_as_people_write_them(name: str, given: Any, value: 
         ("keepalive_probes", 128, "must be from 1 to 127 probes"),
         ("linger_timeout", 0, "must be at least 0.01 s"),
         ("framing", "lines", "must be line, chunk or auto"),
-        ("park_after", "always", "must be 0, a number of seconds such as 5 or 500ms, or never"),
+        ("park_after", "always", "must be 0 or never"),
+        ("park_after", "2s", "must be 0 or never"),
     ],
 )
 def test_a_bad_value_names_itself_and_what_is_allowed(name: str, given: Any, allowed: str) -> None:

@@ -17,7 +17,7 @@ from tests.conftest import require_tool
 from tests.operate import ServerProcess
 
 
-@pytest.fixture(scope="module", params=["0", "0.2", "never"], ids="park-after-{}".format)
+@pytest.fixture(scope="module", params=["0", "never"], ids="park-after-{}".format)
 def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
     """One server for the module, with each kind of parking; it must end well and have logged no traceback."""
     process = ServerProcess("--port", "0", "--park-after", request.param)

@@ -20,7 +20,7 @@ OPERATING = ROOT / "chat_gevent" / "OPERATING.md"
 def test_the_readmes_handler_of_your_own() -> None:
     """The example of the README, run as a program: it answers, and is stopped by Ctrl-C."""
     text = (ROOT / "README.md").read_text()
-    [example] = re.findall(r"```python\n(import signal\n.*?)```", text, re.DOTALL)
+    [example] = re.findall(r"```python\n(from chat_gevent import ChatServer\n.*?)```", text, re.DOTALL)
     assert len([line for line in example.splitlines() if line]) <= 10
     program = subprocess.Popen(
         [sys.executable, "-u", "-c", example], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -57,7 +57,9 @@ def test_what_operating_says_of_settings() -> None:
     """Every option and setting that the page names exists, and the limits' defaults are as it says."""
     text = OPERATING.read_text().partition("## What was measured")[0]
     own = {"--help", "--print-config", "--config"}
-    own |= {"--reuse-port", "--certfile", "--keyfile", "--ca-certs", "--cert-reqs"}  # gunicorn's
+    own |= {"--reuse-port", "--certfile", "--keyfile", "--ca-certs", "--cert-reqs"}  # gunicorn's, and so on
+    own |= {"--max-requests", "--threads", "--access-logfile", "--proxy-allow-from", "--proxy-protocol"}
+    own |= {"--ciphers", "--ssl-version", "--worker-connections"}
     for name in set(re.findall(r"--[a-z][a-z0-9-]+", text)) - own:
         assert name.removeprefix("--").replace("-", "_") in FIELDS, name
     for name in re.findall(r"CHAT_GEVENT_([A-Z_]+)=", text):

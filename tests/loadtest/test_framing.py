@@ -97,7 +97,7 @@ def test_replies_of_real_protocols_end_where_they_end_at_every_cut(
 
 @pytest.mark.parametrize("framing", [SMTP, Dot(), Varint(), MEMCACHED, Resp(), UntilClose(), POSTGRES])
 def test_no_reply_grows_beyond_its_limit(framing: ReplyFraming) -> None:
-    """A server that never ends a reply is an error at 1,000 bytes, with the replies that were whole before it."""
+    """A server that never ends a reply is an error at 1,000 bytes."""
     endless = {
         "lines": b"250-x\r\n",
         "dot": b"x\r\n",
@@ -108,9 +108,14 @@ def test_no_reply_grows_beyond_its_limit(framing: ReplyFraming) -> None:
         "several": b"D\0\0\0\x05d",
     }[framing.name]
     kept: Any = b""
-    with pytest.raises(MessageTooLong):
+
+    def feed_all() -> None:
+        nonlocal kept
         for _ in range(1001):
             _, kept = framing.split(kept, endless, 1000)
+
+    with pytest.raises(MessageTooLong):
+        feed_all()
 
 
 @pytest.mark.parametrize(
@@ -147,7 +152,7 @@ def test_what_breaks_the_rules_is_an_error_with_the_whole_replies_before_it(
 def test_a_reply_in_many_pieces_takes_time_in_proportion_to_its_length(
     framing: ReplyFraming, begin: bytes, piece: bytes, end: bytes
 ) -> None:
-    """Twice as long is not four times the time: 1.4 MB in 2,000 pieces take less than a second, not minutes."""
+    """1.4 MB in 2,000 pieces take less than a second, not minutes."""
     started = perf_counter()
     _, kept = framing.split(b"", begin, 2**30) if begin else ([], b"")
     replies: list[bytes] = []

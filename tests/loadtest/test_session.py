@@ -10,10 +10,10 @@ import pytest
 
 from loadtest.client.address import Target
 from loadtest.client.transport import ClientOptions
+from loadtest.conversation import Conversation
 from loadtest.count.counters import Counters
 from loadtest.framing import Chunk, Line, ReplyFraming
 from loadtest.messages import confirm_exchange, make_ring
-from loadtest.session import TcpSession
 from tests.loadtest import servers
 from tests.loadtest.servers import ScriptedServer
 
@@ -35,11 +35,11 @@ class Recorded:
 
 def session_of(
     server: ScriptedServer, framing: ReplyFraming | None = None, **how: Any
-) -> tuple[TcpSession, Recorded, Counters]:
+) -> tuple[Conversation, Recorded, Counters]:
     """A connected session and where it reports."""
     event, counters = Recorded(), Counters()
     settings = ClientOptions(Target.parse(server.host), framing or Line(), **{"read_timeout": 0.3, **how})
-    session = TcpSession(settings, event, counters)
+    session = Conversation(settings, event, counters)
     assert session.connect()
     return session, event, counters
 
@@ -177,7 +177,7 @@ def test_a_request_is_what_the_user_says_it_is() -> None:
     """``catch_response``: the block decides, the event is fired once, when it ends, with both contexts."""
     with ScriptedServer(servers.confirm) as server:
         event, counters = Recorded(), Counters()
-        session = TcpSession(ClientOptions(Target.parse(server.host)), event, counters, lambda: {"user": 7})
+        session = Conversation(ClientOptions(Target.parse(server.host)), event, counters, lambda: {"user": 7})
         with session.request("ping", name="PING", catch_response=True, context={"try": 1}) as reply:
             assert reply.text == "Received: ping"
             assert event.of("PING") == []
@@ -202,11 +202,11 @@ def test_a_whole_reply_that_is_wrong_keeps_the_connection_in_step(framing: Reply
         session, event, _ = session_of(server, framing)
         source = session.tcp.source
         end = "" if kept else "\n"  # the server waits for it, and this framing adds none
-        assert not session.request(f"one{end}", expect=f"Received: two{end}")
+        assert not session.request(f"one{end}", name="ASK", expect=f"Received: two{end}")
         assert session.connected == kept
-        assert session.request(f"two{end}", expect=f"Received: two{end}")
+        assert session.request(f"two{end}", name="ASK", expect=f"Received: two{end}")
         assert (session.tcp.source == source) == kept
-        assert event.of("REQUEST") == ["WrongReply", "None"]
+        assert event.of("ASK") == ["WrongReply", "None"]
         session.close()
 
 

@@ -21,6 +21,7 @@ from benchmarks.measure.compiler import BuildFailed, cc, compiled
 from benchmarks.measure.launch import environment, pinned, python
 
 SOURCE: Final = Path(__file__).with_name("generator.c")
+PUSH_SOURCE: Final = Path(__file__).with_name("push.c")
 CONNECTIONS_PER_PROCESS: Final = 19_000
 """A limit of 20,000 files a process is common; some are for other things."""
 ADDRESS_CONNECTIONS: Final = 25_000
@@ -48,6 +49,11 @@ def program(tls: bool = False) -> list[str]:
             if not tls:  # without OpenSSL's headers the Python generator does TLS
                 raise
     return python("-m", "benchmarks.measure.generator.fallback")
+
+
+def push_program() -> list[str]:
+    """The command line of the generator of deliveries, which is there in C only. Raises BuildFailed."""
+    return [str(compiled(PUSH_SOURCE, partial(_command, False)))]
 
 
 class Generator:

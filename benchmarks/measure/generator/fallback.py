@@ -23,7 +23,6 @@ from typing import Any, Final
 from benchmarks.reports.histograms import add_rounded
 from chat_gevent.files import raise_file_limit
 
-PREFIX: Final = b"Received: "
 RING: Final = 64
 SLOT_NS: Final = 100_000_000
 OPTIONS: Final[dict[str, Any]] = {
@@ -43,6 +42,12 @@ OPTIONS: Final[dict[str, Any]] = {
     "drain": 10.0,
     "tls": 0,
     "tls_ca": "",
+    "send_head": "",
+    "send_body": 1,
+    "send_tail": "\n",
+    "expect_head": "Received: ",
+    "expect_body": 1,
+    "expect_tail": "\n",
 }
 """Arguments with their defaults; their types are those of the defaults."""
 
@@ -101,6 +106,11 @@ class Generator:
         digits = f"{(c.number << 32) | (number & 0xFFFFFFFF):016x}"[::-1][:size]
         return (digits + "m" * (size - len(digits))).encode()
 
+    def framed(self, way: str, body: bytes) -> bytes:
+        """A message as it is sent, or as its reply is expected."""
+        head, tail = self.o[f"{way}_head"].encode(), self.o[f"{way}_tail"].encode()
+        return bytes(head + (body if self.o[f"{way}_body"] else b"") + tail)
+
     def open(self, c: Connection) -> None:
         """Begin to connect."""
         c.state, c.opened, c.base = "connecting", time.monotonic_ns(), c.got
@@ -148,11 +158,11 @@ class Generator:
     def send(self, c: Connection, count: int, due: int) -> None:
         """Put ``count`` messages on the way."""
         now = time.monotonic_ns()
-        lines = [self.message(c, number) + b"\n" for number in range(c.want, c.want + count)]
+        bodies = [self.message(c, number) for number in range(c.want, c.want + count)]
         c.want += count
-        c.expected += b"".join(PREFIX + line for line in lines)
+        c.expected += b"".join(self.framed("expect", body) for body in bodies)
         c.times.extend([(due, now)] * count)
-        self.flush(c, b"".join(lines))
+        self.flush(c, b"".join(self.framed("send", body) for body in bodies))
 
     def flush(self, c: Connection, data: bytes = b"") -> None:
         """Send what the socket takes; the rest waits until it is writable."""
@@ -216,7 +226,7 @@ class Generator:
             return
         now = time.monotonic_ns()
         c.expected = c.expected[len(data) :]
-        left = -(-len(c.expected) // (len(PREFIX) + self.o["size"] + 1))
+        left = -(-len(c.expected) // len(self.framed("expect", bytes(self.o["size"]))))
         while c.want - c.got > left:
             c.got += 1
             due, sent = c.times.popleft()

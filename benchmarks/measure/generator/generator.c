@@ -17,7 +17,8 @@
  * schedule, whether or not earlier ones were answered; latency counts from the intended time.
  * `churn` opens, sends `messages` messages one by one, says /exit, awaits the end of stream, reopens.
  *
- * A message is `size` bytes: 16 hexadecimal digits of its number and its connection's, then letters.
+ * A message is `size` bytes: 16 hexadecimal digits of its number and its connection's, then letters. What goes
+ * before and after it, and before and after it in the reply, is the confirm protocol's unless options say otherwise.
  * Arguments are key=value (options.h). The answer to stop has what was confirmed in each tenth of
  * a second, and histograms: `latency_us` (paced: from the intended time), `service_us` (paced: from the
  * time of sending; churn: a whole session).
@@ -30,7 +31,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
-#include <time.h>
+#include "cpu.h"
 #include "histogram.h"
 #include "options.h"
 #include "stream.h"
@@ -39,8 +40,6 @@ enum state { CONNECTING, HANDSHAKE, OPEN, LEAVING, DEAD };
 enum failure { REFUSED, RESET, ENDED, MISMATCH, ERROR_REPLY, OTHER, UNANSWERED, FAILURES };
 static const char *failure_names[] = {"refused", "reset", "ended", "mismatch", "error-reply", "other", "unanswered"};
 
-#define PREFIX "Received: "
-#define PREFIX_BYTES 10
 #define RING 64                  /* paced: messages under way on one connection at most */
 #define BUFFER (1 << 18)
 #define SLOT_NS 100000000ull     /* confirmations are counted by tenths of a second, for ten minutes */
@@ -64,16 +63,9 @@ static int epoll, running, stopping;
 static uint64_t confirmed, sessions, unsent, failures[FAILURES], grow_began, window_began, stop_at, random_state = 88172645463325252ull;
 static double next_due;
 static char *message, *reply, *input, *output;
-static uint32_t reply_size;
+static uint32_t message_size, message_at, reply_size, reply_at;   /* where in them the number stands */
 static histogram latency, service;   /* service: paced, from the real time of sending; churn, a whole session */
 static uint32_t slots[SLOTS];
-static struct rusage usage_at_mark;
-
-static uint64_t now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000000000ull + t.tv_nsec;
-}
 
 /* Write the number of message `number` of connection `id` over the digits of `text`. The lowest digits
    of the number come first, so that short messages, which have room for some of them only, differ too. */
@@ -119,12 +111,12 @@ static void fail(conn *c, enum failure why) {
 
 /* Send what is due, as far as the socket takes it; the rest goes when it is writable again. */
 static void flush_conn(conn *c) {
-    uint32_t unit = size + 1;
+    uint32_t unit = message_size;
     while (c->sent < c->want) {
         uint32_t filled = 0;
         for (uint64_t n = c->sent; n < c->want && filled + unit <= BUFFER; n++) {
             memcpy(output + filled, message, unit);
-            put_number(output + filled, c->id, n);
+            if (send_body) put_number(output + filled + message_at, c->id, n);
             filled += unit;
         }
         ssize_t done = stream_put(&c->io, output + c->out_offset, filled - c->out_offset);
@@ -148,21 +140,6 @@ static void send_batch(conn *c, uint32_t n, uint64_t now) {
 static void say_exit(conn *c) {
     c->state = LEAVING;
     if (stream_put(&c->io, exit_text, strlen(exit_text)) < 0) fail(c, RESET);
-}
-
-static void print_cpu(const char *arguments) {
-    struct rusage usage;
-    uint64_t server = 0;
-    char *end;
-    for (long pid; (pid = strtol(arguments, &end, 10)) > 0; arguments = end) {
-        struct timespec t;   /* a process's CPU clock: ~pid << 3 | CPUCLOCK_SCHED, as clock_getcpuclockid() makes it */
-        if (clock_gettime((clockid_t)(~(unsigned)pid << 3 | 2), &t) == 0) server += t.tv_sec * 1000000000ull + t.tv_nsec;
-    }
-    getrusage(RUSAGE_SELF, &usage);
-#define MICROSECONDS(t) ((t).tv_sec * 1000000ll + (t).tv_usec)
-    printf(", \"server_cpu_ns\": %llu, \"user_us\": %lld, \"system_us\": %lld", (unsigned long long)server,
-           MICROSECONDS(usage.ru_utime) - MICROSECONDS(usage_at_mark.ru_utime),
-           MICROSECONDS(usage.ru_stime) - MICROSECONDS(usage_at_mark.ru_stime));
 }
 
 static void print_counts(void) {
@@ -216,7 +193,7 @@ static void answered(conn *c, uint64_t now) {
 static int check(conn *c, const char *data, size_t n, uint64_t now) {
     while (n) {
         if (c->got == c->want) return fail(c, MISMATCH), 0;   /* nobody asked for this */
-        put_number(reply + PREFIX_BYTES, c->id, c->got);
+        if (expect_body) put_number(reply + reply_at, c->id, c->got);
         size_t piece = reply_size - c->in_offset < n ? reply_size - c->in_offset : n;
         if (memcmp(reply + c->in_offset, data, piece)) {
             fail(c, c->in_offset == 0 && n > 6 && !memcmp(data, "Error:", 6) ? ERROR_REPLY : MISMATCH);
@@ -395,6 +372,18 @@ static void finish_if_drained(void) {
     stopping = running = 0;
 }
 
+/* What a message or a reply looks like, with letters where its number will be. */
+static char *framed(const char *head, int body, const char *tail, uint32_t *total, uint32_t *at) {
+    size_t head_size = strlen(head), tail_size = strlen(tail), body_size = body ? size : 0;
+    char *text = malloc(head_size + body_size + tail_size + 1);
+    memcpy(text, head, head_size);
+    memset(text + head_size, 'm', body_size);
+    memcpy(text + head_size + body_size, tail, tail_size);
+    *at = head_size;
+    *total = head_size + body_size + tail_size;
+    return text;
+}
+
 int main(int argc, char **argv) {
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
@@ -411,13 +400,8 @@ int main(int argc, char **argv) {
     if (tls) { fprintf(stderr, "generator: built without OpenSSL\n"); return 2; }
 #endif
     setvbuf(stdout, NULL, _IOFBF, 1 << 16);
-    message = malloc(size + 1);
-    memset(message, 'm', size);
-    message[size] = '\n';
-    reply_size = PREFIX_BYTES + size + 1;
-    reply = malloc(reply_size);
-    memcpy(reply, PREFIX, PREFIX_BYTES);
-    memcpy(reply + PREFIX_BYTES, message, size + 1);
+    message = framed(send_head, send_body, send_tail, &message_size, &message_at);
+    reply = framed(expect_head, expect_body, expect_tail, &reply_size, &reply_at);
     input = malloc(BUFFER);
     output = malloc(BUFFER);
     epoll = epoll_create1(0);

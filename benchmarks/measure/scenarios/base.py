@@ -114,7 +114,14 @@ LOAD_METRICS = {
 class Load:
     """The generators of one trial, as many processes as the connections need."""
 
-    def __init__(self, bench: Bench, process: ServerProcess, connections: int, **options: object) -> None:
+    def __init__(
+        self,
+        bench: Bench,
+        process: ServerProcess,
+        connections: int,
+        command: list[str] | None = None,
+        **options: Any,
+    ) -> None:
         processes = -(-connections // CONNECTIONS_PER_PROCESS)
         self.shares = [connections // processes + (i < connections % processes) for i in range(processes)]
         self.process = process
@@ -122,9 +129,10 @@ class Load:
         self.generator_cores = min(usable_cores(bench.generator_cores), processes)
         sources = -(-connections // ADDRESS_CONNECTIONS)
         options = {"terminated": int(process.server.framing == "line"), "sources": sources, **options}
+        options |= process.server.protocol
         self.generators = [
             Generator(
-                program(bool(options.get("tls"))),
+                command or program(bool(options.get("tls"))),
                 {"host": process.host, "port": process.port, "id_base": i << 20, **options},
                 bench.generator_cores,
             )
@@ -248,9 +256,18 @@ class Scenario(ABC):
     full: ClassVar[dict[str, Any]] = {}
     """What ``--full`` changes."""
 
+    variant: ClassVar[str] = ""
+    """What servers have to do here, where that is not to confirm: one of their variants."""
+
     def refuses(self, server: Server, parameters: dict[str, Any]) -> str | None:
         """Why this server cannot be asked; None where it can."""
+        if self.variant and self.variant not in server.variants:
+            return f"it has no variant for {self.variant}"
         return None
+
+    def prepared(self, servers: list[Server]) -> list[Server]:
+        """The servers as they are started here."""
+        return [server.variant(self.variant) for server in servers] if self.variant else servers
 
     @abstractmethod
     def trial(self, bench: Bench, server: Server, parameters: dict[str, Any]) -> Trial:

@@ -36,6 +36,10 @@ class Churn(Scenario):
     quick: ClassVar = {"seconds": 1.0, "blocks": 3}
     full: ClassVar = {"seconds": 5.0, "blocks": 10}
 
+    def refuses(self, server: Server, parameters: dict[str, Any]) -> str | None:
+        """Sessions end with ``/exit``, which another protocol does not have."""
+        return "it speaks another protocol, which has no /exit" if server.protocol else None
+
     def trial(self, bench: Bench, server: Server, parameters: dict[str, Any]) -> Trial:
         """Source addresses are many, so that ports in TIME_WAIT are no limit."""
         options = {

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from benchmarks.measure.scenarios.base import CLOSED_LATENCY, Bench, Load, Scenario, check_window, load_trial
+from benchmarks.measure.scenarios.base import (
+    CLOSED_LATENCY,
+    Bench,
+    Load,
+    Scenario,
+    Window,
+    check_window,
+    load_trial,
+)
 from benchmarks.measure.servers import Server
 from benchmarks.measure.servers.process import ServerProcess
 from benchmarks.reports.report import Trial
@@ -32,18 +40,26 @@ class Confirm(Scenario):
         """A server without framing takes what one read brings: one short message at a time."""
         if server.framing == "chunk" and (parameters["depth"] > 1 or parameters["size"] > 1000):
             return "it has no framing: only one message under way, of at most 1,000 bytes"
-        return None
+        return super().refuses(server, parameters)
+
+    def load(self, bench: Bench, process: ServerProcess, parameters: dict[str, Any]) -> Load:
+        """The load generators, nothing connected yet."""
+        options = {name: parameters[name] for name in ("size", "depth")}
+        return Load(bench, process, parameters["connections"], **options)
 
     def trial(self, bench: Bench, server: Server, parameters: dict[str, Any]) -> Trial:
         """All connections open and confirmed once, then the load."""
-        connections = parameters["connections"]
         with (
             ServerProcess(server, bench.server_cores) as process,
-            Load(bench, process, connections, size=parameters["size"], depth=parameters["depth"]) as load,
+            self.load(bench, process, parameters) as load,
         ):
-            bench.progress(f"opening {connections:,} connections")
+            bench.progress(f"opening {parameters['connections']:,} connections")
             load.grow()
             bench.progress(f"measuring {parameters['seconds']:g} s")
             window = load.measure(parameters["warmup"], parameters["seconds"])
+        return self.result(bench, server, window)
+
+    def result(self, bench: Bench, server: Server, window: Window) -> Trial:
+        """The trial that a window makes, and the checks that it fails."""
         check_window(bench, server.name, window)
         return load_trial(server, window)

@@ -18,7 +18,8 @@ from typing import Any, Final
 
 from benchmarks.measure.compiler import BuildFailed
 from benchmarks.measure.generator import GeneratorFailed
-from benchmarks.measure.scenarios.base import Bench, Load, Window, check_window, load_trial
+from benchmarks.measure.scenarios.base import Bench, Load, Window
+from benchmarks.measure.scenarios.confirm import Confirm
 from benchmarks.measure.servers import Server
 from benchmarks.measure.servers.process import ServerFailed, ServerProcess
 from benchmarks.reports.report import Trial
@@ -30,7 +31,13 @@ _SUMMED: Final = frozenset({"voluntary_switches", "involuntary_switches"})
 _GREATEST: Final = frozenset({"threads", "steal"})
 
 
-def block(bench: Bench, sequence: Sequence[Server], parameters: dict[str, Any], trials: list[Trial]) -> None:
+def block(
+    bench: Bench,
+    scenario: Confirm,
+    sequence: Sequence[Server],
+    parameters: dict[str, Any],
+    trials: list[Trial],
+) -> None:
     """Measure every server of ``sequence`` once, ``parameters["slices"]`` slices each.
 
     Adds a trial a server to ``trials``; the caller fills in block and order. A server that fails is left
@@ -45,7 +52,7 @@ def block(bench: Bench, sequence: Sequence[Server], parameters: dict[str, Any], 
             for server in sequence:
                 bench.progress(f"opening {parameters['connections']:,} connections to {server.name}")
                 with _dropped_if_it_fails(bench, loads, server):
-                    loads[server.name] = _open(stack, bench, server, parameters)
+                    loads[server.name] = _open(stack, bench, scenario, server, parameters)
             for turn in range(slices):
                 bench.progress(f"slice {turn + 1} of {slices}")
                 for server in sequence if turn % 2 == 0 else sequence[::-1]:
@@ -59,8 +66,7 @@ def block(bench: Bench, sequence: Sequence[Server], parameters: dict[str, Any], 
             if server.name not in loads:
                 continue
             window = _sum(windows[server.name][:rounds])
-            check_window(bench, server.name, window)
-            trials.append(load_trial(server, window))
+            trials.append(scenario.result(bench, server, window))
 
 
 @contextmanager
@@ -73,11 +79,12 @@ def _dropped_if_it_fails(bench: Bench, loads: dict[str, Load], server: Server) -
         bench.warn("trial-failed", str(error), server.name)
 
 
-def _open(stack: ExitStack, bench: Bench, server: Server, parameters: dict[str, Any]) -> Load:
+def _open(
+    stack: ExitStack, bench: Bench, scenario: Confirm, server: Server, parameters: dict[str, Any]
+) -> Load:
     """A fresh process of ``server``, all its connections open and confirmed, and warm."""
     process = stack.enter_context(ServerProcess(server, bench.server_cores))
-    options = {name: parameters[name] for name in ("size", "depth")}
-    load = stack.enter_context(Load(bench, process, parameters["connections"], **options))
+    load = stack.enter_context(scenario.load(bench, process, parameters))
     load.grow()
     load.measure(parameters["warmup"], 0.01)
     return load

@@ -7,7 +7,7 @@ kept as it was, and treats whatever one ``recv(1024)`` returns as a message.
 
 A server is a command that takes ``--host`` and ``--port``, prints ``ready tcp://HOST:PORT`` on
 standard output once it accepts, and ends on SIGTERM. Servers in C and Go are compiled on first use
-into ``benchmarks/.build``, under the hash of their source.
+into the user's cache, under the hash of their source.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import platform
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,6 +49,14 @@ class Server:
     framing: str = "line"
     tls: Callable[[Path, Path], list[str]] | None = None
     """Options that make it speak TLS with a certificate and key, where it can."""
+    variants: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Options that make it do other work than to confirm: ``handler``, ``push``."""
+    protocol: Mapping[str, object] = field(default_factory=dict)
+    """Options of the load generator where it speaks another protocol than to confirm lines."""
+    own: bool = False
+    """A command of the user's: it is given a port, says nothing, and is ready once it accepts."""
+    stuck: int = 0
+    """How many of its clients read nothing, in a scenario that asks what they cost the others."""
     whole: bool = False
     """To be measured in one piece: it takes seconds under load until it is steady, as many threads do."""
 
@@ -72,8 +80,15 @@ class Server:
         """The same under a name of its own, to be measured several times in one run."""
         return dataclasses.replace(self, name=f"{self.name}#{number + 1}") if number else self
 
+    def variant(self, name: str) -> Server:
+        """The same under the same name, with the options of a variant, which it must have."""
+        command, options = self.command, self.variants[name]
+        return dataclasses.replace(self, command=lambda: [*command(), *options])
+
     def version(self) -> str:
         """What implements it, with its version."""
+        if self.own:
+            return "a command of one's own"
         if self.tool == "go":
             done = subprocess.run(["go", "version"], capture_output=True, text=True, check=False)
             return done.stdout.strip().removeprefix("go version ")
@@ -97,7 +112,8 @@ def _module(name: str, *options: str) -> Callable[[], list[str]]:
 
 
 def _python(name: str, summary: str, *modules: str, **more: Any) -> Server:
-    return Server(name, summary, _module(name), (f"{name}.py", "common.py"), modules, **more)
+    sources = (f"{name}.py", "common.py", "handler.py")
+    return Server(name, summary, _module(name), sources, modules, **more)
 
 
 def _chat_gevent(*options: str) -> Callable[[], list[str]]:
@@ -132,30 +148,48 @@ def _tls(certificate: Path, key: Path) -> list[str]:
 
 
 _OWN = ("../../../chat_gevent",)
+_VARIANTS: Final = {"handler": ("--handler",), "push": ("--push", "1")}
+_OWN_VARIANTS: Final = {
+    "handler": ("--handler", f"{__name__}.handler:handle"),
+    "push": ("--handler", f"{__name__}.push_service:Push"),
+}
 
 SERVERS: Final[dict[str, Server]] = {
     server.name: server
     for server in [
         Server(
             "chat_gevent", "this project's server: a client owns a greenlet while it has something to say",
-            _chat_gevent(), _OWN, ("gevent", "greenlet"), tls=_tls,
+            _chat_gevent(), _OWN, ("gevent", "greenlet"), tls=_tls, variants=_OWN_VARIANTS,
         ),
         Server(
             "chat_gevent_never", "the same with --park-after never: a greenlet per client all the time",
             _chat_gevent("--park-after", "never"), _OWN, ("gevent", "greenlet"), tls=_tls,
+            variants=_OWN_VARIANTS,
         ),
-        _python("gevent_plain", "gevent StreamServer: a greenlet per client", "gevent", "greenlet", tls=_tls),
+        _python(
+            "gevent_plain", "gevent StreamServer: a greenlet per client", "gevent", "greenlet",
+            tls=_tls, variants=_VARIANTS,
+        ),
         _python("threads", "what this project replaces: thread per client", framing="chunk", whole=True),
         _python("socketserver", "the standard library's ThreadingTCPServer: a thread per client", whole=True),
-        _python("asyncio_protocol", "asyncio with a Protocol: callbacks, no task per client", tls=_tls),
+        _python(
+            "asyncio_protocol", "asyncio with a Protocol: callbacks, no task per client",
+            tls=_tls, variants=_VARIANTS,
+        ),
         _python("asyncio_streams", "asyncio with streams: a task per client that awaits lines", tls=_tls),
-        _python("uvloop_protocol", "uvloop with the same Protocol as asyncio_protocol", "uvloop", tls=_tls),
+        _python(
+            "uvloop_protocol", "uvloop with the same Protocol as asyncio_protocol", "uvloop",
+            tls=_tls, variants=_VARIANTS,
+        ),
         _python("uvloop_streams", "uvloop with the same streams as asyncio_streams", "uvloop", tls=_tls),
         _python("tornado", "Tornado's TCPServer and IOStream: a coroutine per client", "tornado", tls=_tls),
         _python("trio", "Trio: a task per client on serve_tcp", "trio"),
         _python("twisted", "Twisted's LineOnlyReceiver on the epoll reactor", "twisted"),
         Server("go", "Go: a goroutine per client", _go, ("go/main.go",), tool="go", tls=_tls),
-        Server("c_epoll", "C, one thread on epoll", _c_epoll(), ("c_epoll.c",), tool="cc"),
+        Server(
+            "c_epoll", "C, one thread on epoll", _c_epoll(), ("c_epoll.c",), tool="cc",
+            variants={"push": ("--push", "1")},
+        ),
     ]
 }  # fmt: skip
 """All servers by name, in the order in which they are shown."""

@@ -2,6 +2,9 @@
  * what a client has sent. Level-triggered: what one recv does not take comes up again, so the call
  * that would say EAGAIN is saved. A client owns memory only while it has an unfinished line or unsent
  * replies.
+ *
+ * With --push, `#NAME` puts a client into a room (and is confirmed), and `!TEXT` sends TEXT to everybody in
+ * the speaker's room, or to all clients where it is in none: a loop of sends over bytes made once.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -21,13 +24,16 @@
 #include <unistd.h>
 
 enum { LIMIT = 65536, READ = 1 << 16, WRITE = 24 * (LIMIT + READ) + 256 };
-typedef struct { int fd, leaving; char *rest, *unsent; size_t rest_size, unsent_size; } client;
+struct room;
+typedef struct { int fd, leaving; char *rest, *unsent; size_t rest_size, unsent_size; struct room *room; uint32_t place, room_place; } client;
+typedef struct room { char *name; client **members; uint32_t count, capacity; struct room *next; } room;
 
 static const char TOO_LONG[] = "Error: message-too-long: a message is limited to 65536 bytes\n";
 static const char NOT_UTF8[] = "Error: invalid-utf8: the message is not UTF-8\n";
 static char input[LIMIT + 2 + READ], output[WRITE];
-static int epoll;
+static int epoll, push;
 static long busy_ns;
+static room everybody, *rooms;
 
 /* Whether the bytes are UTF-8 as RFC 3629 has it: no overlong forms, no surrogates, at most U+10FFFF. */
 static int is_utf8(const unsigned char *s, size_t n) {
@@ -54,7 +60,21 @@ static int is_exit(const char *s, size_t n) {
     return n == 5 && !strncasecmp(s, "/exit", 5);
 }
 
+static void enter(room *r, client *c, uint32_t *place) {
+    if (r->count == r->capacity) r->members = realloc(r->members, (r->capacity = r->capacity ? 2 * r->capacity : 16) * sizeof *r->members);
+    *place = r->count;
+    r->members[r->count++] = c;
+}
+
+static void go(room *r, uint32_t place) {
+    client *last = r->members[--r->count];
+    r->members[place] = last;
+    *(r == &everybody ? &last->place : &last->room_place) = place;
+}
+
 static void leave(client *c) {
+    if (push) go(&everybody, c->place);
+    if (c->room) go(c->room, c->room_place);
     close(c->fd);
     free(c->rest);
     free(c->unsent);
@@ -65,6 +85,36 @@ static void leave(client *c) {
 static void await(client *c, uint32_t events) {
     struct epoll_event event = {.events = events, .data.ptr = c};
     epoll_ctl(epoll, EPOLL_CTL_MOD, c->fd, &event);
+}
+
+/* Send, and keep what the socket does not take. A client that fails is left to its own event. */
+static void post(client *c, const char *data, size_t n) {
+    ssize_t sent = c->unsent ? 0 : send(c->fd, data, n, MSG_NOSIGNAL);
+    if ((size_t)sent == n) return;
+    if (sent < 0 && errno != EAGAIN) { shutdown(c->fd, SHUT_RDWR); return; }
+    if (sent < 0) sent = 0;
+    if (!c->unsent) await(c, EPOLLOUT), c->unsent_size = 0;
+    c->unsent = realloc(c->unsent, c->unsent_size + n - sent);
+    memcpy(c->unsent + c->unsent_size, data + sent, n - sent);
+    c->unsent_size += n - sent;
+}
+
+static void tell(room *r, const char *data, size_t n) {
+    for (uint32_t i = 0; i < r->count; i++) post(r->members[i], data, n);
+}
+
+static void join(client *c, const char *name, size_t n) {
+    room *r = rooms;
+    while (r && (strncmp(r->name, name, n) || r->name[n])) r = r->next;
+    if (!r) {
+        r = calloc(1, sizeof *r);
+        r->name = strndup(name, n);
+        r->next = rooms;
+        rooms = r;
+    }
+    if (c->room) go(c->room, c->room_place);
+    c->room = r;
+    enter(r, c, &c->room_place);
 }
 
 /* Append the answer to one line to `out`; NULL if the line ends the connection. */
@@ -114,6 +164,14 @@ static void readable(client *c) {
     while (line < end && (lf = memchr(line, '\n', end - line))) {
         size_t size = lf - line;
         char *next = NULL;
+        if (push && size && size <= LIMIT && *line == '!' && is_utf8((const unsigned char *)line, size)) {
+            if (out > output) post(c, output, out - output), out = output;   /* its own replies first */
+            if (lf[-1] == '\r') lf[-1] = '\n', size--;
+            tell(c->room ? c->room : &everybody, line + 1, size);
+            line = lf + 1;
+            continue;
+        }
+        if (push && size && *line == '#') join(c, line + 1, size - 1);
         if (size - (size && lf[-1] == '\r') > LIMIT) out = mempcpy(out, TOO_LONG, sizeof TOO_LONG - 1);
         else next = answer(out, line, size);
         if (!next) { c->leaving = 1; break; }
@@ -139,6 +197,10 @@ static void readable(client *c) {
         c->rest = NULL;
     }
     c->rest_size = rest;
+    if (c->unsent) {   /* a broadcast of its own has filled the socket: behind it */
+        if (out > output) post(c, output, out - output);
+        return;
+    }
     if (out > output || c->leaving) finish_sending(c, output, out - output);
 }
 
@@ -152,6 +214,7 @@ int main(int argc, char **argv) {
         if (!strcmp(argv[i], "--host")) snprintf(text, sizeof text, "%s", argv[i + 1]);
         else if (!strcmp(argv[i], "--port")) address.sin_port = htons(atoi(argv[i + 1]));
         else if (!strcmp(argv[i], "--busy-ns")) busy_ns = atol(argv[i + 1]);
+        else if (!strcmp(argv[i], "--push")) push = atoi(argv[i + 1]);
     }
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
@@ -174,6 +237,7 @@ int main(int argc, char **argv) {
                     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
                     c = calloc(1, sizeof *c);
                     c->fd = fd;
+                    if (push) enter(&everybody, c, &c->place);
                     event.data.ptr = c;
                     epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
                 }

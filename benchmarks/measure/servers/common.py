@@ -9,7 +9,10 @@ from __future__ import annotations
 import argparse
 import socket
 import ssl
+from collections.abc import Sequence
 from typing import Final
+
+from benchmarks.measure.servers.handler import handle
 
 MAX_MESSAGE_BYTES: Final = 65_536
 """A line may have so many bytes without its terminator."""
@@ -27,6 +30,8 @@ def options(description: str | None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--tls-certificate", help="speak TLS with this certificate, where the server can")
     parser.add_argument("--tls-key")
+    parser.add_argument("--handler", action="store_true", help="call a Python function for each message")
+    parser.add_argument("--push", type=int, default=0, help="1: send a line that begins with ! to many")
     parser.add_argument("--busy-ns", type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -72,6 +77,41 @@ def reply_to(line: bytes) -> bytes | None:
     except UnicodeDecodeError:
         return NOT_UTF8
     return b"Received: " + line + b"\n"
+
+
+def handle_lines(lines: Sequence[bytes]) -> tuple[list[bytes], bool]:
+    """Answer whole lines a message at a time, as servers with a handler of one's own do.
+
+    Each is decoded, compared with ``/exit``, given to :func:`~benchmarks.measure.servers.handler.handle`, and
+    its reply encoded. Returns the replies, and whether the connection goes on.
+    """
+    replies = []
+    for line in lines:
+        if line.endswith(b"\r"):
+            line = line[:-1]
+        if len(line) > MAX_MESSAGE_BYTES:
+            replies.append(TOO_LONG)
+            return replies, False
+        try:
+            message = line.decode()
+        except UnicodeDecodeError:
+            replies.append(NOT_UTF8)
+            continue
+        if "/" in message and message.strip().lower() == "/exit":
+            return replies, False
+        replies.append(handle(message, None).encode() + b"\n")
+    return replies, True
+
+
+def told(line: bytes) -> bytes | None:
+    """What a line without its LF says to all: its text after ``!``, with LF; None where it says nothing."""
+    if not line.startswith(b"!") or len(line) > MAX_MESSAGE_BYTES:
+        return None
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return None
+    return line[1:].removesuffix(b"\r") + b"\n"
 
 
 def confirm_lines(data: bytes | bytearray) -> bytes | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
+import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterable
 from typing import Self
 
@@ -17,6 +20,18 @@ from benchmarks.measure.servers import Server
 
 class ServerFailed(RuntimeError):
     """A server did not start, or ended by itself; the text has the end of what it wrote to standard error."""
+
+
+def placed(command: Iterable[str], host: str, port: int) -> list[str]:
+    """A user's command with ``{host}`` and ``{port}`` filled in."""
+    return [word.replace("{host}", host).replace("{port}", str(port)) for word in command]
+
+
+def _free_port() -> int:
+    with socket.socket() as each:
+        each.bind(("127.0.0.1", 0))
+        port: int = each.getsockname()[1]
+        return port
 
 
 class ServerProcess:
@@ -35,18 +50,25 @@ class ServerProcess:
     ) -> None:
         self.server = server
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
+        self.host, self.port = "127.0.0.1", _free_port() if server.own else 0
+        command = [*server.command(), "--host", self.host, "--port", "0", *options]
+        if server.own:
+            command = placed(server.command(), self.host, self.port)
         with launch.pinned(cores):
             self._process = subprocess.Popen(
-                [*server.command(), "--host", "127.0.0.1", "--port", "0", *options],
+                command,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
+                stdout=subprocess.DEVNULL if server.own else subprocess.PIPE,
                 stderr=self._errors,
                 bufsize=0,
                 start_new_session=True,
                 env=launch.environment(environment, server.packages),
             )
         try:
-            self.host, self.port = self._wait_until_ready(seconds)
+            if server.own:
+                self._wait_until_it_accepts(seconds)
+            else:
+                self.host, self.port = self._wait_until_ready(seconds)
         except BaseException:  # Ctrl-C as well: nobody else knows of the process yet
             self.close()
             raise
@@ -61,6 +83,15 @@ class ServerProcess:
             raise ServerFailed(f"{self.server.name} is not ready: it {why}; {self.error_output()}")
         host, _, port = line.removeprefix("ready ").partition("://")[2].rpartition(":")
         return host, int(port)
+
+    def _wait_until_it_accepts(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while self.running() and time.monotonic() < until:
+            with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), 1):
+                return
+            time.sleep(0.01)
+        why = "does not accept" if self.running() else f"ended with status {self._process.returncode}"
+        raise ServerFailed(f"{self.server.name} is not ready: it {why} ({self.port}); {self.error_output()}")
 
     def error_output(self) -> str:
         """The last line of its standard error."""
@@ -79,14 +110,14 @@ class ServerProcess:
 
     def close(self) -> None:
         """End it: SIGTERM, and SIGKILL for the whole group where that takes over a few seconds."""
-        assert self._process.stdout
         self._process.terminate()
         try:
             self._process.wait(5)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-        self._process.stdout.close()
+        if self._process.stdout:
+            self._process.stdout.close()
         self._errors.close()
 
     def __enter__(self) -> Self:

@@ -152,7 +152,41 @@ def test_several_trials_in_a_block_count_once() -> None:
     assert len(by_block(figures(report)[0].samples["base"])) == 6
 
 
-def test_correction_is_over_all_comparisons() -> None:
+def test_a_quick_run_tells_a_factor() -> None:
+    """With nine servers and 3 blocks a ratio of 3.6 is slower, though it scatters by a tenth."""
+    costs = {"base": 10.0, **{f"s{number}": 10.0 for number in range(7)}, "slow": 36.0}
+    result = compare([make(costs, blocks=3, noise=0.08)], ["r"])
+    (found,) = [c for c in result.comparisons if c.candidate == "slow" and c.name == "cpu"]
+    assert found.verdict is Verdict.SLOWER
+    assert found.estimate.method == "pooled-t"
+
+
+def test_the_reason_is_true() -> None:
+    """An interval without 1 is not said to hold it: p is named, and how many blocks a verdict takes."""
+    for seed in range(12):
+        costs = {"base": 10.0, **{f"s{number}": 10.0 + number for number in range(8)}}
+        for c in compare([make(costs, blocks=3, noise=0.15, seed=seed)], ["r"]).comparisons:
+            if c.verdict is not Verdict.UNCLEAR or c.p is None:
+                continue
+            holds = c.estimate.low <= 1 <= c.estimate.high
+            assert c.reason.startswith("the interval holds both 1") == (holds and c.p >= 0.05)
+            assert c.reason.startswith("p is ") == (not holds and c.p >= 0.05)
+            if c.p >= 0.05:
+                assert "a verdict takes " in c.reason
+                assert c.reason.endswith(" blocks, not 3")
+
+
+def test_missing_blocks_are_left_out() -> None:
+    """Only blocks that both servers were measured in count, and two of them are no verdict."""
+    report = make({"base": 10, "new": 20}, blocks=5)
+    report.trials = [t for t in report.trials if t.server == "base" or t.block in (1, 3, 4)]
+    assert compare([report], ["r"]).comparisons[0].estimate.n == 3
+    report.trials = [t for t in report.trials if t.server == "base" or t.block != 1]
+    found = compare([report], ["r"]).comparisons[0]
+    assert (found.verdict, found.reason) == (Verdict.UNCLEAR, "2 blocks to go by; a verdict takes 3")
+
+
+def test_correction_is_over_one_metric() -> None:
     """The p of a comparison among 13 servers is larger than the same one's alone."""
     costs = {"base": 10.0, **{f"s{number}": 10.0 for number in range(12)}}
     many = compare([make(costs)], ["r"]).comparisons

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.experiments.verdict_quality import SCATTERS, differs, quick_run
+from benchmarks.judge.scatter import prior
 from benchmarks.judge.statistics import (
     Estimate,
     Verdict,
+    blocks_needed,
     bootstrap,
     decide,
     geometric_mean,
@@ -162,7 +165,8 @@ def test_too_few_trials_and_equal_ones(method: object) -> None:
     assert decide(few, few.p, 0.03, 0.0, True) is Verdict.UNCLEAR
     assert math.isnan(method([], []).ratio)
     equal: Estimate = method([3.0] * 10, [3.0] * 10)
-    assert (equal.ratio, equal.low, equal.high, equal.p) == (1, 1, 1, 1)
+    assert (equal.ratio, equal.p) == (1, 1)
+    assert (equal.low, equal.high) == pytest.approx((1 / 1.001, 1.001))
     assert decide(equal, equal.p, 0.03, 0.0, True) is Verdict.SAME
 
 
@@ -172,6 +176,56 @@ def test_values_without_a_ratio_are_refused(bad: list[float]) -> None:
     for method in (paired, unpaired):
         with pytest.raises(ValueError, match="positive, finite"):
             method(bad, [1, 1, 1])
+
+
+@pytest.mark.parametrize("blocks", [3, 5, 10])
+@pytest.mark.parametrize("method", [paired, unpaired])
+def test_equal_values_are_no_certainty(method: Callable[..., Estimate], blocks: int) -> None:
+    """Equal values on both sides, or on one, leave an interval as wide as what was read is known to."""
+    for two in ([10.5] * blocks, [10.4, 10.6, *[10.5] * (blocks - 2)]):
+        found = method([10.0] * blocks, two)
+        assert found.p > 0
+        assert found.low * 1.0009 < found.ratio < found.high / 1.0009
+
+
+def test_ties_and_heavy_tails_do_not_make_a_difference() -> None:
+    """Ratios that are tied in two values either side of 1, and a wild one among ten, are not *slower*."""
+    for two in ([10.1, 9.9] * 5, [*[10.1, 9.9] * 4, 10.0, 90.0]):
+        found = paired([10.0] * 10, two)
+        assert decide(found, found.p, 0.03, 0.0, True) is not Verdict.SLOWER
+        assert found.low < 1 < found.high
+
+
+def test_blocks_needed_are_enough() -> None:
+    """So many blocks as are named bring the verdict in more than half of simulated runs; far fewer do not."""
+    rng = np.random.default_rng(4)
+    first = paired(*_noisy(rng, 1.1, 3, 0.06))
+    needed = blocks_needed(first, 4, 0.03)
+    assert needed
+    assert needed > 3
+    close = paired(*_noisy(rng, 1.0, 3, 0.2))
+    assert (blocks_needed(close, 1, 0.03) or 1001) > 30
+
+
+def test_unlike_servers_lend_nothing() -> None:
+    """Alike scatters are worth degrees of freedom, wildly unlike ones and too few next to none."""
+    assert prior([0.02] * 8, 2).freedom == 3
+    assert prior([0.02, 0.02], 2).freedom == 0
+    assert prior([0.0001, 0.5] * 4, 9).freedom < 1
+    assert prior([0.02] * 8, 20).variance == pytest.approx(0.0004, rel=0.5)
+
+
+@pytest.mark.parametrize("scatter", list(SCATTERS))
+def test_a_quick_run_of_nine_servers(scatter: str) -> None:
+    """In 3 blocks at most 6 runs in 100 call any of nine equal servers different; 96 find a factor of 2."""
+    rng = np.random.default_rng(6)
+    wrong = found = 0
+    for _ in range(150):
+        wrong += any(map(differs, *quick_run(rng, SCATTERS[scatter](rng, 9), 3)))
+        estimates, ps = quick_run(rng, SCATTERS[scatter](rng, 9), 3, 2.0)
+        found += differs(estimates[-1], ps[-1])
+    assert wrong <= 9
+    assert found >= 145
 
 
 def test_mann_whitney_matches_its_tables() -> None:

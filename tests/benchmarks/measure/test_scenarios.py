@@ -21,11 +21,15 @@ from tests.conftest import require_tool
 BRIEF: dict[str, dict[str, Any]] = {
     "confirm": {"connections": 10, "seconds": 0.2, "warmup": 0.0},
     "pipelined": {"connections": 5, "seconds": 0.2, "warmup": 0.0},
+    "handler": {"connections": 5, "depth": 4, "seconds": 0.2, "warmup": 0.0},
     "paced": {"connections": 10, "seconds": 0.2, "warmup": 0.0, "rate": 500.0, "bound_ms": 0.0},
     "connections": {"connections": 300},
     "memory": {"connections": 400, "settle": 0.0},
     "churn": {"connections": 5, "seconds": 0.2, "warmup": 0.0},
     "idle": {"connections": 5, "idle": 50, "seconds": 0.2, "warmup": 0.0},
+    "push": {"connections": 20, "seconds": 0.2, "warmup": 0.0},
+    "rooms": {"connections": 20, "room": 5, "seconds": 0.2, "warmup": 0.0},
+    "stuck": {"connections": 20, "seconds": 0.4, "warmup": 0.0, "rate": 100.0},
     "tls": {"connections": 5, "seconds": 0.2, "warmup": 0.0},
 }
 
@@ -39,7 +43,8 @@ def run(scenario: str, server: str, **more: Any) -> tuple[Trial, Bench]:
     """One brief trial."""
     place = bench()
     parameters = SCENARIOS[scenario].defaults | BRIEF[scenario] | more
-    return SCENARIOS[scenario].trial(place, find(server), parameters), place
+    prepared = SCENARIOS[scenario].prepared([find(server)])[-1]
+    return SCENARIOS[scenario].trial(place, prepared, parameters), place
 
 
 @pytest.mark.parametrize("name", list(SCENARIOS))

@@ -18,21 +18,23 @@ from benchmarks.measure.servers import SERVERS, Server, find
 from benchmarks.measure.servers.process import ServerFailed, ServerProcess
 from tests.conftest import require, require_tool
 
-LINE_SERVERS = [name for name, server in SERVERS.items() if server.framing == "line"]
+LINE_SERVERS = [(name, "") for name, server in SERVERS.items() if server.framing == "line"]
+VARIANTS = [(name, variant) for name, server in SERVERS.items() for variant in server.variants]
 
 
-def start(name: str, options: Iterable[str] = ()) -> ServerProcess:
+def start(name: str, options: Iterable[str] = (), variant: str = "") -> ServerProcess:
     """Start a server, or skip where it cannot run; on CI it must."""
     server = find(name)
     missing = server.missing()
     require(not missing, f"what {name} is made with: {missing}")
-    return ServerProcess(server, options=options)
+    return ServerProcess(server.variant(variant) if variant else server, options=options)
 
 
-@pytest.fixture(scope="module", params=LINE_SERVERS)
+@pytest.fixture(scope="module", params=LINE_SERVERS + VARIANTS, ids=lambda each: "-".join(filter(None, each)))
 def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
-    """Each server that speaks the line protocol, running."""
-    with start(request.param) as process:
+    """Each server that speaks the line protocol, and each with a handler of one's own, running."""
+    name, variant = request.param
+    with start(name, variant=variant) as process:
         yield process
 
 

@@ -45,17 +45,22 @@ def test_each_setting_is_an_option_a_variable_and_a_key(name: str, tmp_path: Pat
     examples: dict[str, Any] = {
         "framing": "chunk",
         "park_after": "never",
+        "idle": "any",
+        "slow_consumer": "drop-newest",
         "host": "::1",
         "listen": "unix:///run/x,tcp://[::]:9",
         "ipv6_only": "true",
         "unix_mode": "0600",
         "proxy_from": "10.0.0.0/8,unix",
         "handler": "package.module:function",
+        "monkey": "true",
         "admin": "[::1]:9100",
         "admin_hosts": "example.org,[::1]",
         "log_level": "debug",
         "log_format": "json",
         "access_log": "true",
+        "backplane": "redis://localhost:6379/1",
+        "backplane_required": "true",
     }
     value = examples.get(name, "x.pem" if name.startswith("tls") else "7")
     beside = {"tls_certificate": "c.pem"} if name in ("tls_key", "tls_client_ca") else {}
@@ -66,6 +71,20 @@ def test_each_setting_is_an_option_a_variable_and_a_key(name: str, tmp_path: Pat
     assert load({}, environment).settings == by_file
     assert load({**beside, name: value}, {}).settings == by_file
     assert getattr(by_file, name) != FIELDS[name].default
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://user:s3cret@h:1/0", "redis://user:***@h:1/0"),
+        ("rediss://:s3cret@h?ssl_ca_certs=ca.pem", "rediss://:***@h?ssl_ca_certs=ca.pem"),
+        ("unix:///run/r?password=s3cret&db=1", "unix:///run/r?password=***&db=1"),
+        ("redis://h:1/0", "redis://h:1/0"),
+    ],
+)
+def test_print_config_shows_no_password(url: str, shown: str) -> None:
+    """The password of the backplane's URL is left out, the rest is there."""
+    assert f'backplane = "{shown}"' in load({"backplane": url}, {}).show()
 
 
 def test_print_config_is_a_configuration_file(
@@ -111,9 +130,9 @@ def test_print_config_is_a_configuration_file(
         (["--host", "a\n\x1b[2Jb:c"], r"a\n\x1b[2Jb:c"),
         (["--handler", "no.such:thing"], "handler no.such:thing: No module named 'no'"),
         (["--handler", "os:nothing"], "handler os:nothing: module 'os' has no attribute 'nothing'"),
-        (["--handler", "os:name"], "handler os:name: not a function"),
+        (["--handler", "os:name"], "handler os:name: neither a function nor a service"),
         (["--config", "/no/such"], "/no/such: can't be read: No such file or directory"),
-        (["--idle", "3"], "unrecognized arguments: --idle 3"),
+        (["--idle-time", "3"], "unrecognized arguments: --idle-time 3"),
         (["--port"], "argument --port: expected one argument"),
     ],
 )

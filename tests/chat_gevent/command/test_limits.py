@@ -14,7 +14,7 @@ import pytest
 
 from chat_gevent.command.limits import Machine, advice, measure_connection, report
 from chat_gevent.files import RESERVED_FILES, open_files
-from tests.conftest import command, require_tool
+from tests.conftest import command, require, require_tool
 from tests.operate import ServerProcess, exchange, memory, receive, rest, stuff, until
 
 Operate = Callable[..., ServerProcess]
@@ -105,8 +105,7 @@ def test_keepalive_finds_dead_peers(operate: Operate) -> None:
 @pytest.fixture
 def two_hosts() -> Iterator[tuple[str, str]]:
     """Two network namespaces with a cable between them, 10.77.0.1 and 10.77.0.2; names of both."""
-    if os.geteuid() != 0:
-        pytest.skip("network namespaces need root")
+    require(os.geteuid() == 0, "root, for network namespaces")
     ip = require_tool("ip")
     names = f"cg{os.getpid()}a", f"cg{os.getpid()}b"
     cable = [

@@ -186,7 +186,7 @@ def test_another_kind_of_server_is_told(answer: bytes | None, problem: str) -> N
                 else:
                     client.sendall(answer)
 
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         port = str(listener.getsockname()[1])
         status, output, error = run("--port", port, "--timeout", "0.5", "hello")
@@ -210,7 +210,7 @@ def test_the_time_out_holds_for_the_whole_reply() -> None:
                 except OSError:
                     pass
 
-        thread = threading.Thread(target=drip)
+        thread = threading.Thread(target=drip, daemon=True)
         thread.start()
         status, output, error = run("--port", str(listener.getsockname()[1]), "--timeout", "0.5", "hello")
         ended.set()
@@ -295,7 +295,7 @@ def test_a_server_that_is_lost(tmp_path: Path) -> None:
         terminal.wait_for("message: ")
         terminal.type("hello\n")
         terminal.wait_for("\tReceived: hello\r\n")
-        stopping = threading.Thread(target=server.stop)
+        stopping = threading.Thread(target=server.stop, daemon=True)
         stopping.start()
         server.logged("draining 1 clients")
         terminal.type("too late\n")

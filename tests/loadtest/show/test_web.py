@@ -192,7 +192,8 @@ def test_a_reset_of_the_figures_leaves_no_backlog_that_was_not_there() -> None:
         elapsed = time.monotonic() - begin
         wait_for_last_reports(page, end)
         intended, answered = on_schedule(page)
-        assert intended == answered  # and no backlog: what was answered before is not missing
+        # and no backlog: what was answered before is not missing; 10 users may be waiting at the reset
+        assert abs(intended - answered) <= 10
         assert 1500 <= intended <= 400 * (elapsed + 4)  # reports come every 3 s
 
 

@@ -1,0 +1,1 @@
+"""Locustfiles for real protocols, to copy from; ``loadtest/PROTOCOLS.md`` explains them."""

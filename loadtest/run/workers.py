@@ -1,0 +1,104 @@
+"""What a master knows of its workers: which were lost, what became of their rate, and their clocks.
+
+Locust calls a worker missing when it has sent no heartbeat for about 4 s. Unless ``--enable-rebalancing``
+is given its users are not started elsewhere, so here the others are told how many users are left, and send
+so much more. What a lost worker had counted since its last report, up to 3 s before, is lost with it.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from time import time
+from typing import Any, Final
+
+from locust.runners import STATE_MISSING, STATE_RUNNING, STATE_SPAWNING
+
+CLOCK_SECONDS: Final = 0.5
+"""A worker's clock that differs by more is told: the seconds of the course are put together by it."""
+
+logger = logging.getLogger("loadtest")
+
+
+@dataclass(slots=True)
+class Worker:
+    """One worker of a test. Times are Unix times, by the master's clock."""
+
+    name: str
+    heard_at: float
+    users: int
+    clock: float
+    """Seconds by which its clock is ahead of the master's, by the report that took least time."""
+    lost_at: float = 0.0
+
+
+class Workers:
+    """The workers that have reported in one test."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Worker] = {}
+
+    def clear(self) -> None:
+        """Begin a new test."""
+        self.known.clear()
+
+    def heard(self, client_id: str, name: str, users: int, clock: float) -> None:
+        """A worker has reported; ``clock`` is what its clock said when it did."""
+        now = time()
+        ahead = clock - now
+        worker = self.known.get(client_id)
+        if worker is None:
+            self.known[client_id] = Worker(name, now, users, ahead)
+            return
+        worker.heard_at, worker.users, worker.lost_at = now, users, 0.0
+        worker.clock = max(worker.clock, ahead)
+
+    def look(self, runner: Any) -> bool:
+        """Find out which workers are missing; whether one is that was not before."""
+        if runner.state not in (STATE_RUNNING, STATE_SPAWNING):
+            return False
+        states = {client.id: client.state for client in runner.clients.all}
+        found = False
+        for client_id, worker in self.known.items():
+            if not worker.lost_at and states.get(client_id, STATE_MISSING) == STATE_MISSING:
+                worker.lost_at = time()
+                found = True
+                logger.warning("worker %s is lost; it had %d users", worker.name, worker.users)
+        return found
+
+    @property
+    def lost(self) -> list[Worker]:
+        """Those that are lost, and have not come back."""
+        return [worker for worker in self.known.values() if worker.lost_at]
+
+    @property
+    def left(self) -> int:
+        """How many are there still."""
+        return len(self.known) - len(self.lost)
+
+    def users_left(self, target: int) -> int:
+        """How many of ``target`` users are left to share the rate."""
+        return max(1, target - sum(worker.users for worker in self.lost))
+
+    def troubles(self, began: float, shortfall: str) -> list[tuple[str, str]]:
+        """In words, with a short name each; ``shortfall`` says what became of the rate."""
+        found = []
+        for worker in self.lost:
+            said = (
+                f"worker {worker.name} was lost {worker.heard_at - began:.1f} s into the test, "
+                f"with {worker.users:,} users: what it counted after that (up to 3 s) is not in these figures"
+            )
+            found.append(
+                ("worker-lost", f"{said}; {shortfall.format(after=worker.lost_at - worker.heard_at)}")
+            )
+        for worker in self.known.values():
+            if abs(worker.clock) > CLOCK_SECONDS:
+                way = "ahead of" if worker.clock > 0 else "behind"
+                found.append(
+                    (
+                        "clocks",
+                        f"the clock of worker {worker.name} is {abs(worker.clock):.1f} s {way} the master's: "
+                        "totals and percentiles are right, but the course puts its seconds beside others",
+                    )
+                )
+        return found
