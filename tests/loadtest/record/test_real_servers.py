@@ -13,7 +13,6 @@ from email.message import EmailMessage
 from importlib.util import find_spec
 from pathlib import Path
 
-from loadtest.tcp_user import TcpUser
 from tests.conftest import require, require_tool
 from tests.loadtest.locust_command import run
 from tests.loadtest.ports import reserved_port
@@ -42,7 +41,6 @@ def process(port: int, *command: str) -> Iterator[None]:
 
 def runs_green(recording: Recording, folder: Path, port: int, names: set[str]) -> None:
     """End the recording, and run what it wrote with one user and with ten."""
-    require(hasattr(TcpUser, "on_connect"), "a TcpUser that holds a conversation")
     status, said = recording.end(signal.SIGINT)
     assert status == 0, said
     text = recording.output.read_text()
