@@ -1,4 +1,5 @@
 """``python -m loadtest``: Locust with our locustfile unless another is given; ``--help`` has our options too.
+``python -m loadtest record`` is the recorder (:mod:`loadtest.record`).
 
 ``locust --help`` prints its text before it reads a locustfile, so it can't know a locustfile's options.
 """
@@ -20,7 +21,11 @@ except ModuleNotFoundError as error:
 
 
 def main() -> None:
-    """Run Locust."""
+    """Run Locust, or the recorder."""
+    if sys.argv[1:2] == ["record"]:
+        from loadtest.record.command import main as record  # only here: workers have no use for it
+
+        sys.exit(record(sys.argv[2:]))
     if not any(word.startswith(("-f", "--locustfile")) for word in sys.argv[1:]):
         sys.argv[1:1] = ["-f", str(Path(__file__).with_name("locustfile.py"))]
     locust_main()  # type: ignore[no-untyped-call]

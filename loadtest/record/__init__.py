@@ -1,0 +1,16 @@
+"""The recorder: a proxy between a real client and a real server that writes a locustfile of what passed.
+
+================= ==================================================================================
+``command``       ``python -m loadtest record``: options, signals, the file that is written
+``proxy``         relays bytes in both directions, and never changes one
+``tape``          what is kept of each connection, within bounds
+``turns``         who spoke when: the tape as turns of client and server
+``framings``      which framing fits the requests, and which the replies
+``conversation``  the turns as greeting, requests, one-way messages and pushes
+``expectation``   what is constant in a reply, as a regular expression
+``secrets``       what ``--mask`` and ``--unique`` find, and what stands for it
+``locustfile``    the Python text
+================= ==================================================================================
+
+Each of these imports only what stands above it, but for ``command``, which uses them all.
+"""

@@ -1,0 +1,157 @@
+"""The text of locustfiles: it is Python, it says what was recorded, and hides what it should."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadtest.framing import Resp
+from loadtest.record.command import write_locustfile
+from loadtest.record.tape import Side, Tape
+from tests.loadtest.record.tapes import tape_of
+
+C, S = "C", "S"
+
+
+def written(*tapes: Tape, mask: tuple[str, ...] = (), unique: tuple[str, ...] = ()) -> str:
+    """The locustfile for tapes, which compiles."""
+    text = write_locustfile(tapes, ("127.0.0.1", 7), mask, unique)
+    compile(text, "locustfile.py", "exec")
+    return text
+
+
+def test_requests_that_all_have_a_reply_go_on_one_connection() -> None:
+    """Nothing is closed, and literals stand where nothing changes."""
+    text = written(tape_of((C, b"PING\r\n"), (S, b"PONG\r\n"), (C, b"INCR\r\n"), (S, b"17\r\n")))
+    assert r'framing = Delimiter(b"\r\n")' in text
+    assert 'host = "tcp://127.0.0.1:7"' in text
+    assert 'self.client.request("PING", name="PING", expect=b"PONG")' in text
+    assert r'self.client.request("INCR", name="INCR", expect=re.compile(rb"^\d+\Z"))' in text
+    assert "close()" not in text
+    assert "on_connect" not in text
+
+
+def test_a_server_that_greets_is_connected_to_anew_for_each_task() -> None:
+    """The greeting stands in ``on_connect``."""
+    text = written(tape_of((S, b"hello\n"), (C, b"a\n"), (S, b"b\n"), ended_by="server"))
+    assert 'def on_connect(self):\n        self.client.receive(name="GREETING", expect=b"hello")' in text
+    assert "self.client.close()" in text
+
+
+def test_a_masked_password_is_taken_from_the_environment_and_makes_a_login() -> None:
+    """It stands nowhere in the file, not even where the server repeats it."""
+    text = written(
+        tape_of((C, b"AUTH s3cr{et\n"), (S, b"welcome s3cr{et\n"), (C, b"GET\n"), (S, b"x\n")),
+        mask=(r"AUTH (\S+)",),
+    )
+    assert "s3cr" not in text
+    assert 'SECRET_1 = os.environ["SECRET_1"]' in text
+    login, task = text.split("@task")
+    assert 'self.client.request(f"AUTH {SECRET_1}", name="AUTH"' in login
+    assert "GET" in task
+
+
+def test_a_masked_value_between_bytes_that_are_no_text() -> None:
+    """The request is put together of bytes."""
+    text = written(tape_of((C, b"\xff secret \xfe\n"), (S, b"ok\n")), mask=("secret",))
+    assert r'b"\xff " + SECRET_1.encode() + b" \xfe"' in text
+
+
+def test_a_command_of_redis_is_written_in_words() -> None:
+    """So that a password of another length has the right length; words with blanks stay words."""
+
+    def command(*words: bytes) -> bytes:
+        return Resp.command(*words)
+
+    text = written(
+        tape_of(
+            (C, command(b"AUTH", b"s3cret")), (S, b"+OK\r\n"),
+            (C, command(b"SET", b"k", b"two words")), (S, b"+OK\r\n"),
+            (C, command(b"INCR", b"n")), (S, b":7\r\n"),
+        ),
+        mask=("s3cret",),
+    )  # fmt: skip
+    assert 'self.client.request(f"AUTH {SECRET_1}", name="AUTH", expect=b"+OK")' in text
+    assert 'self.client.request(Resp.command("SET", "k", "two words"), name="SET", expect=b"+OK")' in text
+    assert r'self.client.request("INCR n", name="INCR", expect=re.compile(rb"^:\d+\Z"))' in text
+
+
+def test_a_unique_value_has_the_number_of_the_user() -> None:
+    """Braces and quotation marks of the recording are no code in the file."""
+    text = written(tape_of((C, b'NICK al{i"ce\n'), (S, b'hello al{i"ce\n')), unique=(r"NICK (\S+)",))
+    names: dict[str, str] = {}
+    line = next(line for line in text.splitlines() if "self.unique_1 = " in line)
+    exec(line.strip().replace("self.unique_1", "result").replace("self.number", "7"), names)
+    assert names["result"] == 'al{i"ce7'
+    assert 'f"NICK {self.unique_1}"' in text
+
+
+def test_the_same_conversation_twice_is_one_task_with_its_weight() -> None:
+    """And what differed between the two is marked."""
+    first = tape_of((C, b"WHO\n"), (S, b"you are red\n"))
+    second = tape_of((C, b"WHO\n"), (S, b"you are blue\n"))
+    other = tape_of((C, b"PING\n"), (S, b"PONG\n"))
+    text = written(first, second, other)
+    assert "@task(2)\n    def conversation_1" in text
+    assert """        # differed: 'red', 'blue'\n        self.client.request("WHO",""" in text
+    assert r'expect=re.compile(rb"^you are \S+\Z"))' in text
+    assert "@task\n    def conversation_2" in text
+
+
+def test_a_message_that_the_framing_can_not_send_is_sent_as_it_is() -> None:
+    """``Wire`` says so; the framing of the replies stays."""
+    text = written(tape_of((C, b"set k 5\r\nhello\r\n"), (S, b"STORED\r\n"), (C, b"quit!"), (S, b"BYE\r\n")))
+    assert 'framing = Delimiter(b"\\r\\n")' in text
+    assert r'self.client.request(Wire(b"set k 5\r\nhello\r\n")' in text
+    assert "import Delimiter, Wire" in text
+
+
+def test_pushes_get_a_handler_that_answers_them() -> None:
+    """As the client did."""
+    text = written(
+        tape_of(
+            (C, b"LIST\n"),
+            (S, b"a\nend\n"),
+            2,
+            (S, b"PING 17\n"),
+            (C, b"PONG 17\n"),
+            0.5,
+            (C, b"LIST\n"),
+            (S, b"a\nend\n"),
+        )
+    )
+    assert "self.client.push(self.on_push)" in text
+    names: dict[str, object] = {}
+    body = text[text.index("    def on_push") :]
+    exec("class Handler:\n" + body, names)
+    handler = names["Handler"]()  # type: ignore[operator]
+    assert handler.on_push(b"PING 99") == b"PONG 99"
+    assert handler.on_push(b"news") is None
+
+
+MESSAGES = st.one_of(
+    st.binary(min_size=1, max_size=30),
+    st.lists(
+        st.sampled_from([b"250-a", b"250 ok", b"PING :x", b"PONG :x", b".", b"", b"'\"{}\\"]), min_size=1
+    ).map(lambda lines: b"".join(line + b"\r\n" for line in lines)),
+    st.sampled_from(
+        [b"*1\r\n$4\r\nPING\r\n", b"+OK\r\n", b"\0\0\0\1x", b"$5\r\nhel", b"Content-Length: 2\r\n\r\nok"]
+    ),
+)
+SCRIPTS = st.lists(
+    st.one_of(st.tuples(st.sampled_from("CS"), MESSAGES), st.sampled_from([0.2, 2.0, 20.0])), max_size=12
+)
+
+
+@given(
+    scripts=st.lists(SCRIPTS, min_size=1, max_size=3),
+    seed=st.integers(0, 5),
+    ended=st.sampled_from(["client", "server", None]),
+)
+def test_whatever_passed_a_file_is_written_and_what_was_sent_stands_in_it(
+    scripts: list[list[tuple[str, bytes] | float]], seed: int, ended: Side | None
+) -> None:
+    """Hours of recording are never lost to a message that nobody had thought of."""
+    tapes = [tape_of(("C", b"first\n"), *script, seed=seed, ended_by=ended) for script in scripts]
+    text = written(*tapes, mask=("ok",), unique=("PING",))
+    assert "first" in text
