@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket as std
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -490,6 +491,36 @@ def test_a_service_of_bytes(place: Place, park_after: float | None, framing: Fra
             server.broadcast("text")
         peer.send(framing.encode(b"x" * 1001))
         assert peer.rest() == framing.encode(b"!message-too-long")
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_push_to_one_who_vanished_while_a_reply_is_sent(
+    serve: Serve, park_after: float | None, waits: bool
+) -> None:
+    """The greenlet that waits for room to send more of the reply ends at once, not after its time-out."""
+
+    class Long(Noted):
+        def message(self, message: str, client: Client[Any]) -> str | None:
+            return "x" * 2**24
+
+    service = Long()
+    server = serve(service, framing=LINE, park_after=park_after, write_timeout=seconds(5))
+    peer = Peer(server.address, receive_buffer=4096)
+    peer.expect(b"welcome 1\n")
+    peer.send(b"more\n")
+    [connection] = server.core.engine.all()
+    wait_until(lambda: connection.sent > 10 and connection.outbox)
+    if waits:  # for room, for the push as well
+        assert service.came[0].send("first")
+        wait_until(lambda: connection in server.core.engine._without_room)
+    began = time.monotonic()
+    peer.reset()
+    service.came[0].send("last")
+    server.core.engine._flush()  # as at the end of a turn: nobody has been told of the reset before
+    assert service.came[0].closed is not waits
+    wait_until(lambda: service.went)
+    assert service.went == [(service.came[0], "reset")]
+    assert time.monotonic() - began < seconds(2)
 
 
 @pytest.mark.parametrize("words", ["oops", None])
