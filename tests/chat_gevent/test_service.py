@@ -13,6 +13,7 @@ import pytest
 from gevent.event import Event
 
 from chat_gevent.broadcast import AT_ONCE
+from chat_gevent.core import LAST_HOOKS_SECONDS
 from chat_gevent.errors import Refuse
 from chat_gevent.framing import LINE, Delimiter, Framing, LengthPrefix
 from chat_gevent.service import Client, Service
@@ -620,6 +621,45 @@ def test_a_hook_may_stop_the_server(place: Place, park_after: float | None) -> N
         assert reader.get(timeout=seconds(5)) == TOLD
     serving.get(timeout=seconds(5))
     settled(server, service)
+
+
+def test_the_hook_of_an_end_may_stop_the_server(serve: Serve, park_after: float | None) -> None:
+    """stop() returns at once there as well, and does not wait for the hook that called it."""
+
+    class Ends(Noted):
+        def disconnected(self, client: Client[Any], reason: str) -> None:
+            returned.append(server.stop())
+            super().disconnected(client, reason)
+
+    returned: list[int] = []
+    service = Ends()
+    server = serve(service, framing=LINE, park_after=park_after)
+    began = time.monotonic()
+    with Peer(server.address) as peer:
+        peer.expect(b"welcome 1\n")
+    wait_until(lambda: service.went)
+    assert server.stop() == 0
+    assert time.monotonic() - began < LAST_HOOKS_SECONDS / 2
+    assert returned == [0]
+
+
+def test_who_is_cut_off_in_a_hook_is_gone_when_the_stop_returns(
+    place: Place, park_after: float | None
+) -> None:
+    """The stop waits for ``disconnected``, also where the client's greenlet had to be ended first."""
+
+    class Slow(Noted):
+        def disconnected(self, client: Client[Any], reason: str) -> None:
+            gevent.sleep(0.001)
+            super().disconnected(client, reason)
+
+    service = Slow()
+    server = place.serve(service, park_after=park_after)
+    with welcomed(place, server) as peer:
+        peer.send(b"wait\n")
+        wait_until(lambda: service.waiting)
+        assert server.stop(0.01) == 1
+        assert service.went == [(service.came[0], "cut-off")]
 
 
 def test_started_comes_before_the_first_client(serve: Serve, park_after: float | None) -> None:
