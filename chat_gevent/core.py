@@ -83,9 +83,8 @@ class Core:
         self._hurry = Event()
         self.telling: set[Any] = set()  # greenlets of disconnected hooks under way
         self._told = Event()
-        self.waited_for: dict[
-            Any, tuple[float, int]
-        ] = {}  # parked ones with a minimum rate: since when, taken then
+        # Parked ones with a minimum rate: since when each is waited for, and what it had taken by then.
+        self.waited_for: dict[Any, tuple[float, int]] = {}
         self.queued = 0  # bytes of pushes in all outboxes
         self.registry = Registry(settings.max_connections_per_address, settings.per_address_ipv6_prefix)
         self._finished = self.registry.empty
@@ -331,10 +330,7 @@ class Core:
         """Close all that are left at once; returns how many of them had replies due."""
         cut_off = 0
         for rest in self.engine.all():
-            cut_off += rest.state not in (
-                OPENING,
-                CLOSING,
-            )  # which have said nothing whole, or all
+            cut_off += rest.state not in (OPENING, CLOSING)  # they have said nothing whole, or were answered
             rest.abort()
         return cut_off
 
