@@ -6,8 +6,9 @@ there (the short way), and all else is left to a greenlet that the engine leases
 call of :meth:`serve`. When nothing is left to read the call returns, and the client is parked. What could be
 asked of the kernel (the peer's address) is not stored.
 
-Its parts: :mod:`chat_gevent.stream` reads and sends, :mod:`chat_gevent.lifecycle` has its state and endings,
-:mod:`chat_gevent.answering` answers. This module has what the engine calls.
+Its parts: :mod:`chat_gevent.stream` reads and sends, :mod:`chat_gevent.outgoing` has its state and outbox,
+:mod:`chat_gevent.lifecycle` its endings, :mod:`chat_gevent.answering` answers.
+This module has what the engine calls.
 
 Every message that was read is answered before the connection closes, unless the client vanished.
 """

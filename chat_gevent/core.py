@@ -81,11 +81,10 @@ class Core:
         self.buffer = bytearray(READ_BYTES)  # of all reads in the hub: nothing is kept in it
         self.draining = Event()
         self._hurry = Event()
-        self._telling = 0  # disconnected hooks under way
+        self.telling: set[Any] = set()  # greenlets of disconnected hooks under way
         self._told = Event()
-        self.waited_for: dict[
-            Any, tuple[float, int]
-        ] = {}  # parked ones with a minimum rate: since when, taken then
+        # Parked ones with a minimum rate: since when each is waited for, and what it had taken by then.
+        self.waited_for: dict[Any, tuple[float, int]] = {}
         self.queued = 0  # bytes of pushes in all outboxes
         self.registry = Registry(settings.max_connections_per_address, settings.per_address_ipv6_prefix)
         self._finished = self.registry.empty
@@ -166,8 +165,7 @@ class Core:
 
     def tell_disconnected(self, client: Client[Any], reason: str) -> None:
         """Have the service told that a client is gone, in a greenlet of its own: the hook may block."""
-        self._telling += 1
-        spawn_raw(self._disconnected, client, reason)
+        self.telling.add(spawn_raw(self._disconnected, client, reason))
 
     def _disconnected(self, client: Client[Any], reason: str) -> None:
         try:
@@ -175,8 +173,8 @@ class Core:
         except BaseException:  # whatever a hook raises is its own failure, not the server's
             log.exception("disconnected failed for client %d", client.id)
         finally:
-            self._telling -= 1
-            if not self._telling:
+            self.telling.discard(getcurrent())
+            if not self.telling:
                 self._told.set()
 
     # -- slow readers --------------------------------------------------------------------------------
@@ -317,7 +315,8 @@ class Core:
                 break
         self._finished.wait(max(0.0, deadline - system.monotonic()))
         cut_off = self.cut_off()
-        if self._telling:
+        system.sleep(0)  # greenlets that were cut off end now, and then their hooks are told
+        if self.telling:
             self._told.clear()
             self._told.wait(max(LAST_HOOKS_SECONDS, deadline - system.monotonic()))
         return cut_off
@@ -331,10 +330,7 @@ class Core:
         """Close all that are left at once; returns how many of them had replies due."""
         cut_off = 0
         for rest in self.engine.all():
-            cut_off += rest.state not in (
-                OPENING,
-                CLOSING,
-            )  # which have said nothing whole, or all
+            cut_off += rest.state not in (OPENING, CLOSING)  # they have said nothing whole, or were answered
             rest.abort()
         return cut_off
 

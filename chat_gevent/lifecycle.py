@@ -19,7 +19,7 @@ from errno import ECONNRESET, EPIPE
 from select import EPOLLIN
 from typing import Final
 
-from gevent import GreenletExit
+from gevent import GreenletExit, getcurrent
 
 from chat_gevent.confirm import ErrorCode
 from chat_gevent.errors import Closed, WriteTimeout
@@ -222,10 +222,13 @@ class Lifecycle(Outgoing):
     def lost(self, error: OSError) -> None:
         """The client vanished: nothing that is due can reach it."""
         log.debug("client lost: %s", error)
-        if error.errno not in (ECONNRESET, EPIPE):
-            self.cut("lost")
-        else:
-            self.cut("reset" if self.received or self.sent else UNUSED)
+        reason = "lost"
+        if error.errno in (ECONNRESET, EPIPE):
+            reason = "reset" if self.received or self.sent else UNUSED
+        if self.greenlet is None or self.greenlet is getcurrent():
+            self.cut(reason)
+        else:  # which may wait for room in the socket: it would wait on, once that is closed
+            self.give_up(reason)
 
     def cut(self, reason: str) -> None:
         """Close the socket now. A reason that was there before, of the finish, is kept."""

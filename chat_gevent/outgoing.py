@@ -1,10 +1,9 @@
 """A connection's state, and what is due to its client.
 
 :class:`Outgoing` is the part of a connection that holds its values: its one state (:mod:`chat_gevent.state`),
-which
-:meth:`Outgoing.move` changes and nothing else, and its outbox, into which replies, errors and pushes go in
-the order of the calls. What lies there leaves at the end of the engine's turn, or when the connection's own
-greenlet sends it.
+which :meth:`Outgoing.move` changes and nothing else, and its outbox, into which replies, errors and pushes go
+in the order of the calls. What lies there leaves at the end of the engine's turn, or when the connection's
+own greenlet sends it.
 """
 
 from __future__ import annotations
@@ -97,7 +96,7 @@ class Outgoing(Stream):
 
     @property
     def address(self) -> Address | None:
-        """The peer's address, of a PROXY header or the kernel ; None once gone."""
+        """The peer's address, of a PROXY header or the kernel; None once gone."""
         if self.peer is not None:
             return self.peer
         try:

@@ -219,7 +219,9 @@ class ChatServer(Serving):
 
     def _called_by_handler(self) -> bool:
         current = getcurrent()
-        return current is self._drainer or any(each.greenlet is current for each in self.core.engine.all())
+        if current is self._drainer or current in self.core.telling:
+            return True
+        return any(each.greenlet is current for each in self.core.engine.all())
 
     def _drain(self, seconds: float) -> None:
         assert self._drained is not None

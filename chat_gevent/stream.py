@@ -5,9 +5,8 @@ call and nothing else. Somebody else watches for input: he switches into :attr:`
 some. Room for output, which is waited for rarely, has a watcher of the hub's.
 
 What is due to the client lies in :attr:`Stream.outbox`, replies and pushes in the order in which they were
-made.
-:meth:`Stream.flush` sends it without blocking, from wherever it is called; :meth:`Stream.send_due` blocks its
-greenlet until all of it is gone.
+made. :meth:`Stream.flush` sends it without blocking, from wherever it is called; :meth:`Stream.send_due`
+blocks its greenlet until all of it is gone.
 """
 
 from __future__ import annotations

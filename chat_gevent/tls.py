@@ -164,6 +164,7 @@ class TlsSocket:
     def shutdown(self, how: int) -> None:
         """End the output: TLS's own notice first, then TCP's."""
         self._ended = True
+        self._short = False  # what is only dropped is read until nothing is there
         # It does not wait for the peer's notice, nor mind a broken stream, or one that takes no more.
         with contextlib.suppress(OSError, ValueError, NeedsOutput):
             with contextlib.suppress(SSLWantReadError):  # the peer's notice has not come yet

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket as std
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ import pytest
 from gevent.event import Event
 
 from chat_gevent.broadcast import AT_ONCE
+from chat_gevent.core import LAST_HOOKS_SECONDS
 from chat_gevent.errors import Refuse
 from chat_gevent.framing import LINE, Delimiter, Framing, LengthPrefix
 from chat_gevent.service import Client, Service
@@ -492,6 +494,36 @@ def test_a_service_of_bytes(place: Place, park_after: float | None, framing: Fra
         assert peer.rest() == framing.encode(b"!message-too-long")
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_push_to_one_who_vanished_while_a_reply_is_sent(
+    serve: Serve, park_after: float | None, waits: bool
+) -> None:
+    """The greenlet that waits for room to send more of the reply ends at once, not after its time-out."""
+
+    class Long(Noted):
+        def message(self, message: str, client: Client[Any]) -> str | None:
+            return "x" * 2**24
+
+    service = Long()
+    server = serve(service, framing=LINE, park_after=park_after, write_timeout=seconds(5))
+    peer = Peer(server.address, receive_buffer=4096)
+    peer.expect(b"welcome 1\n")
+    peer.send(b"more\n")
+    [connection] = server.core.engine.all()
+    wait_until(lambda: connection.sent > 10 and connection.outbox)
+    if waits:  # for room, for the push as well
+        assert service.came[0].send("first")
+        wait_until(lambda: connection in server.core.engine._without_room)
+    began = time.monotonic()
+    peer.reset()
+    service.came[0].send("last")
+    server.core.engine._flush()  # as at the end of a turn: nobody has been told of the reset before
+    assert service.came[0].closed is not waits
+    wait_until(lambda: service.went)
+    assert service.went == [(service.came[0], "reset")]
+    assert time.monotonic() - began < seconds(2)
+
+
 @pytest.mark.parametrize("words", ["oops", None])
 def test_errors_in_the_services_own_words(place: Place, park_after: float | None, words: str | None) -> None:
     """Or in none: the messages around the one that failed are answered all the same."""
@@ -589,6 +621,45 @@ def test_a_hook_may_stop_the_server(place: Place, park_after: float | None) -> N
         assert reader.get(timeout=seconds(5)) == TOLD
     serving.get(timeout=seconds(5))
     settled(server, service)
+
+
+def test_the_hook_of_an_end_may_stop_the_server(serve: Serve, park_after: float | None) -> None:
+    """stop() returns at once there as well, and does not wait for the hook that called it."""
+
+    class Ends(Noted):
+        def disconnected(self, client: Client[Any], reason: str) -> None:
+            returned.append(server.stop())
+            super().disconnected(client, reason)
+
+    returned: list[int] = []
+    service = Ends()
+    server = serve(service, framing=LINE, park_after=park_after)
+    began = time.monotonic()
+    with Peer(server.address) as peer:
+        peer.expect(b"welcome 1\n")
+    wait_until(lambda: service.went)
+    assert server.stop() == 0
+    assert time.monotonic() - began < LAST_HOOKS_SECONDS / 2
+    assert returned == [0]
+
+
+def test_who_is_cut_off_in_a_hook_is_gone_when_the_stop_returns(
+    place: Place, park_after: float | None
+) -> None:
+    """The stop waits for ``disconnected``, also where the client's greenlet had to be ended first."""
+
+    class Slow(Noted):
+        def disconnected(self, client: Client[Any], reason: str) -> None:
+            gevent.sleep(0.001)
+            super().disconnected(client, reason)
+
+    service = Slow()
+    server = place.serve(service, park_after=park_after)
+    with welcomed(place, server) as peer:
+        peer.send(b"wait\n")
+        wait_until(lambda: service.waiting)
+        assert server.stop(0.01) == 1
+        assert service.went == [(service.came[0], "cut-off")]
 
 
 def test_started_comes_before_the_first_client(serve: Serve, park_after: float | None) -> None:

@@ -9,11 +9,16 @@ import ssl
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.conftest import require_tool
+from chat_gevent.framing import LINE
+from chat_gevent.state import State
+from tests.conftest import require_tool, wait_until
 from tests.operate import ServerProcess, certificate, exchange, memory, rest, until
+from tests.peers import TlsPeer
+from tests.timing import seconds
 
 Operate = Callable[..., ServerProcess]
 
@@ -233,6 +238,22 @@ def test_garbage_and_resets_in_the_handshake_harm_nobody(operate: Operate, folde
     assert "Traceback" not in server.log
     warnings = re.findall(r"WARNING TLS handshake", server.log)
     assert 1 <= len(warnings) <= 4  # repeats of a second are counted, not told one by one
+
+
+def test_what_follows_the_exit_is_dropped_to_the_end(serve: Callable[..., Any], folder: Path) -> None:
+    """A client that writes on is not left with a full socket until the server stops to linger."""
+    pem, key = (str(folder / name) for name in ("server.pem", "server.key"))
+    server = serve(framing=LINE, certfile=pem, keyfile=key, linger_timeout=seconds(4))
+    with TlsPeer(server.address, pem) as peer:
+        peer.ask(b"hello")
+        peer.send(b"/exit\n")
+        [connection] = server.core.engine.all()
+        wait_until(lambda: connection.state is State.CLOSING)
+        for _ in range(100):
+            peer.send(b"x" * 100_000)
+        assert peer.rest() == b""
+    wait_until(lambda: server.core.registry.live == 0)
+    assert server.core.registry.closed == {"exit": 1}
 
 
 def test_a_large_exchange_over_tls(operate: Operate, folder: Path) -> None:
