@@ -27,8 +27,8 @@ class Worker:
     name: str
     heard_at: float
     users: int
-    clock: float
-    """Seconds by which its clock is ahead of the master's, by the report that took least time."""
+    clock: float | None
+    """Seconds its clock is ahead of the master's, by the quickest report; None before the first."""
     lost_at: float = 0.0
 
 
@@ -50,14 +50,20 @@ class Workers:
         if worker is None:
             self.known[client_id] = Worker(name, now, users, ahead)
             return
-        worker.heard_at, worker.users, worker.lost_at = now, users, 0.0
-        worker.clock = max(worker.clock, ahead)
+        worker.name, worker.heard_at, worker.users, worker.lost_at = name, now, users, 0.0
+        worker.clock = ahead if worker.clock is None else max(worker.clock, ahead)
 
     def look(self, runner: Any) -> bool:
         """Find out which workers are missing; whether one is that was not before."""
         if runner.state not in (STATE_RUNNING, STATE_SPAWNING):
             return False
         states = {client.id: client.state for client in runner.clients.all}
+        for client in runner.clients.all:
+            # One that is killed before its first report, which takes up to 3 s, has users to miss as well.
+            if client.id not in self.known and client.state in (STATE_RUNNING, STATE_SPAWNING):
+                self.known[client.id] = Worker(client.id, time(), client.user_count, None)
+            elif client.user_count and client.state != STATE_MISSING and client.id in self.known:
+                self.known[client.id].users = client.user_count
         found = False
         for client_id, worker in self.known.items():
             if not worker.lost_at and states.get(client_id, STATE_MISSING) == STATE_MISSING:
@@ -92,7 +98,7 @@ class Workers:
                 ("worker-lost", f"{said}; {shortfall.format(after=worker.lost_at - worker.heard_at)}")
             )
         for worker in self.known.values():
-            if abs(worker.clock) > CLOCK_SECONDS:
+            if worker.clock is not None and abs(worker.clock) > CLOCK_SECONDS:
                 way = "ahead of" if worker.clock > 0 else "behind"
                 found.append(
                     (
