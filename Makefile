@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
 QUICK  := tests/chat_gevent/test_framing.py tests/chat_gevent/test_conversation.py tests/chat_gevent/test_confirm.py \
           tests/chat_gevent/test_handlers.py tests/chat_gevent/test_server.py tests/chat_gevent/test_settings.py \
           tests/benchmarks/judge tests/loadtest/test_framing.py
