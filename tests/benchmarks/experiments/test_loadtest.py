@@ -31,7 +31,7 @@ def test_the_cost_of_a_request_is_measured_beside_a_bare_user(tmp_path: Path) ->
 
 def test_holding_users_is_measured_in_memory(tmp_path: Path) -> None:
     """Every user holds a connection, has its messages confirmed on it, and costs no more than 14 KiB."""
-    done = experiment(tmp_path, "loadtest-connections", "--users", "1200", "--pause", "0.5", "--json")
+    done = experiment(tmp_path, "loadtest-connections", "--users", "1200", "--pause", "2", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert (found["open"], found["failures"]) == (1200, 0)

@@ -75,6 +75,7 @@ def test_a_session_of_redis_cli(tmp_path: Path) -> None:
             runs_green(recording, tmp_path, port, {"PING", "SET", "GET", "INCR", "LRANGE", "TIME", "INFO"})
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of asyncio, in aiosmtpd
 def test_a_session_of_smtplib(tmp_path: Path) -> None:
     """Greeting, replies of several lines, and a mail of several lines with one reply; each mail arrives."""
     require(find_spec("aiosmtpd"), "aiosmtpd")
