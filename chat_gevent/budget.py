@@ -46,9 +46,9 @@ class InputBudget:
         for each in sorted(self._everybody(), key=lambda one: len(one.kept), reverse=True):
             if expected <= room or not each.kept:
                 return
-            if each.state >= CLOSING or each.leaving:
-                continue
             expected -= len(each.kept)
+            if each.state >= CLOSING or each.leaving:
+                continue  # it goes already, and what it holds will be free
             if each is holder or each.state is BUSY or each.input is not None:
                 each.leaving = ErrorCode.SERVER_BUSY  # it leaves once its greenlet has answered what is whole
             elif each.state is QUEUED:

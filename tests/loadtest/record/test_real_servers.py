@@ -13,6 +13,8 @@ from email.message import EmailMessage
 from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import require, require_tool
 from tests.loadtest.locust_command import run
 from tests.loadtest.ports import reserved_port
