@@ -119,10 +119,7 @@ class Outgoing(Stream):
 
     def _framed(self, message: str | bytes) -> bytes:
         """A reply or push of the service as bytes. Raises TypeError, UnicodeEncodeError."""
-        if isinstance(message, str) is not self.core.rules.text:
-            kind = "str" if self.core.rules.text else "bytes"
-            raise TypeError(f"a message of this service must be {kind}, not {type(message).__name__}")
-        return self.framing.encode(message.encode() if isinstance(message, str) else message)
+        return self.framing.encode(self.core.encode(message))
 
     def join(self, due: list[str | bytes]) -> bytes:
         """What is due, as bytes. A text that can't be encoded or framed is its handler's failure."""
