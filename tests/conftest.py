@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -44,6 +45,17 @@ def require_tool(name: str) -> str:
 def command(*arguments: str) -> list[str]:
     """The installed ``chat-gevent`` command with ``arguments``."""
     return [str(Path(sys.executable).with_name("chat-gevent")), *arguments]
+
+
+@pytest.fixture(autouse=True)
+def _log_as_imported() -> Iterator[None]:
+    """Undo what a test that sets up the log in this process, as the command does, did to the logger."""
+    log = logging.getLogger("chat_gevent")
+    handlers, level, propagates = list(log.handlers), log.level, log.propagate
+    yield
+    log.handlers[:] = handlers
+    log.setLevel(level)
+    log.propagate = propagates
 
 
 @pytest.fixture

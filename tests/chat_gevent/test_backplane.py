@@ -420,18 +420,13 @@ def test_silence_is_no_loss_and_a_held_redis_is_one(
 
 
 def test_nothing_is_kept_for_later(
-    serve: Callable[..., Any],
-    redis_server: RedisServer,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    serve: Callable[..., Any], redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What is broadcast while Redis is lost is dropped, not sent to those who are back first.
 
     The loss is told once, however often it is tried again.
     """
-    # A test before this one may have set up the log as the command does.
     caplog.set_level(logging.DEBUG, logger="chat_gevent")
-    monkeypatch.setattr(logging.getLogger("chat_gevent"), "propagate", True)
     server = serve(Relay())
     redis_server.kill()
     backplane = Backplane(redis_server.url, server.core)
