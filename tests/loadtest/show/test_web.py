@@ -173,6 +173,7 @@ def test_the_tab_of_several_processes_has_all_of_them() -> None:
             assert Report.from_json(json.load(answer)).parameters["rate"] == "200"
 
 
+@pytest.mark.alone
 def test_a_reset_of_the_figures_leaves_no_backlog_that_was_not_there() -> None:
     """The page's button is the master's; what its workers counted before does not come back with a report."""
     with (
