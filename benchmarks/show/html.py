@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from benchmarks.judge.comparable import flatten, said
-from benchmarks.judge.compare import Comparison, Result
+from benchmarks.judge.compare import Result
 from benchmarks.judge.statistics import Verdict
+from benchmarks.judge.verdicts import Comparison
 from benchmarks.reports.drawing import Plot
 from benchmarks.reports.figures import Figure, figures
 from benchmarks.reports.page import FactRow, Facts, render

@@ -10,8 +10,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.judge.compare import Comparison, Mean, Result
+from benchmarks.judge.compare import Mean, Result
 from benchmarks.judge.statistics import Verdict
+from benchmarks.judge.verdicts import Comparison
 from benchmarks.reports.report import Fired
 
 if TYPE_CHECKING:
