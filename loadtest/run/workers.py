@@ -111,7 +111,7 @@ class Workers:
 
 
 def shortfall(plan: Plan, seconds: float, intended: float) -> str:
-    """What a lost worker cost a test that has sent for ``seconds``; ``{after}`` is for the seconds until then."""
+    """What lost workers cost a test that has sent for ``seconds``; ``{after}`` stands for the delay."""
     if not plan.rate:
         return "its users were not replaced"
     if plan.rate_per_user:
@@ -119,5 +119,6 @@ def shortfall(plan: Plan, seconds: float, intended: float) -> str:
     due = plan.rate * seconds
     return (
         "its share of the rate was given to the others {after:.1f} s later; "
-        f"about {max(0.0, due - intended):,.0f} of {due:,.0f} messages were never due to anybody, or not reported"
+        f"about {max(0.0, due - intended):,.0f} of {due:,.0f} messages were never due to anybody, "
+        "or not reported"
     )
