@@ -255,6 +255,11 @@ def test_each_that_came_goes_once(serve: Callable[..., Any], pem: Path) -> None:
             crowd.operate()
             if number % 8 == 0:
                 gevent.sleep(0)
+        for _ in range(5):
+            crowd.connect()
+        gevent.sleep(1.1)  # who is silent now is swept: the server looks once a second
+        for _ in range(50):
+            crowd.operate()
         server.stop(dice.choice([0.0, 0.2, 2.0]))
         crowd.close()
         wait_until(lambda: server.core.registry.live == 0, what=f"seed {seed}: all are gone")  # noqa: B023
