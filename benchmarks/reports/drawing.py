@@ -76,8 +76,8 @@ def inline_svg(height: float, draw: Draw) -> str:
 def panels(titles: Sequence[str], draw: Callable[[Any, int], None], finish: Draw) -> str:
     """Small drawings with the same axes, three a row.
 
-    ``draw`` gets the axes and number of each, and may draw the first one in grey beside it; ``finish`` is called
-    with each once all are drawn.
+    ``draw`` gets the axes and number of each, and may draw the first one in grey beside it; ``finish`` is
+    called with each once all are drawn.
     """
     rows = math.ceil(len(titles) / PANELS_A_ROW)
 
