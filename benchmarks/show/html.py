@@ -158,9 +158,13 @@ def _ratio_plots(result: Result) -> list[Plot]:
     if len(result.candidates) == 1:
         sets = [(f"{result.candidates[0]} against {result.baseline}", judged, "metric")] if judged else []
     else:
-        titles = dict.fromkeys(c.metric.title for c in judged)
+        titles, best = dict.fromkeys(c.metric.title for c in judged), wording.best_first
         sets = [
-            (f"Ratio of {title}", [c for c in judged if c.metric.title == title], "server")
+            (
+                f"Ratio of {title}",
+                wording.best_first([c for c in judged if c.metric.title == title]),
+                "server",
+            )
             for title in titles
         ]
     return [
@@ -229,7 +233,7 @@ def _report_tables(report: Report) -> list[_Table]:
         _Table(
             _capital(f.metric.title),
             ("server", "median"),
-            [_Row((name, _shown(f, name))) for name in names if name in f.shown],
+            [_Row((name, _shown(f, name))) for name in f.ranked],
             folded=not f.metric.primary,
         )
         for f in known
