@@ -158,7 +158,7 @@ def _ratio_plots(result: Result) -> list[Plot]:
     if len(result.candidates) == 1:
         sets = [(f"{result.candidates[0]} against {result.baseline}", judged, "metric")] if judged else []
     else:
-        titles, best = dict.fromkeys(c.metric.title for c in judged), wording.best_first
+        titles = dict.fromkeys(c.metric.title for c in judged)
         sets = [
             (
                 f"Ratio of {title}",
