@@ -33,7 +33,9 @@ FILES: Final = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give ``parser`` what ``chat-gevent deploy`` takes."""
-    parser.add_argument("name", nargs="?", choices=FILES, metavar="NAME", help="the file to print; none: list them")
+    parser.add_argument(
+        "name", nargs="?", choices=FILES, metavar="NAME", help="the file to print; none: list them"
+    )
     parser.epilog = "chat-gevent deploy haproxy.cfg >/etc/haproxy/haproxy.cfg"
 
 

@@ -1,0 +1,51 @@
+"""What the tests of the deploy files share: a file's text with other addresses in it, and programs that run."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from chat_gevent.command.deploy import FOLDER
+
+
+def adapted(name: str, changes: dict[str, str]) -> str:
+    """The file ``name`` with each word of ``changes`` replaced; each has to be there, or nothing was tested."""
+    text = (FOLDER / name).read_text()
+    for old, new in changes.items():
+        assert old in text, f"{old!r} is not in {name}"
+        text = text.replace(old, new)
+    return text
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def checked(*words: str | Path, ok: bool = True) -> str:
+    """Run a program to its end, without a shell; returns all that it says. It must succeed, or must not."""
+    done = subprocess.run(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=50, check=False
+    )
+    assert (done.returncode == 0) is ok, f"{words}: status {done.returncode}\n{done.stdout}"
+    return done.stdout
+
+
+@contextmanager
+def running(*words: str | Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that runs, and is ended after that; what it says is in the file ``log``."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
