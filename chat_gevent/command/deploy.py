@@ -1,7 +1,7 @@
 """The ``deploy`` command: lists the files to deploy with that come with the package, or prints one of them.
 
-The files are in ``chat_gevent/deploy``. They are shown from where the package is installed, so they are those of
-the version that will run.
+The files are in ``chat_gevent/deploy``. They are read from where the package is installed, so they are those
+of the version that will run.
 """
 
 from __future__ import annotations

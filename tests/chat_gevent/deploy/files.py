@@ -1,4 +1,4 @@
-"""What the tests of the deploy files share: a file's text with other addresses in it, and programs that run."""
+"""What the tests of the deploy files share: their texts with other addresses, and programs that run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chat_gevent.command.deploy import FOLDER
 
 
 def adapted(name: str, changes: dict[str, str]) -> str:
-    """The file ``name`` with each word of ``changes`` replaced; each has to be there, or nothing was tested."""
+    """The file ``name`` with each text of ``changes`` replaced by the other; each has to be there."""
     text = (FOLDER / name).read_text()
     for old, new in changes.items():
         assert old in text, f"{old!r} is not in {name}"

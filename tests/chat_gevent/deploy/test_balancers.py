@@ -6,7 +6,7 @@ import json
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -106,6 +106,8 @@ def nginx(servers: list[ServerProcess], folder: Path) -> Iterator[Balancer]:
         yield balancer
 
 
+Balance = Callable[..., AbstractContextManager[Balancer]]
+
 BALANCERS = pytest.mark.parametrize("balance", [haproxy, nginx])
 
 
@@ -122,7 +124,7 @@ def holders(servers: list[ServerProcess], clients: list[socket.socket]) -> list[
 
 @BALANCERS
 def test_clients_are_confirmed_and_spread_and_seen_by_their_addresses(
-    balance: Callable[..., Iterator[Balancer]], servers: list[ServerProcess], tmp_path: Path
+    balance: Balance, servers: list[ServerProcess], tmp_path: Path
 ) -> None:
     """Each of six clients is confirmed; each server has two, and sees the address of the client itself."""
     with balance(servers, tmp_path) as balancer:
@@ -138,7 +140,7 @@ def test_clients_are_confirmed_and_spread_and_seen_by_their_addresses(
 
 @BALANCERS
 def test_a_client_that_has_ended_its_stream_is_still_answered(
-    balance: Callable[..., Iterator[Balancer]], servers: list[ServerProcess], tmp_path: Path
+    balance: Balance, servers: list[ServerProcess], tmp_path: Path
 ) -> None:
     """As ``printf ... | nc`` does: all its lines are confirmed, then the stream ends."""
     lines = [b"line %d" % number for number in range(2000)]
@@ -151,8 +153,8 @@ def test_a_client_that_has_ended_its_stream_is_still_answered(
 def test_haproxy_gives_a_server_that_will_stop_no_new_clients(
     servers: list[ServerProcess], tmp_path: Path
 ) -> None:
-    """Once ``/readyz`` says 503 new clients go elsewhere, and those of the server go on being confirmed, until
-    it tells them to leave."""
+    """Once ``/readyz`` says 503 new clients go elsewhere, and those of the server are confirmed until it
+    tells them to leave."""
     with haproxy(servers, tmp_path) as balancer:
         before = [balancer.connect() for _ in range(3)]
         for each in before:
@@ -176,7 +178,7 @@ def test_haproxy_gives_a_server_that_will_stop_no_new_clients(
 
 @BALANCERS
 def test_a_server_that_is_gone_costs_no_client_a_failure(
-    balance: Callable[..., Iterator[Balancer]], servers: list[ServerProcess], tmp_path: Path
+    balance: Balance, servers: list[ServerProcess], tmp_path: Path
 ) -> None:
     """A killed server refuses connections: whoever would have been its client is another's at once."""
     with balance(servers, tmp_path) as balancer:
@@ -193,7 +195,7 @@ def test_a_server_that_is_gone_costs_no_client_a_failure(
 
 @BALANCERS
 def test_what_the_server_says_at_the_end_reaches_the_client(
-    balance: Callable[..., Iterator[Balancer]], servers: list[ServerProcess], tmp_path: Path
+    balance: Balance, servers: list[ServerProcess], tmp_path: Path
 ) -> None:
     """The confirmation that is due, the reason, the end of the stream; and no reset before that."""
     with balance(servers, tmp_path) as balancer, balancer.connect() as client:

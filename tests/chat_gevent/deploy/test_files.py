@@ -182,8 +182,8 @@ def container() -> dict[str, str]:
 
 
 def test_what_the_container_runs(operate: Callable[..., ServerProcess]) -> None:
-    """With its environment, as its user and as process 1, the server serves; the health check succeeds; and its
-    stop signal drains it. (The addresses are the container's own: it gets a network for itself.)"""
+    """With its environment, as its user and as process 1, the server serves; the health check succeeds; and
+    its stop signal drains it. (The addresses are the container's own: it gets a network for itself.)"""
     found = container()
     require_tool("unshare")
     assert json.loads(found["ENTRYPOINT"]) == ["chat-gevent"]
@@ -236,8 +236,8 @@ def test_kubernetes_takes_its_file(version: str) -> None:
 
 
 def test_the_manifest_fits_the_server(operate: Callable[..., ServerProcess]) -> None:
-    """Its arguments are options, its probes are pages that answer 200, its port is the image's, and the time to
-    stop is longer than what comes before the end."""
+    """Its arguments are options, its probes are pages that answer 200, its port is the image's, and the time
+    to stop is longer than what comes before the end."""
     found = manifests()
     pod = found["Deployment"]["spec"]["template"]["spec"]
     [server] = pod["containers"]

@@ -1,4 +1,4 @@
-"""Prometheus with the files that are shipped: rules that fire when they should, and a dashboard that shows data."""
+"""Prometheus with the files that are shipped: rules that fire when they should, a dashboard with data."""
 
 from __future__ import annotations
 
@@ -119,8 +119,8 @@ class Prometheus:
 def watched(
     operate: Callable[..., ServerProcess], tmp_path: Path
 ) -> Iterator[tuple[ServerProcess, Prometheus]]:
-    """A server with a service and a backplane, two clients that talk all the time, and a Prometheus that scrapes
-    it each second; the file of its rules is beside its configuration."""
+    """A server with a service and a backplane, two clients that talk all the time, and a Prometheus that
+    scrapes it each second."""
     program = require_tool("prometheus")
     redis = RedisServer(tmp_path)
     (tmp_path / "talk.py").write_text(SERVICE)
