@@ -78,8 +78,7 @@ class Returning:
         unread = b""
         sock.sendall(b"".join(self.due))
         while self.due or not self.stopping:
-            if not self.due:
-                gevent.sleep(random.uniform(0, 2 * self.pause))
+            if not self.due and not (connection.confirmed and self.hears(sock)):
                 for _ in range(TOGETHER):
                     self.due.append(b"%d-%d\n" % (self.number, self.next))
                     self.next += 1
@@ -92,6 +91,14 @@ class Returning:
             for line in lines:
                 self.take(line, connection)
         connection.end = "stopped"
+
+    def hears(self, sock: socket.socket) -> bool:
+        """Pause; whether the server says something meanwhile, which it does only at the end."""
+        try:
+            socket.wait_read(sock.fileno(), timeout=random.uniform(0, 2 * self.pause))
+        except TimeoutError:
+            return False
+        return True
 
     def take(self, line: bytes, connection: Connection) -> None:
         """One line of the server: a confirmation of the oldest message that is due, or why it closes."""

@@ -210,7 +210,8 @@ def test_one_is_drained_one_killed_one_upgraded(
         )
     lost = [each for each in seen["connections"] if each["end"] not in ("shutting-down", "stopped")]
     assert len(lost) > CLIENTS / 4
-    assert all(when < each["ended"] < when + BACK_WITHIN for each in lost)
+    odd = [each for each in lost if not when < each["ended"] < when + BACK_WITHIN]
+    assert not odd, f"{len(odd)} were lost at {[each['ended'] - when for each in odd]}, such as {odd[:3]}"
     slowest = max(back_after(each, seen["connections"]) - when for each in lost)
     print(f"{len(lost)} of {CLIENTS} clients lost their server and were back within {slowest:.2f} s")
     assert slowest < BACK_WITHIN
