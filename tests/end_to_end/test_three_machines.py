@@ -33,6 +33,7 @@ RATE = 1000
 BACK_WITHIN = 3.0
 """Seconds in which the clients of a killed server have to be confirmed again."""
 
+SETTINGS = ("--config", str(FOLDER / "chat-gevent.toml"), "--listen", "tcp://*:12345")
 RETURNING = Path(__file__).parent.parent / "returning.py"
 BALANCER, CLIENT = "10.0.0.10", "10.0.0.20"
 MACHINES = {"one": "10.0.0.11", "two": "10.0.0.12", "three": "10.0.0.13"}
@@ -160,8 +161,7 @@ def test_one_is_drained_one_killed_one_upgraded(
     with hosts() as on:
 
         def start(name: str) -> ServerProcess:
-            settings = ("--config", str(FOLDER / "chat-gevent.toml"), "--listen", "tcp://*:12345")
-            return operate(*settings, "--access-log", prefix=on(MACHINES[name]))
+            return operate(*SETTINGS, "--access-log", prefix=on(MACHINES[name]))
 
         drained, killed, upgraded = map(start, MACHINES)
         with haproxy(on(BALANCER), tmp_path) as shown, crowd_of_clients(on(CLIENT)) as crowd:
@@ -215,3 +215,47 @@ def test_one_is_drained_one_killed_one_upgraded(
     slowest = max(back_after(each, seen["connections"]) - when for each in lost)
     print(f"{len(lost)} of {CLIENTS} clients lost their server and were back within {slowest:.2f} s")
     assert slowest < BACK_WITHIN
+
+
+CONNECT = """
+import socket, sys, time
+made = [socket.create_connection((sys.argv[1], 12345), 40) for _ in range(2)]
+for each in made:
+    each.sendall(b"hello\\n")
+    assert each.recv(100) == b"Received: hello\\n"
+print("connected", flush=True)
+sys.stdin.readline()
+made[0].sendall(b"and again\\n")
+for each in made:
+    try:
+        assert each.recv(100) == b""
+    except ConnectionResetError:
+        pass
+    print("ended", flush=True)
+"""
+"""Two clients of one server; the second is idle when it vanishes."""
+
+
+@pytest.mark.timeout(90)
+def test_a_machine_that_vanishes_is_noticed(operate: Callable[..., ServerProcess], tmp_path: Path) -> None:
+    """When the cable is cut HAProxy gives it no more clients, and after about 20 s ends the connections of
+    those that it had: of the one that waits for a confirmation and of the idle one."""
+    with hosts() as on:
+        operate(*SETTINGS, prefix=on(MACHINES["one"]))
+        with haproxy(on(BALANCER), tmp_path) as shown:
+            until(lambda: [state for state, _ in shown().values()] == ["UP", "DOWN", "DOWN"], 20)
+            words = [*on(CLIENT), sys.executable, "-c", CONNECT, BALANCER]
+            pair = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            try:
+                assert pair.stdout is not None
+                assert pair.stdout.readline() == "connected\n"
+                cut = time.monotonic()
+                checked(*on(MACHINES["one"]), "ip", "link", "set", "eth0", "down")
+                until(lambda: shown()["one"][0] == "DOWN", 10, "HAProxy gives it no more clients")
+                out, _ = pair.communicate("go\n", timeout=40)
+                assert out == "ended\nended\n"
+                assert pair.returncode == 0
+                assert 10 < time.monotonic() - cut < 30
+            finally:
+                pair.kill()
+                pair.communicate()

@@ -6,7 +6,7 @@ import json
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from tests.operate import ServerProcess, exchange, receive, rest, until
 
 Operate = Callable[..., ServerProcess]
 
+PROXY = b"PROXY TCP4 192.0.2.7 192.0.2.1 4321 1\r\n"
 NAMES = ("one", "two", "three")
 
 
@@ -26,7 +27,7 @@ def servers(operate: Operate) -> list[ServerProcess]:
     return [
         operate(
             *("--port", "0", "--admin", "127.0.0.1:0", "--proxy-from", "127.0.0.0/8", "--access-log"),
-            *("--drain-delay", "60"),
+            *("--drain-delay", "60", "--linger-timeout", "15"),
         )
         for _ in NAMES
     ]
@@ -43,10 +44,17 @@ class Balancer:
     def __init__(self, port: int, folder: Path) -> None:
         self.address = ("127.0.0.1", port)
         self.folder = folder
+        self._clients: list[socket.socket] = []
 
     def connect(self, source: str = "127.0.0.1") -> socket.socket:
-        """A client, of that address."""
-        return socket.create_connection(self.address, 10, source_address=(source, 0))
+        """A client, of that address; it is closed with the balancer."""
+        self._clients.append(socket.create_connection(self.address, 10, source_address=(source, 0)))
+        return self._clients[-1]
+
+    def close(self) -> None:
+        """Close all clients."""
+        for each in self._clients:
+            each.close()
 
     def states(self) -> list[str]:
         """What HAProxy shows of its servers' states."""
@@ -77,7 +85,8 @@ def haproxy(servers: list[ServerProcess], folder: Path) -> Iterator[Balancer]:
     balancer = Balancer(port, folder)
     with running(require_tool("haproxy"), "-db", "-f", file, log=folder / "log"):
         until(lambda: (folder / "admin.sock").exists() and balancer.states() == ["UP"] * 3, 20, "all are up")
-        yield balancer
+        with closing(balancer):
+            yield balancer
 
 
 @contextmanager
@@ -103,7 +112,8 @@ def nginx(servers: list[ServerProcess], folder: Path) -> Iterator[Balancer]:
 
     with running(program, "-e", "stderr", "-p", folder, "-c", folder / "nginx.conf", log=folder / "log"):
         until(serves)
-        yield balancer
+        with closing(balancer):
+            yield balancer
 
 
 Balance = Callable[..., AbstractContextManager[Balancer]]
@@ -133,8 +143,7 @@ def test_clients_are_confirmed_and_spread_and_seen_by_their_addresses(
             exchange(each, b"hello")
         numbers = holders(servers, clients)
         assert {number: numbers.count(number) for number in numbers} == {0: 2, 1: 2, 2: 2}
-        for each in clients:
-            each.close()
+        balancer.close()
         until(lambda: [server.metric("chat_gevent_connections") for server in servers] == [0] * 3)
 
 
@@ -144,7 +153,8 @@ def test_a_client_that_has_ended_its_stream_is_still_answered(
 ) -> None:
     """As ``printf ... | nc`` does: all its lines are confirmed, then the stream ends."""
     lines = [b"line %d" % number for number in range(2000)]
-    with balance(servers, tmp_path) as balancer, balancer.connect() as client:
+    with balance(servers, tmp_path) as balancer:
+        client = balancer.connect()
         client.sendall(b"".join(line + b"\n" for line in lines))
         client.shutdown(socket.SHUT_WR)
         assert rest(client) == b"".join(b"Received: " + line + b"\n" for line in lines)
@@ -171,9 +181,29 @@ def test_haproxy_gives_a_server_that_will_stop_no_new_clients(
         assert 0 not in numbers
         servers[0].process.send_signal(signal.SIGTERM)  # the delay is over
         assert b"Error: shutting-down" in rest(stays)
+        stays.close()
         assert servers[0].process.wait(20) == 0
-        for each in (*before, *after):
-            each.close()
+
+
+@BALANCERS
+def test_a_server_that_drains_costs_no_client_a_failure(
+    balance: Balance, servers: list[ServerProcess], tmp_path: Path
+) -> None:
+    """While it waits for its last client, whoever would have been its next one is another's at once."""
+    with balance(servers, tmp_path) as balancer, servers[2].connect() as direct:
+        direct.sendall(PROXY)
+        exchange(direct, b"hello")
+        servers[2].process.send_signal(signal.SIGTERM)
+        servers[2].logged("draining in 60 s")
+        servers[2].process.send_signal(signal.SIGTERM)  # it need not wait
+        assert direct.recv(1000).startswith(b"Error: shutting-down: ")
+        clients = [balancer.connect() for _ in range(6)]
+        for each in clients:
+            exchange(each, b"hello")
+        assert servers[2].process.poll() is None
+        assert set(holders(servers, clients)) == {0, 1}
+        direct.close()
+        assert servers[2].process.wait(20) == 0
 
 
 @BALANCERS
@@ -189,8 +219,6 @@ def test_a_server_that_is_gone_costs_no_client_a_failure(
             exchange(each, b"hello")
         left = [servers[0], servers[2]]
         assert set(holders(left, clients)) == {0, 1}
-        for each in clients:
-            each.close()
 
 
 @BALANCERS
@@ -198,7 +226,8 @@ def test_what_the_server_says_at_the_end_reaches_the_client(
     balance: Balance, servers: list[ServerProcess], tmp_path: Path
 ) -> None:
     """The confirmation that is due, the reason, the end of the stream; and no reset before that."""
-    with balance(servers, tmp_path) as balancer, balancer.connect() as client:
+    with balance(servers, tmp_path) as balancer:
+        client = balancer.connect()
         exchange(client, b"hello")
         [number] = holders(servers, [client])
         servers[number].process.send_signal(signal.SIGTERM)
@@ -226,5 +255,3 @@ def test_an_operator_drains_a_server_by_hand(servers: list[ServerProcess], tmp_p
         for each in clients:
             exchange(each, b"hello")
             assert holders(servers, [each]) != [0]
-        for each in clients:
-            each.close()
