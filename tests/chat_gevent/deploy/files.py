@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -21,9 +22,19 @@ def adapted(name: str, changes: dict[str, str]) -> str:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
+    """A port of the loopback interface for a program that can't be given a socket, and takes no port 0.
+
+    It is below those that the kernel gives to others, so until the program has it no other test gets it.
+    """
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(max(1024, lowest // 2), lowest) if lowest > 2048 else 0
+        with socket.socket() as free:
+            try:
+                free.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(free.getsockname()[1])
 
 
 def checked(*words: str | Path, ok: bool = True) -> str:
