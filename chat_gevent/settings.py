@@ -198,6 +198,16 @@ class Settings:
         "time in which a stopping server says on /readyz that it goes, and still admits clients",
         unit="s",
     )
+    retry_spread: float = setting(
+        5.0,
+        seconds,
+        "time over which clients that must go are told to come back, each at a random moment; 0: not told",
+        high=86_400,
+        unit="s",
+    )
+    """5 s have 20,000 clients, as many as one process holds by a usual limit of files, come back at 4,000 a
+    second. That is less than one core admits, so who is back is served at once. Over TLS a core does about
+    1,000 handshakes a second: set it to the number of clients divided by 500."""
     keepalive_idle: int = setting(
         60, whole, "seconds of silence after which TCP probes a peer; 0: it doesn't", high=32767, unit="s"
     )
