@@ -10,7 +10,7 @@ import re
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from chat_gevent.listeners import split_address, split_host_port
+from chat_gevent.addresses import split_address, split_host_port
 
 _DOTTED: Final = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 """A name of Python's, or several with dots between them."""
