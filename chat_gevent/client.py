@@ -27,7 +27,7 @@ from collections.abc import Callable
 from typing import Final
 
 from chat_gevent.confirm import ErrorCode, error_code, retry_seconds
-from chat_gevent.errors import ConnectionLost, MessageLost
+from chat_gevent.errors import ConnectionLost, MessageLost, Unsendable
 from chat_gevent.framing import AUTO, CHUNK, CHUNK_BYTES, LINE, Chunk, Delimiter, Framing, Kept, Line
 from chat_gevent.reconnect import Attempts, Reconnect
 
@@ -105,7 +105,7 @@ class ChatClient:
     def send(self, message: str) -> None:
         """Send one message.
 
-        Raises ValueError: the framing can't carry it; ConnectionLost, MessageLost; TimeoutError.
+        Raises Unsendable: the framing can't carry it; ConnectionLost, MessageLost; TimeoutError.
         """
         data = encoded(message, self.framing)
         self._look_for_the_end()
@@ -317,15 +317,15 @@ class ChatClient:
 
 
 def encoded(message: str, framing: Framing = LINE) -> bytes:
-    """``message`` as it goes over the wire. Raises ValueError: the framing can't carry it as one message."""
+    """``message`` as it goes over the wire. Raises Unsendable: the framing can't carry it as one message."""
     data = message.encode()
     if isinstance(framing, Line) and "\n" in message:
-        raise ValueError("a message can't contain a line feed: it would be two")
+        raise Unsendable("a message can't contain a line feed: it would be two")
     if isinstance(framing, Delimiter) and framing.end in data:
-        raise ValueError("a message can't contain the delimiter: it would be two")
+        raise Unsendable("a message can't contain the delimiter: it would be two")
     if isinstance(framing, Chunk) and not 0 < len(data) <= CHUNK_BYTES:
-        raise ValueError(f"a chunk has 1 to {CHUNK_BYTES} bytes, this has {len(data)}")
+        raise Unsendable(f"a chunk has 1 to {CHUNK_BYTES} bytes, this has {len(data)}")
     try:
         return framing.encode(data)
     except OverflowError:
-        raise ValueError(f"a message of {len(data)} bytes is longer than its count can say") from None
+        raise Unsendable(f"a message of {len(data)} bytes is longer than its count can say") from None

@@ -11,6 +11,7 @@
     ├── FramingError              a stream can't be cut any further (also a ValueError)
     │   └── MessageTooLong        a message exceeds its bound
     │       └── BadCount          a count that includes itself is below its own size
+    ├── Unsendable                a message can't be sent in a client's framing (also a ValueError)
     ├── ConnectionLost            the other end of a ChatClient is gone (also a ConnectionError)
     │   └── MessageLost           ... and with it messages that were sent and not confirmed
     └── ConfigError, StartError   the ``chat-gevent`` command can't start; see ``chat_gevent.command``
@@ -78,6 +79,10 @@ class BadCount(MessageTooLong):
     def __init__(self, limit: int, complete: list[bytes]) -> None:
         super().__init__(limit, complete)
         self.args = ("a count that includes itself is below its own size",)
+
+
+class Unsendable(ChatError, ValueError):
+    """A message can't be sent as one in this framing; the message says why."""
 
 
 class ConnectionLost(ChatError, ConnectionError):

@@ -8,11 +8,17 @@ from __future__ import annotations
 import argparse
 import socket
 import ssl
+from functools import partial
 
-from chat_gevent.client import ChatClient
+from chat_gevent.client import ChatClient, encoded
 from chat_gevent.command.standard import complain
-from chat_gevent.command.talk import Talk, fail
+from chat_gevent.command.talk import Talk, fail, note
+from chat_gevent.command.values import client_framing
 from chat_gevent.errors import ConnectionLost
+from chat_gevent.reconnect import Reconnect
+
+RECONNECT_SECONDS = 300
+"""How long ``--reconnect`` tries: a machine that starts anew is back by then."""
 
 LONGEST_TIMEOUT = 10**9
 """Seconds that the operating system's calls take for a time-out."""
@@ -32,6 +38,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout", type=float, default=10.0, metavar="SECONDS", help="longest wait (default: %(default)s)"
     )
     parser.add_argument(
+        "--framing",
+        default="line",
+        metavar="FRAMING",
+        help="how messages are told apart, as the server has it: line, auto (which takes lines), chunk, "
+        "delimiter:TEXT with \\0, \\n, \\r, \\t, \\xHH, length:BYTES (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--reconnect",
+        action="store_true",
+        help=f"come back when the server is lost, for {RECONNECT_SECONDS} s; what was not confirmed is "
+        "named, and not sent again",
+    )
+    parser.add_argument(
         "--any-reply",
         action="store_true",
         help="take any line for a reply, as a handler of your own may send it, and at the prompt wait for "
@@ -42,10 +61,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """``chat-gevent client``: 0; 1 for a server that is lost or late, or a message refused; 2 bad usage."""
-    if any("\n" in message for message in arguments.message):
-        return fail("a message can't contain a line feed: it would be two", 2)
     if not all(map(_is_text, arguments.message)):
         return fail("a message must be UTF-8 text", 2)
+    try:
+        framing = client_framing(arguments.framing)
+    except ValueError as error:
+        return fail(f"--framing {arguments.framing}: {error}", 2)
+    try:
+        for message in arguments.message:
+            encoded(message, framing)
+    except ValueError as error:
+        return fail(str(error), 2)
     if not 0 < arguments.port < 65536:
         return fail(f"--port {arguments.port}: must be 1 to 65535", 2)
     if not 0 < arguments.timeout <= LONGEST_TIMEOUT:
@@ -53,9 +79,14 @@ def run(arguments: argparse.Namespace) -> int:
     if (arguments.ca or arguments.certificate) and not arguments.tls:
         return fail("--ca and --certificate need --tls", 2)
     where = arguments.unix or f"{arguments.host}:{arguments.port}"
+    dial = partial(_connect, arguments)
+    reconnect = None
+    if arguments.reconnect:
+        back = f"connected to {where} again"
+        reconnect = Reconnect(within=RECONNECT_SECONDS, on_reconnect=lambda _: note(back))
     try:
-        with ChatClient(_connect(arguments)) as client:
-            talk = Talk(client, where, arguments.any_reply)
+        with ChatClient(dial(), framing=framing, reconnect=reconnect, dial=dial) as client:
+            talk = Talk(client, where, arguments.any_reply, reconnect)
             return talk.send_all(arguments.message) if arguments.message else talk.prompt()
     except ConnectionLost as error:
         return fail(str(error))
