@@ -67,6 +67,15 @@ def free_port() -> int:
             return port
 
 
+def accepts(port: int) -> bool:
+    """Whether somebody accepts there."""
+    try:
+        socket.create_connection((HOST, port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
 def server_command(arguments: argparse.Namespace, port: int, spread: float) -> list[str]:
     """The server's command line."""
     words = {"host": HOST, "port": port, "spread": f"{spread:g}", "drain": f"{arguments.drain:g}"}
@@ -80,6 +89,7 @@ class Server:
     """The server, which accepts once this is made. Raises ExperimentFailed: it does not within 30 s."""
 
     def __init__(self, command: list[str], port: int, cores: list[int] | None) -> None:
+        self._port = port
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         with pinned(cores):
             self._process = subprocess.Popen(
@@ -91,9 +101,7 @@ class Server:
                 env=environment(),
             )
         deadline = time.monotonic() + 30
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection((HOST, port), 1):
-                break
+        while not accepts(port):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.close()
                 raise ExperimentFailed(f"the server does not accept: {self.said}")
@@ -117,6 +125,8 @@ class Server:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             raise ExperimentFailed(f"the server did not end within {seconds:g} s") from None
+        while accepts(self._port):  # of several processes some may listen a moment longer
+            time.sleep(0.005)
 
     def close(self) -> None:
         """End what is left of it."""
