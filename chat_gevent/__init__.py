@@ -3,6 +3,7 @@
 What is public is named here, and imported only when it is used: ``chat_gevent.framing`` and
 ``chat_gevent.confirm`` need no gevent.
 """
+# PYTHON_ARGCOMPLETE_OK: shells may ask the command for completions; argcomplete looks for this line here.
 
 from __future__ import annotations
 

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 from chat_gevent.addresses import split_address, split_host_port
 from chat_gevent.framing import BY_NAME, Delimiter, Framing, LengthPrefix
 
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+LOG_FORMATS: Final = ("text", "json")
 _DOTTED: Final = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 """A name of Python's, or several with dots between them."""
 
@@ -67,12 +69,12 @@ def mode(value: Any) -> str:
 
 def log_level(value: Any) -> str:
     """A level's name. Raises ValueError."""
-    return _one_of(value, ("debug", "info", "warning", "error"))
+    return _one_of(value, LOG_LEVELS)
 
 
 def log_format(value: Any) -> str:
     """``text`` or ``json``. Raises ValueError."""
-    return _one_of(value, ("text", "json"))
+    return _one_of(value, LOG_FORMATS)
 
 
 def _one_of(value: Any, known: tuple[str, ...]) -> str:
