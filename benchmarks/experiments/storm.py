@@ -325,7 +325,7 @@ def run(arguments: argparse.Namespace) -> int:
             "revision": revision().commit,
             **{name: getattr(arguments, name) for name in ("clients", "workers", "rate", "drain")},
             **{name: getattr(arguments, name) for name in ("first", "longest", "within")},
-            "command": server_command(arguments, 0, arguments.spread),
+            "command": arguments.command_line or f"chat-gevent {COMMAND}",
             "ways": found,
             "environment": describe({}),
         }
