@@ -222,8 +222,8 @@ class Settings:
         unit="s",
     )
     """5 s have 20,000 clients, as many as one process holds by a usual limit of files, come back at 4,000 a
-    second. That is less than one core admits, so who is back is served at once. Over TLS a client takes 0.6 ms
-    of a core to come back: for more than 5,000 of them set it to their number divided by 1,000."""
+    second. That is less than one core admits, so who is back is served at once. Over TLS a client takes 0.6
+    ms of a core to come back: for more than 5,000 of them set it to their number divided by 1,000."""
     keepalive_idle: int = setting(
         60, whole, "seconds of silence after which TCP probes a peer; 0: it doesn't", high=32767, unit="s"
     )

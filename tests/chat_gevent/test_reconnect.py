@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -215,6 +218,71 @@ def test_a_killed_server_is_found_again(operate: Operate) -> None:
         server.stop(signal.SIGKILL)
         threading.Timer(0.5, operate, ("--port", str(server.port))).start()
         assert client.confirm("two") == "Received: two"
+
+
+NOTES = """
+def handle(message, client):
+    with open("heard", "a") as file:
+        file.write(message + "\\n")
+    return f"Received: {message}"
+"""
+
+
+def test_a_drain_under_load_loses_nothing(operate: Operate, tmp_path: Path) -> None:
+    """Twenty clients that never pause, a server that is drained and started again. What it did not take it
+    says so, and that is sent again: each message is handled exactly once."""
+    (tmp_path / "notes.py").write_text(NOTES)
+    options = ("--handler", "notes:handle", "--retry-spread", "0.3", "--drain-timeout", "5")
+    server = operate("--port", "0", *options, cwd=tmp_path)
+    told: list[MessageLost] = []
+    confirmed: list[str] = []
+    ended = threading.Event()
+
+    def work(number: int) -> None:
+        with ChatClient.connect(server.host, server.port, reconnect=SOON) as client:
+            for count in itertools.count():
+                message = f"{number}-{count}"
+                while True:
+                    try:
+                        assert client.confirm(message) == f"Received: {message}"
+                        break
+                    except MessageLost as lost:
+                        told.append(lost)
+                confirmed.append(message)
+                if ended.is_set():
+                    return
+
+    threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(20)]
+    for each in threads:
+        each.start()
+    until(lambda: len(confirmed) > 200)
+    assert server.stop() == 0
+    before = len(confirmed)
+    operate("--port", str(server.port), *options, cwd=tmp_path)
+    until(lambda: len({each.split("-")[0] for each in confirmed[before:]}) == 20)
+    ended.set()
+    for each in threads:
+        each.join(20)
+    heard = (tmp_path / "heard").read_text().split()
+    assert not any(each.taken for each in told)
+    assert sorted(heard) == sorted(confirmed)
+
+
+def test_a_gevent_client_waits_without_holding_up_others(serve: Callable[..., Any]) -> None:
+    """With ``sleep`` from gevent: the server that it waits for starts in the same process meanwhile."""
+    import gevent
+    from gevent import socket as gevent_socket
+
+    server = serve()
+    address = server.address
+    policy = Reconnect(first=0.05, within=20, sleep=gevent.sleep)
+    dial = partial(gevent_socket.create_connection, address, 5)
+    with ChatClient(dial(), reconnect=policy, dial=dial) as client:
+        assert client.confirm("one") == "Received: one"
+        stopping = gevent.spawn(server.stop, 5)
+        later = gevent.spawn_later(0.3, serve, listener=address)
+        assert client.confirm("two") == "Received: two"
+        gevent.joinall([stopping, later], raise_error=True)
 
 
 def test_it_gives_up_in_the_end() -> None:
