@@ -23,7 +23,7 @@ def test_all_come_back_in_every_way(tmp_path: Path) -> None:
     """300 clients of two processes: with the hint each waits as it was told, and nobody gives up."""
     file = tmp_path / "storm.json"
     done = storm(
-        "--clients", "300", "--per-process", "200", "--rate", "300", "--spread", "1", "--drain", "0.5",
+        "--clients", "300", "--per-process", "200", "--rate", "300", "--spread", "2", "--drain", "0.5",
         "--output", str(file),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -38,7 +38,7 @@ def test_all_come_back_in_every_way(tmp_path: Path) -> None:
         assert each["cpu_seconds"] > 0
         assert each["peak_cores"] < 3
     assert told["hints"]["count"] == 300
-    assert 0.8 < told["hints"]["max"] <= 1.0
+    assert 1.7 < told["hints"]["max"] <= 2.0
     assert untold["hints"] is killed["hints"] is None
     assert "with the hint all were back in" in done.stdout
 
@@ -47,7 +47,7 @@ def test_the_command_line_of_the_server_may_be_given() -> None:
     """With its host, port, spread and drain filled in; a server that does not start is one line."""
     python = f"{sys.executable} -m chat_gevent serve --host {{host}} --port {{port}}"
     command = f"{python} --retry-spread {{spread}} --drain-timeout {{drain}}"
-    options = ("--clients", "20", "--rate", "100", "--spread", "0.5", "--drain", "0.5", "--ways", "hint")
+    options = ("--clients", "20", "--rate", "20", "--spread", "2", "--drain", "0.5", "--ways", "hint")
     done = storm(*options, "--command", command)
     assert done.returncode == 0, done.stdout + done.stderr
     done = storm(*options, "--command", f"{python} --no-such-option {{spread}}")
