@@ -19,12 +19,9 @@ from typing import Any
 from chat_gevent.client import ChatClient, encoded
 from chat_gevent.command.interrupts import Interrupts
 from chat_gevent.command.standard import StreamError, complain, say
-from chat_gevent.confirm import CONFIRMED
+from chat_gevent.confirm import CONFIRMED, ERROR
 from chat_gevent.errors import ConnectionLost, MessageLost, Unsendable
 from chat_gevent.reconnect import Reconnect
-
-REFUSED = "Error: "
-"""How the reply to a message that was refused begins."""
 
 
 def _shown(reply: str) -> str:
@@ -60,7 +57,7 @@ class Talk:
             reply = self._confirm(message)
             if reply is not None:
                 say(_shown(reply))
-                self._status |= reply.startswith(REFUSED)
+                self._status |= reply.startswith(ERROR)
         return self._status
 
     def prompt(self) -> int:
@@ -173,7 +170,7 @@ class Talk:
 
     def _checked(self, reply: str) -> str:
         """The reply, if it is one of this protocol. Raises ValueError."""
-        if not self._any_reply and not reply.startswith((CONFIRMED, REFUSED)):
+        if not self._any_reply and not reply.startswith((CONFIRMED, ERROR)):
             raise ValueError(f"it answered {reply[:60]!a} (--any-reply takes that for a reply)")
         return reply
 
