@@ -356,8 +356,8 @@ def _experiment(arguments: argparse.Namespace) -> int:
     return status
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
+def make_parser(argv: Sequence[str]) -> Parser:
+    """The parser of all commands; of the experiments only the one that ``argv`` names has its options."""
     from benchmarks.commands import add_commands
 
     parser = Parser(
@@ -370,14 +370,24 @@ def main(argv: list[str] | None = None) -> int:
     shown.set_defaults(run=_list)
     _add_run(commands)
     add_commands(commands)
-    _add_experiments(commands, sys.argv[1:] if argv is None else argv)
+    _add_experiments(commands, argv)
     demo = commands.add_parser("demo", help="serve, load with Locust, compare: the whole story in a minute")
     demo.add_argument("--quick", action="store_true", help="20 users for a second: to see that it works")
     demo.add_argument(
         "--reports", metavar="DIR", default="demo-reports", help="where the reports go (%(default)s)"
     )
     demo.set_defaults(run=_demo)
-    arguments = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what may come next in a line that is being typed
+        from benchmarks.completion import arguments_before, complete
+
+        return complete(make_parser(arguments_before()))
+    given = sys.argv[1:] if argv is None else argv
+    arguments = make_parser(given).parse_args(given)
     try:
         status: int = arguments.run(arguments)
         sys.stdout.flush()

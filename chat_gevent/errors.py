@@ -11,7 +11,9 @@
     ├── FramingError              a stream can't be cut any further (also a ValueError)
     │   └── MessageTooLong        a message exceeds its bound
     │       └── BadCount          a count that includes itself is below its own size
+    ├── Unsendable                a message can't be sent in a client's framing (also a ValueError)
     ├── ConnectionLost            the other end of a ChatClient is gone (also a ConnectionError)
+    │   └── MessageLost           ... and with it messages that were sent and not confirmed
     └── ConfigError, StartError   the ``chat-gevent`` command can't start; see ``chat_gevent.command``
 
     Closed, WriteTimeout          end the greenlet of a connection; they reach no handler's caller
@@ -79,8 +81,27 @@ class BadCount(MessageTooLong):
         self.args = ("a count that includes itself is below its own size",)
 
 
+class Unsendable(ChatError, ValueError):
+    """A message can't be sent as one in this framing; the message says why."""
+
+
 class ConnectionLost(ChatError, ConnectionError):
     """The server ended the connection, or the network did."""
+
+
+class MessageLost(ConnectionLost):
+    """The connection ended before these ``messages`` were confirmed; they have not been sent again.
+
+    ``taken`` is whether the server may have handled them. It is False where the server's last word came in
+    the place of the replies: by the protocol all that a server handles is answered before that.
+    """
+
+    def __init__(self, messages: tuple[str, ...], taken: bool, why: str) -> None:
+        shown = ", ".join(each if len(each) <= 60 else each[:57] + "..." for each in map(repr, messages[:3]))
+        more = f" and {len(messages) - 3} more" if len(messages) > 3 else ""
+        known = "may have been handled" if taken else "not handled by the server"
+        super().__init__(f"not confirmed: {shown}{more} ({known}): {why}")
+        self.messages, self.taken = messages, taken
 
 
 class Closed(Exception):

@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import socket
 import stat
 import struct
@@ -31,6 +30,7 @@ from typing import TYPE_CHECKING, Final
 import gevent
 from gevent.monkey import get_original
 
+from chat_gevent.addresses import split_address
 from chat_gevent.errors import ListenError
 
 if TYPE_CHECKING:
@@ -129,24 +129,6 @@ def listen(
     if not listeners and absent is not None:
         raise ListenError(f"{address}: {absent.strerror}")
     return listeners
-
-
-def split_address(address: str) -> tuple[str, str, int]:
-    """Scheme, host and port; of a UNIX socket the path and 0. Raises ValueError."""
-    scheme, _, rest = address.partition("://")
-    if scheme == "unix" and rest:
-        return scheme, rest, 0
-    if scheme not in ("tcp", "tls") or not rest:
-        raise ValueError("must be tcp://HOST:PORT, tls://HOST:PORT or unix:///PATH")
-    return scheme, *split_host_port(rest)
-
-
-def split_host_port(text: str) -> tuple[str, int]:
-    """``HOST:PORT`` or ``[HOST]:PORT`` to its parts. Raises ValueError."""
-    match = re.fullmatch(r"(\[(?P<v6>[^\[\]]+)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})", text)
-    if not match or int(match["port"]) > 65535:
-        raise ValueError("must have HOST:PORT, the port from 0 to 65535, an IPv6 address in brackets")
-    return match["v6"] or match["host"], int(match["port"])
 
 
 def _listen_tcp(family: int, address: tuple[object, ...], backlog: int, ipv6_only: bool) -> socket.socket:

@@ -4,10 +4,17 @@
 ``locust --help`` prints its text before it reads a locustfile, so it can't know a locustfile's options.
 """
 
+# PYTHON_ARGCOMPLETE_OK: argcomplete looks for this line.
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+
+if "_ARGCOMPLETE" in os.environ:  # a shell asks what may come next in a line that is being typed
+    from loadtest.completion import complete
+
+    sys.exit(complete())
 
 try:
     from locust.main import main as locust_main

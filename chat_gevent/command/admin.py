@@ -36,8 +36,9 @@ import gevent
 from gevent.lock import BoundedSemaphore
 from gevent.server import StreamServer
 
+from chat_gevent.addresses import split_host_port
 from chat_gevent.command import exposition
-from chat_gevent.listeners import listen, split_host_port
+from chat_gevent.listeners import listen
 
 if TYPE_CHECKING:
     import socket

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from chat_gevent.command.values import (
+    LOG_FORMATS,
+    LOG_LEVELS,
     backplane_url,
     handler_name,
     host_names,
@@ -119,8 +121,8 @@ class ServeSettings(Settings):
         "names by which the admin pages may be asked for, beside localhost and their address",
         metavar="HOST",
     )
-    log_level: str = setting("info", log_level, "debug, info, warning, error")
-    log_format: str = setting("text", log_format, "text, json")
+    log_level: str = setting("info", log_level, "debug, info, warning, error", words=LOG_LEVELS)
+    log_format: str = setting("text", log_format, "text, json", words=LOG_FORMATS)
     access_log: bool = setting(False, switch, "one line for each client that leaves")
 
     def __post_init__(self) -> None:

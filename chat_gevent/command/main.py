@@ -19,6 +19,10 @@ def main(argv: list[str] | None = None) -> int:
 
     130 after an interrupt, 141 where the reader of a pipe has left, 1 where the output can't be written.
     """
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what may come next in a line that is being typed
+        from chat_gevent.command.completion import complete
+
+        return complete()
     interrupts = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if interrupts:  # else it is ignored, as for what a script starts in the background
         signal.signal(signal.SIGINT, lambda *_: os._exit(EXIT_INTERRUPTED))

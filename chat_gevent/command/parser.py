@@ -62,6 +62,15 @@ def parse(argv: list[str]) -> Callable[[], int]:
         raise SystemExit(complain(FIRST_STEPS, 2))
     if argv[0] in PROGRAMS:  # which read their options themselves
         return lambda: start(argv[0], argv[1:])
+    parser = make(argv[0])
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        getattr(arguments, "command", parser).unknown(unknown)
+    return lambda: int(arguments.run(arguments))
+
+
+def make(chosen: str = "") -> Parser:
+    """The parser; of the commands only the one that is ``chosen`` has its options."""
     parser = Parser(prog="chat-gevent", description="A server that confirms messages, and its client.")
     parser.add_argument("--version", action="version", version=f"chat-gevent {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
@@ -71,12 +80,9 @@ def parse(argv: list[str]) -> Callable[[], int]:
         command = commands.add_parser(
             name, help=help, description=f"{help[0].upper()}{help[1:]}.", allow_abbrev=False
         )
-        if name == argv[0]:
+        if name == chosen:
             module = importlib.import_module(module_name)
             module.add_arguments(command)
             command.set_defaults(run=module.run)
             command.set_defaults(command=command)
-    arguments, unknown = parser.parse_known_args(argv)
-    if unknown:
-        getattr(arguments, "command", parser).unknown(unknown)
-    return lambda: int(arguments.run(arguments))
+    return parser

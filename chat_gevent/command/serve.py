@@ -8,15 +8,10 @@ from __future__ import annotations
 
 import argparse
 
-from gevent import monkey
-
-from chat_gevent.command import config, logs
-from chat_gevent.command.handler import StartError
-from chat_gevent.command.process import ServerProcess
+from chat_gevent.command import config
 from chat_gevent.command.standard import complain, printable, say
 from chat_gevent.errors import CertificateError, ListenError
 from chat_gevent.files import raise_file_limit
-from chat_gevent.system import own_main_thread
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """``chat-gevent serve``; returns its exit status."""
+    from gevent import monkey  # these only here: the options alone, for a shell, need no gevent
+
+    from chat_gevent.command import logs
+    from chat_gevent.command.handler import StartError
+    from chat_gevent.command.process import ServerProcess
+    from chat_gevent.system import own_main_thread
+
     options = {name: value for name, value in vars(arguments).items() if name in config.FIELDS}
     try:
         loaded = config.load(options, file=arguments.config)
