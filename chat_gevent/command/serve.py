@@ -12,6 +12,7 @@ from gevent import monkey
 
 from chat_gevent.command import config, logs
 from chat_gevent.command.handler import StartError
+from chat_gevent.command.listening import open_admin_listener, open_listeners
 from chat_gevent.command.process import ServerProcess
 from chat_gevent.command.standard import complain, printable, say
 from chat_gevent.errors import CertificateError, ListenError
@@ -49,7 +50,10 @@ def run(arguments: argparse.Namespace) -> int:
         repeats = logs.start(loaded.settings.log_level, loaded.settings.log_format)
         try:
             by_default = {loaded.origins[name] for name in ("host", "listen")} == {"default"}
-            with ServerProcess(loaded.settings, repeats, by_default=by_default) as service:
+            settings = loaded.settings
+            admin = open_admin_listener(settings) if settings.admin else None
+            listeners = open_listeners(settings, by_default=by_default)
+            with ServerProcess(settings, repeats, listeners, admin) as service:
                 return service.run()
         finally:
             logs.stop()

@@ -2,7 +2,8 @@
 
 =========  =====================================================================================
 SIGTERM    drain; the second of these signals ends it at once
-SIGINT
+SIGINT     the same
+SIGQUIT    the same
 SIGHUP     read certificates again; drain, if it came because the controlling terminal is gone
 SIGUSR1    a log line: there is no log file that could be opened again
 SIGUSR2    a log line
@@ -15,8 +16,12 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from typing import Final
 
 import gevent
+
+STOP: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+"""What makes the server stop."""
 
 log = logging.getLogger("chat_gevent")
 
@@ -42,7 +47,7 @@ def install(stop: Callable[[], object], reload: Callable[[], object]) -> None:
         else:
             reload()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOP:
         gevent.signal_handler(number, stop)
     gevent.signal_handler(signal.SIGHUP, hang_up)
     gevent.signal_handler(
