@@ -90,6 +90,10 @@ class Admin:
         self._server.start()
         self._sweeper = gevent.spawn(self._close_silent)
 
+    def leave(self) -> None:
+        """Leave further requests to other processes that hold the listener; those under way are answered."""
+        self._server.close()
+
     def stop(self) -> None:
         """Answer no more; requests under way are cut off."""
         if self._sweeper is not None:

@@ -1,8 +1,8 @@
-"""What the arbiter and its workers tell each other, in a page of memory that all of them share.
+"""What master and workers tell each other, in memory that the master makes before it forks.
 
-Each worker has a row, which it alone writes but for one field: the arbiter sets ``replaced`` before it asks a
-worker to leave whose sockets go on to be served by another. A field is written at once as a whole, so no lock
-is needed. The arbiter, which runs no event loop, looks at the rows when it is woken.
+A signal carries no more than its number, and may come before its receiver listens; so an order is written
+here first, and the signal only makes the worker look. A worker writes here how far it is, and what it did,
+so that the master knows it even of one that was killed.
 """
 
 from __future__ import annotations
@@ -11,60 +11,76 @@ import mmap
 from enum import IntEnum
 from typing import Final
 
-_ROW: Final = 16
-_STATE, _REPLACED, _STATUS, _CUT_OFF = 0, 1, 2, 8
 
-
-class Progress(IntEnum):
-    """How far a worker has come."""
+class State(IntEnum):
+    """How far a worker is."""
 
     STARTING = 0
     SERVING = 1
-    FAILED = 2
-    """It could not start; ``status`` is the exit status that says why."""
+    LEAVING = 2
+    """It accepts nobody any more; its clients are told to leave."""
+    ENDED = 3
+    FAILED = 4
+    """It could not start; the exit status for that is there too."""
+    LOST = 5
+    """Its listeners have been shut down by another process."""
+
+
+class Order(IntEnum):
+    """What a worker that is sent SIGTERM is to do; a higher order replaces a lower one."""
+
+    NONE = 0
+    """Nobody of us has sent it: an operator wants this worker to go."""
+    RETIRE = 1
+    """Another worker has its listeners now: accept no more, have the clients leave."""
+    CLOSE = 2
+    """Nobody has its own listeners after it: accept who waits there, and close them."""
+    STOP = 3
+    """The server stops: accept who waits on any listener, and close them."""
+    HURRY = 4
+    """End at once."""
+
+
+FIELDS: Final = ("state", "order", "status", "clients", "messages", "cut_off")
 
 
 class Board:
-    """Rows for ``slots`` workers; to be made before the first fork."""
+    """A few numbers of each worker, and two of all: ``draining`` and ``workers``.
+
+    :param slots: how many workers there may be at once.
+    """
 
     def __init__(self, slots: int) -> None:
-        self._memory = mmap.mmap(-1, slots * _ROW)
+        self.slots = slots
+        self._words = memoryview(mmap.mmap(-1, 8 * (2 + slots * len(FIELDS)))).cast("Q")
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server is about to stop."""
+        return bool(self._words[0])
+
+    @draining.setter
+    def draining(self, value: bool) -> None:
+        self._words[0] = value
+
+    @property
+    def workers(self) -> int:
+        """How many workers there are to be, which share what is limited for all of them."""
+        return self._words[1]
+
+    @workers.setter
+    def workers(self, value: int) -> None:
+        self._words[1] = value
+
+    def get(self, slot: int, field: str) -> int:
+        """A number of the worker in a slot, by its name in :data:`FIELDS`."""
+        return self._words[2 + slot * len(FIELDS) + FIELDS.index(field)]
+
+    def set(self, slot: int, field: str, value: int) -> None:
+        """Write a number of the worker in a slot."""
+        self._words[2 + slot * len(FIELDS) + FIELDS.index(field)] = value
 
     def clear(self, slot: int) -> None:
-        """Make the row that of a worker that is about to start."""
-        self._memory[slot * _ROW : (slot + 1) * _ROW] = bytes(_ROW)
-
-    def progress(self, slot: int) -> Progress:
-        """How far the worker has come."""
-        return Progress(self._memory[slot * _ROW + _STATE])
-
-    def serving(self, slot: int) -> None:
-        """The worker serves."""
-        self._memory[slot * _ROW + _STATE] = Progress.SERVING
-
-    def failed(self, slot: int, status: int) -> None:
-        """The worker can't start, and ``status`` (0 to 255) says why."""
-        self._memory[slot * _ROW + _STATUS] = status
-        self._memory[slot * _ROW + _STATE] = Progress.FAILED
-
-    def status(self, slot: int) -> int:
-        """What :meth:`failed` was given."""
-        return self._memory[slot * _ROW + _STATUS]
-
-    def replace(self, slot: int) -> None:
-        """Another worker goes on at the sockets of this one."""
-        self._memory[slot * _ROW + _REPLACED] = 1
-
-    def replaced(self, slot: int) -> bool:
-        """Whether another worker goes on at its sockets."""
-        return bool(self._memory[slot * _ROW + _REPLACED])
-
-    def cut_off(self, slot: int, clients: int) -> None:
-        """The worker has ended, and cut off so many clients with replies still due."""
-        begin = slot * _ROW + _CUT_OFF
-        self._memory[begin : begin + 8] = clients.to_bytes(8, "little")
-
-    def clients_cut_off(self, slot: int) -> int:
-        """What :meth:`cut_off` was given; 0 before."""
-        begin = slot * _ROW + _CUT_OFF
-        return int.from_bytes(self._memory[begin : begin + 8], "little")
+        """Begin with a new worker in a slot."""
+        for field in FIELDS:
+            self.set(slot, field, 0)

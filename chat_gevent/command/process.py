@@ -287,9 +287,10 @@ class ServerProcess:
             server.close()
 
 
-def most_connections(settings: ServeSettings) -> int:
-    """Most clients at once by the settings, or else by what carries the fewest."""
+def most_connections(settings: ServeSettings, workers: int = 1) -> int:
+    """Most clients at once, of all workers, by the settings, or else by what carries the fewest."""
     bounds = connection_bounds()
+    bounds["the limit of open files"] *= workers  # which each has for itself
     narrowest = min(bounds, key=lambda name: bounds[name])
     carried = bounds[narrowest]
     limit = settings.max_connections or carried

@@ -1,14 +1,14 @@
 """The limit of clients per address, counted over all workers.
 
-The master makes the memory before it forks. Each worker has a table of its own in it, in which only it writes:
-how many clients each address has there. What an address has in all is the sum over the tables. So when a worker
-dies its table is emptied, and all that it had counted is taken off.
+The master makes the memory before it forks. Each worker has a table of its own in it, in which only it
+writes: how many clients each address has there. What an address has in all is the sum over the tables. So
+when a worker dies its table is emptied, and all that it had counted is taken off.
 
 To look and then to take must be one step for all workers. A record lock of ``fcntl`` makes it one, which the
 kernel gives back when its holder dies, whatever it was doing.
 
-A table is a hash table with open addressing: of each address a keyed hash of 8 bytes, which is never 0, and its
-count. Memory that no address has come to is never touched, and takes none.
+A table is a hash table with open addressing: of each address a keyed hash of 8 bytes, which is never 0, and
+its count. Memory that no address has come to is never touched, and takes none.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Final
 
+from chat_gevent.places import Places
+
 MOST_ENTRIES: Final = 2**21
 """Most entries of a table: addresses of twice as many clients as one process has carried at once."""
 
@@ -30,7 +32,7 @@ FULLEST: Final = 0.9
 """Part of a table that may be taken, so that a search ends soon."""
 
 
-class SharedPlaces:
+class SharedPlaces(Places):
     """Takes the place of :class:`chat_gevent.places.Places` in workers. Made by the master.
 
     :param most: places of each address.
@@ -41,7 +43,7 @@ class SharedPlaces:
     """
 
     def __init__(self, most: int, slots: int, clients: int) -> None:
-        self.most = most
+        super().__init__(most)
         self._entries = min(MOST_ENTRIES, max(256, 1 << (2 * clients - 1).bit_length()))
         self._table_bytes = self._entries * ENTRY_BYTES
         self._map = mmap.mmap(-1, slots * self._table_bytes)
