@@ -36,15 +36,14 @@ import gevent
 from gevent.lock import BoundedSemaphore
 from gevent.server import StreamServer
 
-from chat_gevent.addresses import split_host_port
 from chat_gevent.command import exposition
-from chat_gevent.listeners import listen
 
 if TYPE_CHECKING:
     import socket
 
     from chat_gevent.command.config import ServeSettings
     from chat_gevent.command.snapshot import Watched
+    from chat_gevent.listeners import Listener
 
 MOST_REQUESTS: Final = 16
 MOST_CONNECTIONS: Final = 256
@@ -68,15 +67,10 @@ log = logging.getLogger("chat_gevent")
 
 
 class Admin:
-    """The admin pages of one process. Raises ListenError."""
+    """The admin pages of one process, at ``listener``."""
 
-    def __init__(self, watched: Watched, settings: ServeSettings) -> None:
-        host, port = split_host_port(settings.admin)
-        host = f"[{host}]" if ":" in host else host or "127.0.0.1"
-        listeners = listen(f"tcp://{host}:{port}", settings)
-        for unwanted in listeners[1:]:  # a name with several addresses
-            unwanted.socket.close()
-        self.listener = listeners[0]
+    def __init__(self, watched: Watched, settings: ServeSettings, listener: Listener) -> None:
+        self.listener = listener
         self._watched = watched
         self._metrics = exposition.registry(watched)
         self._backplane_required = settings.backplane_required
@@ -90,17 +84,15 @@ class Admin:
         self._server.max_accept = 4  # the clients of the server have their turn in between
         self._sweeper: gevent.Greenlet[[], None] | None = None
 
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return self.listener.url.replace("tcp", "http", 1)
-
     def start(self) -> None:
         """Answer from now on."""
         self.listener.socket.setblocking(False)
         self._server.start()
         self._sweeper = gevent.spawn(self._close_silent)
-        log.info("admin pages at %s", self.url)
+
+    def leave(self) -> None:
+        """Leave further requests to other processes that hold the listener; those under way are answered."""
+        self._server.close()
 
     def stop(self) -> None:
         """Answer no more; requests under way are cut off."""

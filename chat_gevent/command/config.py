@@ -109,6 +109,15 @@ class ServeSettings(Settings):
     backplane_required: bool = setting(
         False, switch, "whether /readyz says 503 while the backplane is lost; all servers would at once"
     )
+    workers: int = setting(
+        1, whole, "processes that serve; 0: one for each core; more than 1 needs the extra workers", high=512
+    )
+    reload_interval: float = setting(
+        0.0,
+        seconds,
+        "time over which workers that SIGHUP replaces tell their clients to leave; 0: as in a drain",
+        unit="s",
+    )
     admin: str = setting(
         "",
         host_port,

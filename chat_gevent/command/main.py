@@ -56,7 +56,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _wants_patching(arguments: list[str]) -> bool:
-    """Whether ``serve`` is to patch the standard library, by the last option or else the environment."""
+    """Whether ``serve`` is to patch the standard library, by the last option or else the environment.
+
+    Of several workers each patches it for itself: the master needs it as it is.
+    """
+    if os.environ.get("CHAT_GEVENT_WORKERS", "1") != "1" or any(
+        each.startswith("--workers") for each in arguments
+    ):
+        return False
     options = {"--monkey": True, "--no-monkey": False}
     for each in reversed(arguments):
         if each in options:

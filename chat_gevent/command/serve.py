@@ -7,11 +7,16 @@ is wrong, 3 clients were cut off, with replies still due.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from chat_gevent.command import config
 from chat_gevent.command.standard import complain, printable, say
 from chat_gevent.errors import CertificateError, ListenError
 from chat_gevent.files import raise_file_limit
+
+if TYPE_CHECKING:
+    from chat_gevent.command import logs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     from chat_gevent.command import logs
     from chat_gevent.command.handler import StartError
+    from chat_gevent.command.listening import open_admin_listener, open_listeners
     from chat_gevent.command.process import ServerProcess
+    from chat_gevent.command.shares import count_workers
     from chat_gevent.system import own_main_thread
 
     options = {name: value for name, value in vars(arguments).items() if name in config.FIELDS}
@@ -45,13 +52,28 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.print_config:
             say(loaded.show())
             return 0
-        if loaded.settings.monkey and not monkey.is_module_patched("socket"):
+        settings = loaded.settings
+        workers = count_workers(settings)
+        patched = monkey.is_module_patched("socket")
+        if workers > 1 and patched:
+            how = "--monkey, beside --workers or CHAT_GEVENT_WORKERS, patches each worker"
+            raise config.ConfigError(
+                f"the library is patched before the workers start, which can't be; {how}"
+            )
+        if workers == 1 and settings.monkey and not patched:
             raise config.ConfigError("monkey: too late here; give it as --monkey or CHAT_GEVENT_MONKEY=true")
         raise_file_limit()
-        repeats = logs.start(loaded.settings.log_level, loaded.settings.log_format)
+        repeats = logs.start(settings.log_level, settings.log_format)
+        by_default = {loaded.origins[name] for name in ("host", "listen")} == {"default"}
         try:
-            by_default = {loaded.origins[name] for name in ("host", "listen")} == {"default"}
-            with ServerProcess(loaded.settings, repeats, by_default=by_default) as service:
+            if workers > 1:
+                return _run_workers(
+                    *(settings, workers, repeats, by_default),
+                    lambda: config.load(options, file=arguments.config).settings,
+                )
+            admin = open_admin_listener(settings) if settings.admin else None
+            listeners = open_listeners(settings, by_default=by_default)
+            with ServerProcess(settings, repeats, listeners, admin) as service:
                 return service.run()
         finally:
             logs.stop()
@@ -62,6 +84,34 @@ def run(arguments: argparse.Namespace) -> int:
         return _fail(str(error), error.status)
     except (ListenError, CertificateError) as error:
         return _fail(str(error), 1)
+
+
+def _run_workers(
+    settings: config.ServeSettings,
+    workers: int,
+    repeats: logs.RepeatFilter,
+    by_default: bool,
+    load: Callable[[], config.ServeSettings],
+) -> int:
+    """Run several workers, in the master and in each of them. Raises SystemExit with the exit status."""
+    from chat_gevent.command.handler import StartError
+    from chat_gevent.command.listening import open_admin_listener, open_listeners, read_certificates
+    from chat_gevent.command.shares import most_of_all
+
+    try:
+        from chat_gevent.command.master import ChatArbiter
+    except ImportError as error:
+        raise StartError(f"workers needs {error.name}: pip install 'chat-gevent[workers]'") from None
+    connections = most_of_all(settings, workers)
+    read_certificates(settings)
+    admin = open_admin_listener(settings) if settings.admin else None
+    listeners = open_listeners(settings, by_default=by_default, reserve=True)
+    master = ChatArbiter(settings, workers, listeners, admin, repeats, connections, load)
+    try:
+        master.run()
+    finally:
+        master.close()
+    return 0
 
 
 def _fail(why: str, status: int) -> int:
