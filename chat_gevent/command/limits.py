@@ -255,6 +255,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--clients", type=int, metavar="N", help="clients to be carried (default: what the memory carries)"
     )
     parser.add_argument("--json", action="store_true", help="the figures as JSON")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "example:\n  chat-gevent limits --clients 100000     what to raise for so many"
 
 
 def run(arguments: argparse.Namespace) -> int:

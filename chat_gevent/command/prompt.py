@@ -21,7 +21,7 @@ from chat_gevent.client import ChatClient
 from chat_gevent.command.interrupts import Interrupts
 from chat_gevent.command.standard import StreamError, complain, say
 from chat_gevent.confirm import CONFIRMED
-from chat_gevent.errors import ConnectionLost
+from chat_gevent.errors import ConnectionLost, certificate_hint
 
 REFUSED = "Error: "
 """How the reply to a message that was refused begins."""
@@ -32,6 +32,13 @@ LONGEST_TIMEOUT = 10**9
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``chat-gevent client``."""
+    parser.usage = "%(prog)s [OPTION ...] [MESSAGE ...]"
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = (
+        "examples:\n"
+        "  chat-gevent client hello                   send it, print the reply\n"
+        "  chat-gevent client --host chat.example     talk at a prompt; Ctrl-D leaves"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="server to connect to (default: %(default)s)")
     parser.add_argument("--port", type=int, default=12345, help="its port (default: %(default)s)")
     parser.add_argument("--unix", metavar="PATH", help="a UNIX socket instead; @NAME is an abstract name")
@@ -76,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     except TimeoutError:
         return _fail(f"no answer from {where} within {arguments.timeout:g} s")
     except OSError as error:
-        return _fail(f"can't connect to {where}: {error.strerror or error}")
+        return _fail(f"can't connect to {where}: {certificate_hint(error) or error.strerror or error}")
     except ValueError as error:  # not UTF-8, or no LF: what answers there is no server of this kind
         return _fail(f"{where} does not speak the confirm protocol: {error}")
     except KeyboardInterrupt:
