@@ -26,6 +26,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from benchmarks.experiments import ExperimentFailed
 from benchmarks.judge.compare import MARGIN, compare
 from benchmarks.judge.scatter import prior
 from benchmarks.judge.statistics import Estimate, Verdict, bootstrap, decide, holm, paired, unpaired
@@ -100,9 +101,20 @@ def judged(report: Report, candidate: str, blocks: int) -> tuple[Verdict, float]
     return Verdict.SAME, found[0].estimate.ratio
 
 
-def verdict_table(directory: Path) -> str:
-    """What was said of every run, as a Markdown table."""
+def measured(directory: Path) -> list[Report]:
+    """The runs that are in ``directory``. Raises ExperimentFailed where there is none."""
     reports = [Report.load(path) for path in sorted(directory.glob("run-*.json"))]
+    if not reports:
+        raise ExperimentFailed(
+            f"{directory} has no runs: they are in the sources, not in the installed package; make your own "
+            "with python -m benchmarks experiment verdict-quality measure --directory DIR"
+        )
+    return reports
+
+
+def verdict_table(directory: Path) -> str:
+    """What was said of every run, as a Markdown table. Raises ExperimentFailed where there is none."""
+    reports = measured(directory)
     lines = [
         "| candidate | blocks | runs | slower | faster | same | unclear | ratios found | middle |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",

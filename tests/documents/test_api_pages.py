@@ -1,0 +1,47 @@
+"""The API pages: they are built without a warning, their links lead somewhere, and their examples run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import chat_gevent
+from tests.documents.api_pages import problems
+
+SCRIPT = Path(__file__).with_name("api_pages.py")
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the pages, made as ``make docs`` makes them."""
+    folder = tmp_path_factory.mktemp("pages")
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), str(folder)], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.mark.timeout(120)
+def test_what_is_public_has_a_page(pages: Path) -> None:
+    """Each public name of the package is on its page; what is internal has none."""
+    text = (pages / "chat_gevent.html").read_text()
+    for name in chat_gevent.__all__:
+        assert f'id="{name}"' in text, name
+    assert (pages / "loadtest" / "tcp_user.html").exists()
+    assert not (pages / "chat_gevent" / "engine.html").exists()
+    assert not (pages / "chat_gevent" / "command").exists()
+
+
+def test_broken_links_are_found(tmp_path: Path) -> None:
+    """A page that is not there, a place that is not there, and a role that nobody has turned into a link."""
+    page = '<a href="no.html">a</a> <a href="#no">b</a> <a href="#yes" id="yes">c</a> :class:`Nothing`'
+    (tmp_path / "index.html").write_text(page)
+    assert problems(tmp_path) == [
+        "index.html: no.html leads to no page",
+        "index.html: #no leads to no place on its page",
+        "index.html: :class:`Nothing` is left",
+    ]
