@@ -196,7 +196,7 @@ def _chat(size: Size) -> str:
             raise StepFailed(f"the chat room: {error}") from None
     console.print("what ann sees:", style="dim")
     for line in (*talk.seen[:4], "...", *talk.seen[-3:]):
-        console.print(f"  {line}", markup=False)
+        console.print(f"  {line}", markup=False, soft_wrap=True)
     if talk.missing:
         raise StepFailed(
             f"the chat room: {talk.missing:,} of {talk.said * talk.members:,} lines did not arrive"

@@ -241,6 +241,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--directory", type=Path, default=RESULTS, help="where the reports are")
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--limit", type=int, default=1000, help="measure at most so many runs now")
+    help = "runs that coverage and few-blocks simulate for a figure (%(default)s)"
+    parser.add_argument("--trials", type=int, default=1000, help=help)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -256,7 +258,7 @@ def run(arguments: argparse.Namespace) -> int:
         measure_noise(arguments.directory)
         print(noise_table(arguments.directory))
     elif arguments.part == "few-blocks":
-        print(few_blocks())
+        print(few_blocks(arguments.trials))
     else:
-        print(coverage())
+        print(coverage(arguments.trials))
     return 0
