@@ -28,7 +28,7 @@ MODULES: Final = (
         f"loadtest.{name}"
         for name in (
             "conversation", "errors", "framing", "library", "messages", "pushes", "replies", "reply",
-            "session", "steps", "tcp_user",
+            "schedule", "session", "steps", "tcp_user",
         )
     ),
     "benchmarks",

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
+import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 import chat_gevent
-from tests.documents.api_pages import problems
+from chat_gevent import testing
+from tests.documents.api_pages import MODULES, problems
+
+MONKEYS: Final = {"loadtest.library", "loadtest.tcp_user", "loadtest.steps", "loadtest.conversation"}
+"""Modules that have Locust patch the standard library, which is not for a process with other tests in it."""
 
 SCRIPT = Path(__file__).with_name("api_pages.py")
 
@@ -45,3 +54,25 @@ def test_broken_links_are_found(tmp_path: Path) -> None:
         "index.html: #no leads to no place on its page",
         "index.html: :class:`Nothing` is left",
     ]
+
+
+def test_the_examples_of_docstrings_run() -> None:
+    """What stands behind ``>>>`` in a public module gives what stands below it."""
+    tried = 0
+    for name in MODULES:
+        if name not in MONKEYS:
+            failed, count = doctest.testmod(importlib.import_module(name))
+            assert not failed, name
+            tried += count
+    assert tried >= 5
+
+
+def test_the_example_of_a_test_is_one(tmp_path: Path) -> None:
+    """Both tests of the docstring of ``chat_gevent.testing`` pass when they are copied into a file."""
+    assert testing.__doc__
+    for number, block in enumerate(re.findall(r"::\n\n((?:    .*\n|\n)+)", testing.__doc__)):
+        (tmp_path / f"test_copied{number}.py").write_text(textwrap.dedent(block))
+    (tmp_path / "conftest.py").write_text("from chat_gevent.testing import chat_server\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert "2 passed" in done.stdout, done.stdout
