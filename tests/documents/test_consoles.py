@@ -182,7 +182,8 @@ def of(page: str) -> list[Command]:
 @pytest.mark.parametrize("page", [page for page in PAGES if of(page)])
 def test_the_console_blocks_run(page: str, tmp_path: Path) -> None:
     """Each command ends well, or serves; its output is the page's, numbers and what is left out apart."""
-    slow = []
+    slow: list[str] = []
+    seen: set[str] = set()
     with Session(tmp_path) as session:
         if page in FIRST:
             FIRST[page](session)
@@ -192,6 +193,9 @@ def test_the_console_blocks_run(page: str, tmp_path: Path) -> None:
                     prepare(session)
             instead = SHORTER.get(command.text)
             ran = instead.command if instead else command.text
+            if instead and ran in seen and not instead.stop:  # a page may show a long command twice
+                continue
+            seen.add(ran)
             begin = time.monotonic()
             try:
                 printed = session.run(ran, (0, 1, 3) if "compare" in ran else (0,))

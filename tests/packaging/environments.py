@@ -2,9 +2,9 @@
 
 An environment has the files of the distributions that the extra asks for, and of those that they ask for, as
 symbolic links to the ones installed beside this interpreter. Nothing else can be imported there, so a
-requirement that the extra forgot is missing. With ``CHAT_GEVENT_TEST_PIP=1``, as ``make matrix`` has it, pip
+requirement that the extra forgot is missing. With ``PACKAGING_TEST_PIP=1``, as ``make matrix`` has it, pip
 installs all of it from the index instead, in the versions that it chooses, for the Python that
-``CHAT_GEVENT_TEST_PYTHON`` names.
+``PACKAGING_TEST_PYTHON`` names.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ def required(extra: str) -> set[str]:
 def make(folder: Path, wheel: Path, extra: str) -> Environment:
     """An environment in ``folder`` with ``wheel`` and one extra, or with none. Raises CalledProcessError."""
     path, work = folder / "environment", folder / "work"
-    python = os.environ.get("CHAT_GEVENT_TEST_PYTHON", sys.executable)
+    python = os.environ.get("PACKAGING_TEST_PYTHON", sys.executable)
     subprocess.run([python, "-m", "venv", "--without-pip", str(path)], check=True, timeout=60)
-    by_pip = bool(os.environ.get("CHAT_GEVENT_TEST_PIP"))
+    by_pip = bool(os.environ.get("PACKAGING_TEST_PIP"))
     if not by_pip:
         (site,) = (path / "lib").glob("python*/site-packages")
         for name in required(extra):

@@ -40,9 +40,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def in_the_tree(*packages: str) -> set[str]:
-    """The files of packages that git knows, without the measured results."""
+    """The files of packages, less those that git ignores, and without the measured results."""
     listed = subprocess.run(
-        ["git", "ls-files", *packages], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *packages],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.split()
     return {file for file in listed if not file.startswith("benchmarks/results/")}
 
@@ -62,7 +66,7 @@ def test_the_wheel_has_the_packages_and_nothing_else(built: tuple[Path, Path]) -
 def test_the_source_distribution_has_what_is_needed_to_build_document_and_test(
     built: tuple[Path, Path],
 ) -> None:
-    """All that git knows except the measured results, and nothing that it does not know."""
+    """All of the tree except the measured results, and nothing that git ignores."""
     with tarfile.open(built[1]) as source:
         names = {name.partition("/")[2] for name in source.getnames()}
     assert names - {"PKG-INFO"} == in_the_tree(".")
