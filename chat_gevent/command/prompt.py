@@ -83,7 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
     except TimeoutError:
         return _fail(f"no answer from {where} within {arguments.timeout:g} s")
     except OSError as error:
-        return _fail(f"can't connect to {where}: {certificate_hint(error) or error.strerror or error}")
+        hint = "; chat-gevent serve starts a server" if isinstance(error, ConnectionRefusedError) else ""
+        return _fail(f"can't connect to {where}: {certificate_hint(error) or error.strerror or error}{hint}")
     except ValueError as error:  # not UTF-8, or no LF: what answers there is no server of this kind
         return _fail(f"{where} does not speak the confirm protocol: {error}")
     except KeyboardInterrupt:

@@ -7,6 +7,8 @@ is wrong, 3 clients were cut off, with replies still due.
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 from typing import Final
 
 from gevent import monkey
@@ -115,7 +117,8 @@ def run(arguments: argparse.Namespace) -> int:
     except StartError as error:
         return _fail(str(error), error.status)
     except (ListenError, CertificateError) as error:
-        return _fail(str(error), 1)
+        taken = str(error).endswith(os.strerror(errno.EADDRINUSE))
+        return _fail(f"{error}; stop what listens there, or listen elsewhere" if taken else str(error), 1)
 
 
 def _fail(why: str, status: int) -> int:
