@@ -255,7 +255,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from benchmarks.measure.compiler import BuildFailed
     from benchmarks.measure.generator import GeneratorFailed
     from benchmarks.measure.scenarios import SCENARIOS
-    from benchmarks.reports.report import ReportError
+    from benchmarks.reports.document import ReportError
     from benchmarks.show.progress import Progress
 
     scenario = SCENARIOS[arguments.scenario]
@@ -363,7 +363,7 @@ def _experiment(arguments: argparse.Namespace) -> int:
     from benchmarks.measure.compiler import BuildFailed
     from benchmarks.measure.generator import GeneratorFailed
     from benchmarks.measure.servers.process import ServerFailed
-    from benchmarks.reports.report import ReportError
+    from benchmarks.reports.document import ReportError
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end what it started on the way
     failures = (ExperimentFailed, GeneratorFailed, BuildFailed, ServerFailed, ReportError, OSError)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.judge.caveats import runs_needed
 from benchmarks.judge.compare import MARGIN, CompareError, compare
 from benchmarks.judge.statistics import LEAST
-from benchmarks.reports.report import Report, ReportError
+from benchmarks.reports.document import ReportError
+from benchmarks.reports.report import Report
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "serve": ("chat_gevent.command.serve", "serve the confirm protocol, or a handler of your own"),
     "client": ("chat_gevent.command.prompt", "send messages and print the replies, or prompt for them"),
     "limits": ("chat_gevent.command.limits", "how many clients this machine can carry, and how to raise it"),
+    "deploy": ("chat_gevent.command.deploy", "list the files to deploy with, or print one of them"),
 }
 
 

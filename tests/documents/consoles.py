@@ -25,6 +25,13 @@ from typing import Final
 from tests.conftest import require, require_tool
 
 ROOT: Final = Path(__file__).parents[2]
+PACKAGES: Final = ("chat_gevent", "loadtest", "benchmarks")
+
+PAGES: Final = sorted(
+    str(page.relative_to(ROOT))
+    for page in (*ROOT.glob("*.md"), *(p for name in PACKAGES for p in (ROOT / name).rglob("*.md")))
+)
+"""All pages, as paths from the top of the checkout."""
 
 SERVES: Final = re.compile(
     r"(\w+=\S+ )*(chat-gevent serve|gunicorn|python -m loadtest record|python store\.py|"

@@ -12,9 +12,7 @@ import pytest
 
 from tests.benchmarks.made_reports import make
 from tests.conftest import require_tool
-from tests.documents.consoles import ROOT, Command, Session, Shorter, commands, matches
-
-PAGES = sorted(str(page.relative_to(ROOT)) for page in (*ROOT.glob("*.md"), *ROOT.glob("*/*.md")))
+from tests.documents.consoles import PAGES, ROOT, Command, Session, Shorter, commands, matches
 
 LOAD = "locust -f loadtest/locustfile.py --host tcp://127.0.0.1:12345 --headless"
 OWN_LOAD = "locust -f locustfile.py --host tcp://127.0.0.1:7000"

@@ -11,9 +11,7 @@ import pytest
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.measure.scenarios import SCENARIOS
 from chat_gevent.command.config import FIELDS
-
-ROOT = Path(__file__).parents[2]
-PAGES = sorted(str(page.relative_to(ROOT)) for page in (*ROOT.glob("*.md"), *ROOT.glob("*/*.md")))
+from tests.documents.consoles import PAGES, ROOT
 
 
 def anchors(page: Path) -> set[str]:

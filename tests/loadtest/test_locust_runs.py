@@ -29,6 +29,8 @@ from tests.loadtest.servers import ScriptedServer
 from tests.operate import ServerProcess
 from tests.timing import seconds
 
+pytestmark = pytest.mark.alone  # what a run counts in a second is judged
+
 
 @contextmanager
 def server_process(name: str, address: str = "127.0.0.1", prefix: tuple[str, ...] = ()) -> Iterator[str]:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.alone  # what a run counts in a second is judged
+
 
 def experiment(folder: Path, name: str, *options: str) -> subprocess.CompletedProcess[str]:
     """Run it where other packages are called ``loadtest`` and ``chat_gevent``."""
