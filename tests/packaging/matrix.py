@@ -104,7 +104,7 @@ def try_row(row: Row, python: str, wheel: Path, work: Path, extras: str) -> None
     folder.mkdir(parents=True)
     log = folder / "log.txt"
     own = folder / "environment"
-    shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(work / "tests", folder / "tests")
     for file in ("pyproject.toml", "constraints.txt", "README.md"):
         shutil.copy(ROOT / file, folder)
     for package in (
@@ -158,6 +158,8 @@ def main() -> int:
     if not run(build, work / "build.txt"):
         print(f"the wheel could not be built: {work / 'build.txt'}", file=sys.stderr)
         return 1
+    shutil.rmtree(work / "tests", ignore_errors=True)  # the tests of this wheel, whatever is edited meanwhile
+    shutil.copytree(ROOT / "tests", work / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     (wheel,) = (work / "dist").glob("*.whl")
     rows = [Row(p, v) for p in arguments.pythons.split(",") for v in arguments.versions.split(",")]
     for row in rows:
