@@ -90,7 +90,7 @@ def add_commands(commands: Any) -> None:
     parser.set_defaults(run=_tables)
 
 
-def add_verbose(parser: argparse.ArgumentParser) -> None:
+def add_verbose(parser: argparse._ActionsContainer) -> None:
     """The option ``-v``."""
     parser.add_argument("-v", "--verbose", action="store_true", help="show every warning")
 

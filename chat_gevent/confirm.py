@@ -51,7 +51,11 @@ greenlet serves another client next.
 
 
 def confirm(message: str, client: Any) -> str:
-    """Confirm ``message``: the handler that a server has unless it is given another."""
+    """Confirm ``message``: the handler that a server has unless it is given another.
+
+    >>> confirm("hello", None)
+    'Received: hello'
+    """
     return CONFIRMED + message
 
 

@@ -23,7 +23,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 
 class ChatError(Exception):
@@ -110,3 +110,21 @@ class Closed(Exception):
 
 class WriteTimeout(Exception):
     """The client took nothing of what was sent to it for ``write_timeout``."""
+
+
+_STRICT_CODES: Final = range(79, 95)
+"""OpenSSL's ``X509_V_ERR_`` numbers of what is found only with ``X509_V_FLAG_X509_STRICT``: x509_vfy.h."""
+
+
+def certificate_hint(error: Exception) -> str:
+    """What to do about a certificate that only Python 3.13 and later refuse; empty for any other error.
+
+    Since 3.13 ``ssl.create_default_context`` checks what older ones let pass: that a CA says it may sign.
+    """
+    if getattr(error, "verify_code", 0) not in _STRICT_CODES:
+        return ""
+    found = getattr(error, "verify_message", "")
+    return (
+        f"{found}: Python 3.13 and later refuse that; make the CA again with "
+        "-addext keyUsage=critical,keyCertSign,cRLSign, and sign the certificate with it again"
+    )

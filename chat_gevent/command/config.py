@@ -164,12 +164,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         group = parser.add_argument_group(title)
         for name in names:
             metadata, default = FIELDS[name].metadata, FIELDS[name].default
-            shown = _as_text(default) or "none"
-            unit = f" {metadata['unit']}" if metadata["unit"] and default is not None else ""
             common: dict[str, Any] = {
                 "dest": name,
                 "default": argparse.SUPPRESS,
-                "help": f"{metadata['help']} (default: {shown}{unit})".replace("%", "%%"),
+                "help": f"{metadata['help']} (default: {shown_default(name)})".replace("%", "%%"),
             }
             if isinstance(default, bool):
                 group.add_argument(option(name), action=argparse.BooleanOptionalAction, **common)
@@ -177,6 +175,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                 group.add_argument(option(name), action="append", metavar=_metavar(name), **common)
             else:
                 group.add_argument(option(name), metavar=_metavar(name), **common)
+
+
+def shown_default(name: str) -> str:
+    """The default of a setting with its unit, as help shows it."""
+    default, unit = FIELDS[name].default, FIELDS[name].metadata["unit"]
+    return (_as_text(default) or "none") + (f" {unit}" if unit and default is not None else "")
 
 
 def option(name: str) -> str:

@@ -36,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "name", nargs="?", choices=FILES, metavar="NAME", help="the file to print; none: list them"
     )
-    parser.epilog = "chat-gevent deploy haproxy.cfg >/etc/haproxy/haproxy.cfg"
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "example:\n  chat-gevent deploy haproxy.cfg >/etc/haproxy/haproxy.cfg"
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,7 +1,8 @@
 """The commands of ``chat-gevent``, and how they are told apart.
 
 Each command is a module with ``add_arguments(parser)`` and ``run(arguments) -> exit status``, imported
-only when it is the one that was asked for. Those of
+only when it is the one that was asked for. One with more options than a screen holds has ``usual()`` as well,
+which is what its ``--help`` shows. Those of
 :mod:`chat_gevent.command.programs` are programs of their own.
 """
 
@@ -17,6 +18,7 @@ from typing import Any, Final, NoReturn
 from chat_gevent import __version__
 from chat_gevent.command.programs import PROGRAMS, start
 from chat_gevent.command.standard import complain, say
+from chat_gevent.command.usual import Usual
 
 COMMANDS: Final = {
     "serve": ("chat_gevent.command.serve", "serve the confirm protocol, or a handler of your own"),
@@ -28,6 +30,22 @@ COMMANDS: Final = {
 
 class Parser(argparse.ArgumentParser):
     """Says in one line what is wrong."""
+
+    usual: Usual | None = None
+    """What ``--help`` shows, where that is not all."""
+
+    def shorten(self, usual: Usual) -> None:
+        """Have ``--help`` show ``usual``, and ``--help-all`` what it showed before."""
+        self.usual = usual
+        self.add_argument("--help-all", action=_HelpAll, nargs=0, help="show all options and exit")
+
+    def format_help(self) -> str:
+        """The text of ``--help``."""
+        return self.usual.text() if self.usual else super().format_help()
+
+    def format_all(self) -> str:
+        """The text of ``--help-all``."""
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         """Exit with status 2."""
@@ -46,6 +64,13 @@ class Parser(argparse.ArgumentParser):
         close = difflib.get_close_matches(words[0].partition("=")[0], options, 1)
         meant = f"; did you mean {close[0]}?" if close else ""
         self.error(f"unrecognized arguments: {' '.join(words)}{meant}")
+
+
+class _HelpAll(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        assert isinstance(parser, Parser)
+        parser._print_message(parser.format_all(), sys.stdout)
+        parser.exit()
 
 
 FIRST_STEPS: Final = """\
@@ -83,6 +108,8 @@ def make(chosen: str = "") -> Parser:
         if name == chosen:
             module = importlib.import_module(module_name)
             module.add_arguments(command)
+            if hasattr(module, "usual"):
+                command.shorten(module.usual())
             command.set_defaults(run=module.run)
             command.set_defaults(command=command)
     return parser

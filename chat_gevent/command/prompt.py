@@ -14,7 +14,7 @@ from chat_gevent.client import ChatClient, encoded
 from chat_gevent.command.standard import complain
 from chat_gevent.command.talk import Talk, fail, note
 from chat_gevent.command.values import client_framing
-from chat_gevent.errors import ConnectionLost
+from chat_gevent.errors import ConnectionLost, certificate_hint
 from chat_gevent.reconnect import Reconnect
 
 RECONNECT_SECONDS = 300
@@ -26,6 +26,13 @@ LONGEST_TIMEOUT = 10**9
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``chat-gevent client``."""
+    parser.usage = "%(prog)s [OPTION ...] [MESSAGE ...]"
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = (
+        "examples:\n"
+        "  chat-gevent client hello                   send it, print the reply\n"
+        "  chat-gevent client --host chat.example     talk at a prompt; Ctrl-D leaves"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="server to connect to (default: %(default)s)")
     parser.add_argument("--port", type=int, default=12345, help="its port (default: %(default)s)")
     parser.add_argument("--unix", metavar="PATH", help="a UNIX socket instead; @NAME is an abstract name")
@@ -95,7 +102,8 @@ def run(arguments: argparse.Namespace) -> int:
     except TimeoutError:
         return fail(f"no answer from {where} within {arguments.timeout:g} s")
     except OSError as error:
-        return fail(f"can't connect to {where}: {error.strerror or error}")
+        hint = "; chat-gevent serve starts a server" if isinstance(error, ConnectionRefusedError) else ""
+        return fail(f"can't connect to {where}: {certificate_hint(error) or error.strerror or error}{hint}")
     except ValueError as error:  # not UTF-8, or no LF: what answers there is no server of this kind
         return fail(f"{where} does not speak the confirm protocol: {error}")
     except KeyboardInterrupt:

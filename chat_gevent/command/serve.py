@@ -7,11 +7,14 @@ is wrong, 3 clients were cut off, with replies still due.
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from chat_gevent.command import config
 from chat_gevent.command.standard import complain, printable, say
+from chat_gevent.command.usual import Usual
 from chat_gevent.errors import CertificateError, ListenError
 from chat_gevent.files import raise_file_limit
 
@@ -33,6 +36,61 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--print-config", action="store_true", help="print the settings and where each came from, and exit"
     )
     config.add_options(parser)
+
+
+_USUAL: Final = {
+    "where it listens": {
+        "--host HOST": "address or name",
+        "--port PORT": "port; 0 takes a free one",
+        "--listen ADDRESS": "tcp://HOST:PORT, tls://HOST:PORT or unix:///PATH",
+        "--tls-certificate FILE": "speak TLS; certificate and chain, PEM",
+        "--tls-key FILE": "its key, where that is a file of its own",
+    },
+    "what answers": {
+        "--workers N": "processes; 0: one a core",
+        "--handler MODULE:NAME": "a function or service of your own",
+        "--framing FRAMING": "line, chunk or auto",
+    },
+    "limits": {
+        "--max-connections N": "default: what the machine carries",
+        "--max-message-bytes BYTES": "longest message",
+        "--idle-timeout SECONDS": "without a message; 0: never",
+        "--drain-timeout SECONDS": "for clients to leave at a stop",
+    },
+    "seeing what it does": {
+        "--admin HOST:PORT": "status and metrics over HTTP",
+        "--log-level LEVEL": "debug, info, warning, error",
+        "--access-log": "a line for each client that leaves",
+    },
+}
+"""What ``--help`` says of the usual options, before their defaults."""
+
+
+def usual() -> Usual:
+    """What ``chat-gevent serve --help`` shows."""
+    groups: dict[str, dict[str, str]] = {}
+    for title, options in _USUAL.items():
+        groups[title] = {}
+        for each, what in options.items():
+            name = each.split()[0].removeprefix("--").replace("-", "_")
+            default = config.shown_default(name)
+            said = "default" in what or default in ("none", "false")
+            groups[title][each] = what if said else f"{what} (default: {default})"
+    groups["settings"] = {
+        "--config FILE": "TOML file of settings",
+        "--print-config": "print all settings and where they come from",
+        "--help-all": "all options: limits, time-outs, PROXY, Redis",
+    }
+    return Usual(
+        usage="chat-gevent serve [OPTION ...]",
+        about="Serve the confirm protocol, or a handler of your own, until Ctrl-C or SIGTERM.",
+        groups=groups,
+        examples=(
+            "chat-gevent serve                      then: chat-gevent client hello",
+            "chat-gevent serve --handler chat_gevent.rooms:Rooms --admin 127.0.0.1:9100",
+        ),
+        more="Any of them may be a variable of the environment: CHAT_GEVENT_IDLE_TIMEOUT=10m.",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -83,7 +141,8 @@ def run(arguments: argparse.Namespace) -> int:
     except StartError as error:
         return _fail(str(error), error.status)
     except (ListenError, CertificateError) as error:
-        return _fail(str(error), 1)
+        taken = str(error).endswith(os.strerror(errno.EADDRINUSE))
+        return _fail(f"{error}; stop what listens there, or listen elsewhere" if taken else str(error), 1)
 
 
 def _run_workers(

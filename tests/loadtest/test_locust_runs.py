@@ -109,7 +109,7 @@ def test_the_options_are_in_the_help() -> None:
     assert "``locust -f loadtest/locustfile.py --help-tcp``" in LOCUSTFILE.read_text()
     for command in (
         [*LOCUST, "-f", str(LOCUSTFILE), "--help-tcp"],
-        [sys.executable, "-m", "loadtest", "--help"],
+        [sys.executable, "-m", "loadtest", "--help-all"],
     ):
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
         for option in (
