@@ -25,12 +25,11 @@ import time
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
-from select import POLLIN
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import gevent
-from gevent.monkey import get_original
 
+from chat_gevent.confirm import ErrorCode, error_text
 from chat_gevent.errors import ListenError
 
 if TYPE_CHECKING:
@@ -48,6 +47,9 @@ HANDSHAKE_SECONDS: Final = 1.2
 
 HANDSHAKES_LOOKED_FOR: Final = 20_000
 """Most clients with which a stop looks for handshakes: that takes time for each connection there is."""
+
+LEFT_BYTES: Final = 16_384
+"""Most bytes of a refused client's that are read before it is closed."""
 
 UNSENT_BYTES: Final = 131_072
 """Most bytes that the kernel takes for a client whose receive window is closed. Without it, the send buffer
@@ -279,8 +281,13 @@ def handshakes_under_way(listeners: list[socket.socket]) -> bool:
     return False
 
 
-def readable(listener: socket.socket) -> bool:
-    """Whether somebody waits to be accepted."""
-    ready = get_original("select", "poll")()  # which monkey.patch_all() may have taken out of ``select``
-    ready.register(listener, POLLIN)
-    return bool(ready.poll(0))
+def refuse_at_once(client: Any, code: ErrorCode, explanation: str) -> None:
+    """Tell a client why it can't come in, as well as that can be done without waiting for it."""
+    try:
+        client.send(error_text(code, explanation).encode() + b"\n")
+        client.shutdown(socket.SHUT_WR)
+        client.recv(LEFT_BYTES)  # what is left unread at the close would make it a reset
+    except OSError:
+        pass
+    finally:
+        client.close()
