@@ -6,6 +6,7 @@ connections and what the closed ones had, so that no message pays for it.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -16,6 +17,8 @@ from chat_gevent.addresses import WHOLE_IPV6, counted_as, peer_address
 from chat_gevent.confirm import ErrorCode
 from chat_gevent.identity import ProxyIdentity
 from chat_gevent.lifecycle import REFUSALS, Lifecycle
+
+log = logging.getLogger("chat_gevent")
 
 
 class Registry:
@@ -96,7 +99,10 @@ class Registry:
             if not self._addresses[host]:
                 del self._addresses[host]
         if self.on_close is not None:
-            self.on_close(connection)
+            try:
+                self.on_close(connection)
+            except Exception:  # its own failure: the connection closes all the same
+                log.exception("on_close failed")
         if not self.live:
             self.empty.set()
 
