@@ -23,7 +23,7 @@ from chat_gevent.core import Core
 from chat_gevent.engine import Engine
 from chat_gevent.lifecycle import Lifecycle
 from chat_gevent.outgoing import Outgoing
-from chat_gevent.registry import Registry
+from chat_gevent.places import Places
 from chat_gevent.stream import Stream
 from tests.faults.simulation.run import Failure, simulation
 
@@ -100,7 +100,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a counter that is not decreased: of the clients of an address",
-        Registry, "remove", "self._addresses[host] -= 1", "pass",
+        Places, "give_back", "self._taken[host] -= 1", "pass",
     ),
     Mutation(
         "a partial send that loses its tail, on the short way",

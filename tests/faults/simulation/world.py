@@ -107,7 +107,8 @@ class World(Hooks):
         self.drain_ends = float("inf")
         self.words = plan.kind in ("handler", "service")
         answers: Any = {"handler": self.message, "service": Words(self)}.get(plan.kind)
-        self.settings = Settings(framing=FRAMINGS[plan.kind], **plan.settings)
+        # No hint of when to come back: it is drawn by chance, and a seed is to decide everything.
+        self.settings = Settings(framing=FRAMINGS[plan.kind], retry_spread=0, **plan.settings)
         self.core = Core(self.settings, answers, self.system)  # type: ignore[arg-type]
         self.core.registry.on_close = self._closed
         self.listener = Listener()
