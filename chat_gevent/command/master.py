@@ -156,7 +156,7 @@ class ChatArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
             raise StopIteration
         self._close_positions()
         for position in list(self.positions):
-            if position.worker is not None and self.state(position.worker) >= State.LEAVING:
+            if position.worker is not None and self.state(position.worker) in (State.LEAVING, State.ENDED):
                 position.worker = None  # somebody has told it to go
             if position.worker is None and position.successor is None:
                 self._fill(position)
@@ -234,17 +234,9 @@ class ChatArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         delay = position.died(worker.started)
         if self.stopping.begun or self.status:
             return
-        if delay <= PATIENCE:
-            log.warning(
-                "worker %d is dead; the next one starts %s",
-                worker.slot,
-                f"in {delay:g} s" if delay else "now",
-            )
-            return
-        log.error(
-            "worker %d died at once, as those before it; the next one starts in %g s", worker.slot, delay
-        )
-        position.close()
+        log.info("worker %d is dead; another one starts in %g s", worker.slot, delay)
+        if delay > PATIENCE:
+            position.close()  # so that the kernel gives its share of the clients to the others
 
     # -- more or fewer workers ---------------------------------------------------------------------
 
