@@ -147,6 +147,7 @@ class ServeWorker(Worker):  # type: ignore[misc]
                 warnings.simplefilter("ignore")  # that modules are imported already, which is all right
                 monkey.patch_all()
         self._repeats = repeats
+        self._publish_at = 0.0
         open_figures(self)
         try:
             super().init_process()
@@ -204,7 +205,7 @@ class ServeWorker(Worker):  # type: ignore[misc]
     def _beat(self) -> None:
         self.notify()
         now = time.monotonic()
-        if now >= getattr(self, "_publish_at", 0.0):
+        if now >= self._publish_at:
             self._publish_at = now + PUBLISH_SECONDS
             publish_figures(self)
 

@@ -54,7 +54,15 @@ def children(server: ServerProcess) -> set[int]:
     """The processes that the server's process has started, and that have not ended."""
     pid = server.process.pid
     found = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-    return {each for each in found if "\nState:\tZ" not in Path(f"/proc/{each}/status").read_text()}
+    return {each for each in found if runs(each)}
+
+
+def runs(pid: int) -> bool:
+    """Whether a process has not ended, nor waits to be reaped."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def worker_of(client: socket.socket) -> int:
@@ -430,7 +438,7 @@ def test_the_workers_end_with_their_master(tells: Operate) -> None:
     server.process.wait()
     assert rest(client).startswith(b"Error: shutting-down: ")
     client.close()
-    until(lambda: not any(Path(f"/proc/{each}").exists() for each in workers))
+    until(lambda: not any(map(runs, workers)))
 
 
 def test_limits_are_shared_out(operate: Operate) -> None:
