@@ -46,7 +46,7 @@ class Reload:
         self._master = master
         self._load = load
         self._waits = False
-        self._workers = 0
+        self._workers = 0  # how many there are to be, where the settings say something new about it
         self._before: tuple[ServeSettings, int] | None = None  # settings and clients, to go back to
 
     def begin(self) -> None:
@@ -79,7 +79,8 @@ class Reload:
             self._before = old, master.connections
         master.settings, master.connections = new, connections
         master.make_places()
-        self._workers = workers
+        if new.workers != old.workers:
+            self._workers = workers
         self.generation += 1
         self._waits = False
 
@@ -92,8 +93,9 @@ class Reload:
             self._replace(position)
             if not self._serves(master.positions[0]):
                 return  # if the first can't start, the others need not try
-        if self._workers != len(master.positions):
+        if self._workers:
             master.set_workers(self._workers)
+            self._workers = 0
             return
         if all(self._serves(each) for each in master.positions):
             self._before = None
@@ -136,7 +138,7 @@ class Reload:
         master = self._master
         log.error("SIGHUP: the workers stay as they are, because a new one can't start")
         master.settings, master.connections = self._before
-        self._before = None
+        self._before, self._workers = None, 0
         for position in master.positions:
             if position.successor is not None:
                 master.order(position.successor, Order.HURRY)

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -23,8 +24,8 @@ from tests.operate import ServerProcess, certificate, exchange, receive, rest, u
 
 FLOOD = Path(__file__).parent.parent / "flood.py"
 
-CLIENTS = int(os.environ.get("CHAT_GEVENT_TEST_CLIENTS", "200"))
-"""How many send flat out under a signal; with more of them set it to 2000, which takes a quiet machine."""
+CLIENTS = int(os.environ.get("TEST_CLIENTS", "200"))
+"""How many send flat out under a signal; set it to 2000 on a quiet machine."""
 
 HANDLER = """
 import os
@@ -43,9 +44,10 @@ def tells(operate: Operate, tmp_path: Path) -> Operate:
     """Start servers whose workers answer with the number of their process."""
     (tmp_path / "tells.py").write_text(HANDLER)
 
-    def start(*arguments: str, workers: int = 4) -> ServerProcess:
+    def start(*arguments: str, workers: int = 4, prefix: tuple[str, ...] = ()) -> ServerProcess:
         handler = ("--handler", "tells:tell_process", "--framing", "line")
-        return operate("--port", "0", "--workers", str(workers), *handler, *arguments, cwd=tmp_path)
+        options = ("--port", "0", "--workers", str(workers), *handler, *arguments)
+        return operate(*options, cwd=tmp_path, prefix=prefix)
 
     return start
 
@@ -320,6 +322,52 @@ def test_a_worker_that_dies_at_once_is_tried_again_less_and_less_often(tells: Op
             assert worker_of(client) == stays
     until(lambda: len(children(server)) == 2)
     a_client_of(server, min(children(server) - {stays})).close()
+
+
+def test_what_a_terminal_sends_to_all_of_them_is_the_masters(tells: Operate) -> None:
+    """Ctrl-C signals the whole group: the workers leave it to the master, and drain once."""
+    server = tells(workers=2, prefix=("setsid",))
+    with server.connect() as client:
+        worker_of(client)
+        for number in (signal.SIGHUP, signal.SIGINT):
+            os.killpg(server.process.pid, number)
+            if number == signal.SIGHUP:
+                server.logged("SIGHUP: 2 workers are replaced")
+        assert rest(client).startswith(b"Error: shutting-down: ")
+    assert server.process.wait(10) == 0
+    assert "Traceback" not in server.log
+    assert "0 clients cut off" in server.log
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_whatever_comes_in_whatever_order(tells: Operate, seed: int) -> None:
+    """After any mixture of HUP, TTIN, TTOU, kill -9 and TERM to single workers there are as many workers as
+    there should be, all of the last generation; they serve, and no client is left waiting."""
+    random = Random(seed)
+    server = tells("--linger-timeout", "0.1", workers=2)
+    wanted, most = 2, 2 * max(2, os.cpu_count() or 1)
+    for _ in range(25):
+        action = random.choice(["HUP", "HUP", "TTIN", "TTOU", "kill", "term"])
+        if action in ("kill", "term"):
+            number = signal.SIGKILL if action == "kill" else signal.SIGTERM
+            for each in random.sample(sorted(children(server)), 1) if children(server) else []:
+                os.kill(each, number)
+        else:
+            lines = server.log.count(f"SIG{action}")
+            server.process.send_signal(getattr(signal, f"SIG{action}"))
+            if action != "HUP":
+                until(lambda action=action, lines=lines: server.log.count(f"SIG{action}") > lines)
+                wanted = min(most, wanted + 1) if action == "TTIN" else max(1, wanted - 1)
+        time.sleep(random.choice([0, 0, 0.05, 0.2]))  # the moment is what is tested
+    before = children(server)
+    server.process.send_signal(signal.SIGHUP)
+    until(lambda: len(children(server)) == wanted and not children(server) & before, 40)
+    found = set()
+    for _ in range(30 * wanted):
+        with server.connect() as client:
+            found.add(worker_of(client))
+    assert found == children(server)
+    assert server.stop() == 0
 
 
 def test_a_limit_per_address_is_of_all_workers(tells: Operate) -> None:
