@@ -14,7 +14,6 @@ from gevent import monkey
 from chat_gevent.command import config, logs
 from chat_gevent.command.handler import StartError
 from chat_gevent.command.listening import open_admin_listener, open_listeners, read_certificates
-from chat_gevent.command.patching import patch_late
 from chat_gevent.command.process import ServerProcess
 from chat_gevent.command.shares import count_workers, most_of_all
 from chat_gevent.command.standard import complain, printable, say
@@ -49,7 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
             return 0
         settings = loaded.settings
         workers = count_workers(settings)
-        _patch(loaded, workers)
+        patched = monkey.is_module_patched("socket")
+        _patch(loaded, workers, patched)
         raise_file_limit()
         repeats = logs.start(settings.log_level, settings.log_format)
         by_default = {loaded.origins[name] for name in ("host", "listen")} == {"default"}
@@ -74,9 +74,10 @@ def run(arguments: argparse.Namespace) -> int:
         return _fail(str(error), 1)
 
 
-def _patch(loaded: config.Loaded, workers: int) -> None:
+def _patch(loaded: config.Loaded, workers: int, patched: bool) -> None:
     """Patch the standard library, where that is asked for and has not been done. Raises ConfigError."""
-    patched = monkey.is_module_patched("socket")
+    from chat_gevent.command.patching import patch_late
+
     if workers > 1 and patched:
         how = "give --monkey beside --workers or CHAT_GEVENT_WORKERS, and each worker is patched"
         raise config.ConfigError(f"the master of several workers must not be patched; {how}")
