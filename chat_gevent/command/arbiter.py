@@ -150,6 +150,7 @@ class ServeWorker(Worker):  # type: ignore[misc]
         try:
             super().init_process()
         finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)  # until it ends, whatever handlers are set
             own_main_thread()
 
     def init_signals(self) -> None:
