@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 import time
-import warnings
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import gevent
@@ -25,6 +24,7 @@ from gunicorn.workers.base import Worker
 from chat_gevent.command import logs
 from chat_gevent.command.board import Board, State
 from chat_gevent.command.handler import StartError
+from chat_gevent.command.patching import patch_late
 from chat_gevent.command.process import EXIT_NOT_SERVING
 from chat_gevent.command.standard import complain, printable
 from chat_gevent.command.worker_process import WorkerProcess
@@ -143,14 +143,14 @@ class ServeWorker(Worker):  # type: ignore[misc]
         settings = self.settings
         repeats = logs.start(settings.log_level, settings.log_format, worker=self.slot)
         if settings.monkey and not monkey.is_module_patched("socket"):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that modules are imported already, which is all right
-                monkey.patch_all()
+            patch_late()
         self._repeats = repeats
+        self._publish_at = 0.0
         open_figures(self)
         try:
             super().init_process()
         finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)  # until it ends, whatever handlers are set
             own_main_thread()
 
     def init_signals(self) -> None:
@@ -204,7 +204,7 @@ class ServeWorker(Worker):  # type: ignore[misc]
     def _beat(self) -> None:
         self.notify()
         now = time.monotonic()
-        if now >= getattr(self, "_publish_at", 0.0):
+        if now >= self._publish_at:
             self._publish_at = now + PUBLISH_SECONDS
             publish_figures(self)
 

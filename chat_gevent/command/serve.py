@@ -113,13 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
         settings = loaded.settings
         workers = count_workers(settings)
         patched = monkey.is_module_patched("socket")
-        if workers > 1 and patched:
-            how = "--monkey, beside --workers or CHAT_GEVENT_WORKERS, patches each worker"
-            raise config.ConfigError(
-                f"the library is patched before the workers start, which can't be; {how}"
-            )
-        if workers == 1 and settings.monkey and not patched:
-            raise config.ConfigError("monkey: too late here; give it as --monkey or CHAT_GEVENT_MONKEY=true")
+        _patch(loaded, workers, patched)
         raise_file_limit()
         repeats = logs.start(settings.log_level, settings.log_format)
         by_default = {loaded.origins[name] for name in ("host", "listen")} == {"default"}
@@ -143,6 +137,19 @@ def run(arguments: argparse.Namespace) -> int:
     except (ListenError, CertificateError) as error:
         taken = str(error).endswith(os.strerror(errno.EADDRINUSE))
         return _fail(f"{error}; stop what listens there, or listen elsewhere" if taken else str(error), 1)
+
+
+def _patch(loaded: config.Loaded, workers: int, patched: bool) -> None:
+    """Patch the standard library, where that is asked for and has not been done. Raises ConfigError."""
+    from chat_gevent.command.patching import patch_late
+
+    if workers > 1 and patched:
+        how = "give --monkey beside --workers or CHAT_GEVENT_WORKERS, and each worker is patched"
+        raise config.ConfigError(f"the master of several workers must not be patched; {how}")
+    if workers == 1 and loaded.settings.monkey and not patched:
+        if loaded.origins["monkey"].startswith("file"):
+            raise config.ConfigError("monkey: too late here; give it as --monkey or CHAT_GEVENT_MONKEY=true")
+        patch_late()  # with --workers it was not known before that this process itself is to serve
 
 
 def _run_workers(
