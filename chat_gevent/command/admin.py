@@ -8,6 +8,8 @@
              otherwise take all servers out at once because of one Redis, though each serves its clients
 /clients     who is connected, as JSON, in pages: ``?limit=`` (100, at most 1,000) and ``?after=``
              (``next`` of the page before); ordered by id, which a later client may get again
+/status.json what the status page shows (:mod:`chat_gevent.command.status`); ``?after=`` leaves out older
+             values of the last ten minutes
 ===========  ===================================================================================
 
 The pages share the event loop with the clients, so there are bounds: :data:`MOST_CONNECTIONS`,
@@ -16,8 +18,8 @@ byte read, one request a connection, no request body. ``/healthz`` and ``/readyz
 others: where all connections are taken, those that have asked nothing for :data:`SILENT_SECONDS` are closed.
 
 They listen on the loopback interface unless the operator names another one. A browser can be made to ask
-them by a name of an attacker's that leads here, so ``/metrics`` and ``/clients`` answer only where the Host
-header is the address that was connected to, a loopback name, or one of the setting ``admin_hosts``.
+them by a name of an attacker's that leads here, so all but the health pages answer only where the Host header
+is the address that was connected to, a loopback name, or one of the setting ``admin_hosts``.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import re
 import time
 from http import HTTPStatus
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 
     from chat_gevent.command.config import ServeSettings
     from chat_gevent.command.snapshot import Watched
+    from chat_gevent.command.status import Status
 
 MOST_REQUESTS: Final = 16
 MOST_CONNECTIONS: Final = 256
@@ -69,7 +73,7 @@ log = logging.getLogger("chat_gevent")
 class Admin:
     """The admin pages of one process. Raises ListenError."""
 
-    def __init__(self, watched: Watched, settings: ServeSettings) -> None:
+    def __init__(self, watched: Watched, status: Status, settings: ServeSettings) -> None:
         host, port = split_host_port(settings.admin)
         host = f"[{host}]" if ":" in host else host or "127.0.0.1"
         listeners = listen(f"tcp://{host}:{port}", settings)
@@ -77,6 +81,7 @@ class Admin:
             unwanted.socket.close()
         self.listener = listeners[0]
         self._watched = watched
+        self._status = status
         self._metrics = exposition.registry(watched)
         self._backplane_required = settings.backplane_required
         self._hosts = LOOPBACK | frozenset(settings.admin_hosts)
@@ -98,6 +103,7 @@ class Admin:
         """Answer from now on."""
         self.listener.socket.setblocking(False)
         self._server.start()
+        self._status.start()
         self._sweeper = gevent.spawn(self._close_silent)
         log.info("admin pages at %s", self.url)
 
@@ -105,6 +111,7 @@ class Admin:
         """Answer no more; requests under way are cut off."""
         if self._sweeper is not None:
             self._sweeper.kill()
+        self._status.stop()
         self._server.stop(0)
 
     def _close_silent(self) -> None:
@@ -177,7 +184,20 @@ class Admin:
                 "application/json",
                 json.dumps(self._watched.clients(after, limit)).encode() + b"\n",
             )
-        known = b"/metrics /healthz /readyz /clients\n"
+        if url.path == "/status.json":
+            asked = {name: values[-1] for name, values in parse_qs(url.query).items()}
+            try:
+                after_time = float(asked["after"]) if "after" in asked else None
+            except ValueError:
+                after_time = math.nan
+            if after_time is not None and not math.isfinite(after_time):
+                return HTTPStatus.BAD_REQUEST, "text/plain", b"after must be a time in seconds\n"
+            return (
+                HTTPStatus.OK,
+                "application/json",
+                json.dumps(self._status.page(after_time)).encode() + b"\n",
+            )
+        known = b"/metrics /healthz /readyz /clients /status.json\n"
         return (HTTPStatus.OK if url.path == "/" else HTTPStatus.NOT_FOUND), "text/plain", known
 
 

@@ -90,7 +90,7 @@ class ServerProcess:
                 self.timed_handler = self.core.message = TimedHandler(self.core.message)
             self._make_servers()
             if settings.admin:
-                self.admin = _admin(self, settings)
+                self.admin = _admin(self, self.core, settings)
         except BaseException:
             self._close_listeners()
             raise
@@ -338,9 +338,10 @@ def _say_ready(urls: str) -> None:
         standard.reader_left()
 
 
-def _admin(watched: Watched, settings: ServeSettings) -> Admin:
+def _admin(watched: Watched, core: Core, settings: ServeSettings) -> Admin:
     try:
         from chat_gevent.command.admin import Admin
+        from chat_gevent.command.status import Status
     except ImportError as error:
         raise StartError(f"admin needs {error.name}: pip install 'chat-gevent[admin]'") from None
-    return Admin(watched, settings)
+    return Admin(watched, Status(core, watched), settings)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from chat_gevent.command.metrics import LoopLag
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,9 @@ class Snapshot:
     """One for each bound, and one for what is above the last."""
     lag_seconds: float
     """Sum of all lags."""
+    lag_p50: float
+    """The lag's median in the last second, in seconds."""
+    lag_p99: float
     handler: HandlerFigures | None
     """None where the built-in confirmation answers."""
     backplane: BackplaneFigures | None
@@ -77,6 +83,10 @@ class Snapshot:
 
 class Watched(Protocol):
     """What the admin pages ask the process that serves."""
+
+    @property
+    def lag(self) -> LoopLag:
+        """How late its event loop is."""
 
     @property
     def draining(self) -> bool:
