@@ -5,6 +5,8 @@ A snapshot walks all open connections, and no client is served meanwhile: it is 
 
 from __future__ import annotations
 
+import os
+import resource
 import time
 from array import array
 from datetime import UTC, datetime, timedelta
@@ -13,10 +15,11 @@ from typing import Any, Final
 
 from chat_gevent.addresses import address_text
 from chat_gevent.command.metrics import LAG_BUCKETS, LoopLag, TimedHandler
-from chat_gevent.command.snapshot import BackplaneFigures, HandlerFigures, Snapshot
+from chat_gevent.command.snapshot import BackplaneFigures, HandlerFigures, ProcessFigures, Snapshot
 from chat_gevent.confirm import ErrorCode
 from chat_gevent.connection import Connection
 from chat_gevent.core import Core
+from chat_gevent.files import open_files
 from chat_gevent.lifecycle import REFUSALS, Lifecycle
 
 RATE_SECONDS: Final = 1.0
@@ -61,6 +64,19 @@ def snapshot(
         backplane=_backplane(core),
         draining=core.draining.is_set(),
         log_lines_dropped=log_lines_dropped,
+        process=_process(),
+    )
+
+
+def _process() -> ProcessFigures:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    with open("/proc/self/statm", "rb") as statm:  # noqa: PTH123 - procfs, read for each snapshot
+        pages = int(statm.read().split()[1])
+    return ProcessFigures(
+        cpu_seconds=usage.ru_utime + usage.ru_stime,
+        resident_bytes=pages * os.sysconf("SC_PAGE_SIZE"),
+        open_files=open_files(),
+        most_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     )
 
 

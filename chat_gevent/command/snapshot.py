@@ -36,8 +36,21 @@ class BackplaneFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessFigures:
+    """What the system says of a process. Of several it is the sum; memory that they share counts for each."""
+
+    cpu_seconds: float
+    resident_bytes: int
+    open_files: int
+    most_files: int
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The figures of one serving process at one moment; counts are since the start unless said otherwise."""
+    """The figures of one serving process at one moment; counts are since the start unless said otherwise.
+
+    :mod:`chat_gevent.command.total` adds up those of several, and knows which of them are counts.
+    """
 
     connections: int
     """Clients that are connected now."""
@@ -79,6 +92,7 @@ class Snapshot:
     """None where there is none."""
     draining: bool
     log_lines_dropped: int
+    process: ProcessFigures
 
 
 class Watched(Protocol):

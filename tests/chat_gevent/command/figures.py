@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from chat_gevent.command.metrics import LAG_BUCKETS
-from chat_gevent.command.snapshot import Snapshot
+from chat_gevent.command.snapshot import ProcessFigures, Snapshot
 
 
 def figures(**given: Any) -> Snapshot:
@@ -36,5 +36,6 @@ def figures(**given: Any) -> Snapshot:
         "backplane": None,
         "draining": False,
         "log_lines_dropped": 0,
+        "process": ProcessFigures(0.0, 0, 0, 0),
     }
     return Snapshot(**{**nothing, **given})
