@@ -1,7 +1,7 @@
 """The admin pages over HTTP: what an operator's tools ask a running server.
 
 ===========  ===================================================================================
-/metrics     counters for Prometheus; made anew for a part of the time only, however many ask
+/metrics     counters for Prometheus; made for a part of the time only, however many ask (``command.paced``)
 /healthz     200 while the process serves at all
 /readyz      200 while new clients are welcome, 503 while the server drains; a lost backplane is said, and
              is a 503 only with the setting ``backplane_required``: a balancer that asks this page would
@@ -39,23 +39,19 @@ import gevent
 from gevent.lock import BoundedSemaphore
 from gevent.server import StreamServer
 
-from chat_gevent.command import exposition
+from chat_gevent.command import exposition, status
+from chat_gevent.command.paced import Paced
 from chat_gevent.listeners import listen, split_host_port
 
 if TYPE_CHECKING:
     import socket
 
     from chat_gevent.command.config import ServeSettings
-    from chat_gevent.command.snapshot import Watched
-    from chat_gevent.command.status import Status
+    from chat_gevent.command.overview import Overview
 
 MOST_REQUESTS: Final = 16
 MOST_CONNECTIONS: Final = 256
 SILENT_SECONDS: Final = 0.5
-CACHE_SECONDS: Final = 1.0
-"""Most seconds that metrics are kept for others who ask."""
-CACHE_FACTOR: Final = 20
-"""Up to that, metrics are kept for so many times what it took to make them: 5% of the loop's time at most."""
 LOOPBACK: Final = frozenset(("localhost", "127.0.0.1", "[::1]"))
 REQUEST_SECONDS: Final = 10.0
 LINGER_SECONDS: Final = 1.0
@@ -71,21 +67,25 @@ log = logging.getLogger("chat_gevent")
 
 
 class Admin:
-    """The admin pages of one process. Raises ListenError."""
+    """The admin pages, of one process or of all workers. Raises ListenError."""
 
-    def __init__(self, watched: Watched, status: Status, settings: ServeSettings) -> None:
+    def __init__(self, overview: Overview, settings: ServeSettings) -> None:
         host, port = split_host_port(settings.admin)
         host = f"[{host}]" if ":" in host else host or "127.0.0.1"
         listeners = listen(f"tcp://{host}:{port}", settings)
         for unwanted in listeners[1:]:  # a name with several addresses
             unwanted.socket.close()
         self.listener = listeners[0]
-        self._watched = watched
-        self._status = status
-        self._metrics = exposition.registry(watched)
+        self._overview = overview
+        metrics = exposition.registry(overview)
+        self._metrics: Paced[str, tuple[str, bytes]] = Paced(
+            lambda accept: exposition.expose(metrics, accept), overview.refresh
+        )
+        self._status: Paced[float | None, bytes] = Paced(
+            lambda after: _json(status.page(overview, after)), overview.look
+        )
         self._backplane_required = settings.backplane_required
         self._hosts = LOOPBACK | frozenset(settings.admin_hosts)
-        self._scrapes: dict[str, tuple[float, tuple[str, bytes]]] = {}
         self.places = BoundedSemaphore(MOST_REQUESTS)
         self.silent: dict[
             socket.socket, float
@@ -103,7 +103,7 @@ class Admin:
         """Answer from now on."""
         self.listener.socket.setblocking(False)
         self._server.start()
-        self._status.start()
+        self._overview.start()
         self._sweeper = gevent.spawn(self._close_silent)
         log.info("admin pages at %s", self.url)
 
@@ -111,7 +111,7 @@ class Admin:
         """Answer no more; requests under way are cut off."""
         if self._sweeper is not None:
             self._sweeper.kill()
-        self._status.stop()
+        self._overview.stop()
         self._server.stop(0)
 
     def _close_silent(self) -> None:
@@ -133,16 +133,6 @@ class Admin:
         here = client.getsockname()[0].removeprefix("::ffff:")
         return name in self._hosts or name == (f"[{here}]" if ":" in here else here)
 
-    def _scrape(self, accept: str) -> tuple[str, bytes]:
-        began = time.monotonic()
-        until, scrape = self._scrapes.get(accept, (0.0, ("", b"")))
-        if began >= until:
-            scrape = exposition.expose(self._metrics, accept)
-            took = time.monotonic() - began
-            kept = min(CACHE_SECONDS, CACHE_FACTOR * took)
-            self._scrapes = {accept: (began + took + kept, scrape)}  # one: any Accept header may be sent
-        return scrape
-
     def _handle(self, client: socket.socket, address: Any) -> None:
         with gevent.Timeout(REQUEST_SECONDS, False):  # type: ignore[arg-type]  # False: end silently
             self.silent[client] = time.monotonic()
@@ -160,16 +150,11 @@ class Admin:
         except ValueError as error:
             return HTTPStatus.BAD_REQUEST, "text/plain", f"{error}\n".encode()
         if url.path == "/metrics":
-            return HTTPStatus.OK, *self._scrape(accept)
+            return HTTPStatus.OK, *self._metrics.get(accept)
         if url.path == "/healthz":
             return HTTPStatus.OK, "text/plain", b"ok\n"
         if url.path == "/readyz":
-            if self._watched.draining:
-                return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", b"draining\n"
-            if self._watched.backplane_lost:
-                status = HTTPStatus.SERVICE_UNAVAILABLE if self._backplane_required else HTTPStatus.OK
-                return status, "text/plain", b"backplane lost\n"
-            return HTTPStatus.OK, "text/plain", b"ready\n"
+            return self._readiness()
         if url.path == "/clients":
             asked = {name: values[-1] for name, values in parse_qs(url.query).items()}
             try:
@@ -179,11 +164,7 @@ class Admin:
             if not 1 <= limit <= MOST_PER_PAGE or after < -1:
                 problem = f"limit must be 1 to {MOST_PER_PAGE}, after a number\n"
                 return HTTPStatus.BAD_REQUEST, "text/plain", problem.encode()
-            return (
-                HTTPStatus.OK,
-                "application/json",
-                json.dumps(self._watched.clients(after, limit)).encode() + b"\n",
-            )
+            return HTTPStatus.OK, "application/json", _json(self._overview.clients(after, limit))
         if url.path == "/status.json":
             asked = {name: values[-1] for name, values in parse_qs(url.query).items()}
             try:
@@ -192,13 +173,20 @@ class Admin:
                 after_time = math.nan
             if after_time is not None and not math.isfinite(after_time):
                 return HTTPStatus.BAD_REQUEST, "text/plain", b"after must be a time in seconds\n"
-            return (
-                HTTPStatus.OK,
-                "application/json",
-                json.dumps(self._status.page(after_time)).encode() + b"\n",
-            )
+            return HTTPStatus.OK, "application/json", self._status.get(after_time)
         known = b"/metrics /healthz /readyz /clients /status.json\n"
         return (HTTPStatus.OK if url.path == "/" else HTTPStatus.NOT_FOUND), "text/plain", known
+
+    def _readiness(self) -> tuple[HTTPStatus, str, bytes]:
+        ready, word = self._overview.readiness()
+        if ready and self._overview.watched.backplane_lost:
+            ready, word = not self._backplane_required, "backplane lost"
+        code = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return code, "text/plain", f"{word}\n".encode()
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value).encode() + b"\n"
 
 
 class _Request(BaseHTTPRequestHandler):

@@ -341,7 +341,7 @@ def _say_ready(urls: str) -> None:
 def _admin(watched: Watched, core: Core, settings: ServeSettings) -> Admin:
     try:
         from chat_gevent.command.admin import Admin
-        from chat_gevent.command.status import Status
+        from chat_gevent.command.overview import Overview
     except ImportError as error:
         raise StartError(f"admin needs {error.name}: pip install 'chat-gevent[admin]'") from None
-    return Admin(watched, Status(core, watched), settings)
+    return Admin(Overview(watched, core), settings)

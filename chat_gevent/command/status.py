@@ -21,8 +21,9 @@ errors              error replies sent, by code
 workers             a list, of one for one process, each with ``worker`` (its number from 0), ``pid``,
                     ``connections``, ``connections_limit``, ``messages``, ``messages_per_second``,
                     ``greenlets_busy``, ``queued_bytes``, ``loop_lag_p50_seconds``,
-                    ``loop_lag_p99_seconds``, ``draining`` (true or false), and ``age_seconds`` of these
-                    figures
+                    ``loop_lag_p99_seconds``, ``cpu_seconds``, ``resident_bytes``, ``draining`` (true or
+                    false), and ``age_seconds`` of these figures; ``messages`` and ``cpu_seconds`` are of
+                    earlier workers of that number too
 history             the last ten minutes, see below
 busiest             the ten clients with the most messages a second: what ``/clients`` says of each, with
                     ``messages_per_second`` and ``due_bytes`` (of replies and pushes that it has not taken);
@@ -40,20 +41,12 @@ answer before, only later values are told; ``newest`` stays TIME where there are
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any, Final
 
-import gevent
-
 from chat_gevent import __version__
-from chat_gevent.command import observe
-from chat_gevent.command.history import History
-from chat_gevent.command.snapshot import Snapshot, Watched
-from chat_gevent.core import Core
-
-SHARE: Final = 0.01
-"""Most of the loop's time that samples may take: where one takes long, they are rarer than each second."""
+from chat_gevent.command.overview import Overview
+from chat_gevent.command.total import WorkerFigures
 
 TOTALS: Final = {
     "connections": "connections",
@@ -74,85 +67,24 @@ TOTALS: Final = {
 """Keys of ``totals``, and which figure of a snapshot each is."""
 
 
-class Status:
-    """The status of one process, and the samples of its last ten minutes."""
+def page(overview: Overview, after: float | None) -> dict[str, Any]:
+    """The whole answer, ready for JSON; of the history what is later than ``after``, if that is given.
 
-    def __init__(self, core: Core, watched: Watched) -> None:
-        self._watched = watched
-        self._history = History()
-        self._started = time.time()
-        self._drain_began: float | None = None
-        self._last: tuple[float, int] | None = None
-        self._rate = 0.0
-        self._rates = observe.ClientRates(core)
-        self._sampling: gevent.Greenlet[[], None] | None = None
-
-    def start(self) -> None:
-        """Take samples from now on."""
-        self._watched.lag.second.start()
-        self._sampling = gevent.spawn(self._sample)
-
-    def stop(self) -> None:
-        """Take no more samples."""
-        self._watched.lag.second.stop()
-        if self._sampling is not None:
-            self._sampling.kill()
-
-    def _sample(self) -> None:
-        took = 0.0
-        while True:
-            due = int(time.monotonic() + took / SHARE) + 1
-            gevent.sleep(due - time.monotonic())
-            began = time.monotonic()
-            self._watched.lag.second.turn()
-            figures = self._watched.snapshot()
-            self._history.add(began, figures)
-            if self._last is not None:
-                self._rate = (figures.messages - self._last[1]) / (began - self._last[0])
-            self._last = began, figures.messages
-            if figures.draining and self._drain_began is None:
-                self._drain_began = began
-            took = time.monotonic() - began
-
-    def page(self, after: float | None) -> dict[str, Any]:
-        """The whole answer, ready for JSON; of the history what is later than ``after``, if that is given."""
-        figures = self._watched.snapshot()
-        busiest, slowest = self._rates.top()
-        worker = {
-            "worker": 0,
-            "pid": os.getpid(),
-            "connections": figures.connections,
-            "connections_limit": figures.connections_limit,
-            "messages": figures.messages,
-            "messages_per_second": round(self._rate, 1),
-            "greenlets_busy": figures.workers_busy,
-            "queued_bytes": figures.queued_bytes,
-            "loop_lag_p50_seconds": round(figures.lag_p50, 6),
-            "loop_lag_p99_seconds": round(figures.lag_p99, 6),
-            "draining": figures.draining,
-            "age_seconds": 0.0,
-        }
-        return {
-            **whole(figures, ready=not self._watched.draining, drain_began=self._drain_began),
-            "started": round(self._started, 3),
-            "workers": [worker],
-            "history": self._history.series(after),
-            "busiest": busiest,
-            "slowest": slowest,
-        }
-
-
-def whole(figures: Snapshot, *, ready: bool, drain_began: float | None) -> dict[str, Any]:
-    """The parts of the answer that are of the whole server; ``drain_began`` as of ``time.monotonic``."""
+    To be called after ``overview.look()``; this waits for nothing.
+    """
+    figures = overview.snapshot()
+    workers = overview.workers()
     drain = None
     if figures.draining:
-        began = time.monotonic() if drain_began is None else drain_began
-        drain = {"clients_left": figures.connections, "seconds": round(time.monotonic() - began, 1)}
+        seconds = max((each.draining_seconds or 0.0 for each in workers), default=0.0)
+        drain = {"clients_left": figures.connections, "seconds": round(seconds, 1)}
+    busiest, slowest = overview.tops
     backplane, handler = figures.backplane, figures.handler
     return {
         "version": __version__,
         "time": round(time.time(), 3),
-        "ready": ready,
+        "started": round(overview.started, 3),
+        "ready": any(each.ready for each in workers),
         "drain": drain,
         "backplane": None
         if backplane is None
@@ -164,4 +96,28 @@ def whole(figures: Snapshot, *, ready: bool, drain_began: float | None) -> dict[
         "refused": dict(figures.refused),
         "closed": dict(figures.closed),
         "errors": dict(figures.errors),
+        "workers": [_worker(each) for each in workers],
+        "history": overview.history.series(after),
+        "busiest": busiest,
+        "slowest": slowest,
+    }
+
+
+def _worker(known: WorkerFigures) -> dict[str, Any]:
+    figures = known.figures
+    return {
+        "worker": known.worker,
+        "pid": known.pid,
+        "connections": figures.connections,
+        "connections_limit": figures.connections_limit,
+        "messages": known.messages,
+        "messages_per_second": round(known.messages_per_second, 1),
+        "greenlets_busy": figures.workers_busy,
+        "queued_bytes": figures.queued_bytes,
+        "loop_lag_p50_seconds": round(figures.lag_p50, 6),
+        "loop_lag_p99_seconds": round(figures.lag_p99, 6),
+        "cpu_seconds": round(known.cpu_seconds, 3),
+        "resident_bytes": figures.process.resident_bytes,
+        "draining": figures.draining,
+        "age_seconds": round(known.age, 2),
     }
