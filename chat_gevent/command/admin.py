@@ -41,7 +41,7 @@ from gevent.server import StreamServer
 
 from chat_gevent.command import exposition, status
 from chat_gevent.command.paced import Paced
-from chat_gevent.listeners import listen, split_host_port
+from chat_gevent.listeners import Listener, listen, split_host_port
 
 if TYPE_CHECKING:
     import socket
@@ -67,15 +67,15 @@ log = logging.getLogger("chat_gevent")
 
 
 class Admin:
-    """The admin pages, of one process or of all workers. Raises ListenError."""
+    """The admin pages, of one process or of all workers.
 
-    def __init__(self, overview: Overview, settings: ServeSettings) -> None:
-        host, port = split_host_port(settings.admin)
-        host = f"[{host}]" if ":" in host else host or "127.0.0.1"
-        listeners = listen(f"tcp://{host}:{port}", settings)
-        for unwanted in listeners[1:]:  # a name with several addresses
-            unwanted.socket.close()
-        self.listener = listeners[0]
+    :param listener: where they are; opened by ``settings`` unless given.
+
+    Raises ListenError.
+    """
+
+    def __init__(self, overview: Overview, settings: ServeSettings, listener: Listener | None = None) -> None:
+        self.listener = listener or open_listener(settings)
         self._overview = overview
         metrics = exposition.registry(overview)
         self._metrics: Paced[str, tuple[str, bytes]] = Paced(
@@ -187,6 +187,16 @@ class Admin:
 
 def _json(value: Any) -> bytes:
     return json.dumps(value).encode() + b"\n"
+
+
+def open_listener(settings: ServeSettings) -> Listener:
+    """Where the admin pages of these settings are to be. Raises ListenError."""
+    host, port = split_host_port(settings.admin)
+    host = f"[{host}]" if ":" in host else host or "127.0.0.1"
+    listeners = listen(f"tcp://{host}:{port}", settings)
+    for unwanted in listeners[1:]:  # a name with several addresses
+        unwanted.socket.close()
+    return listeners[0]
 
 
 class _Request(BaseHTTPRequestHandler):

@@ -9,6 +9,8 @@ One of the workers, whichever asked first and lives, writes the history of all.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from functools import partial
 from heapq import nlargest
 from operator import itemgetter
 from typing import Any, Final
@@ -107,41 +109,37 @@ class Together(Overview):
         return bool(serving), f"{word}: {serving} of {len(others) + 1} workers serve"
 
     def clients(self, after: int, limit: int) -> dict[str, Any]:
-        """A page of the clients of all workers, in the order of workers and of their ids."""
-        clients: list[dict[str, Any]] = []
-        silent = []
-        total, following = 0, None
-        begin, begin_at = divmod(after, IDS_PER_WORKER) if after >= 0 else (0, -1)
-        for each in self.workers():
-            worker = each.worker
-            own = worker == self._slot
-            total += self.watched.clients(MOST_ID, 1)["total"] if own else each.figures.connections
-            if worker < begin or following is not None:
-                continue
-            own_after = begin_at if worker == begin else -1
-            if len(clients) == limit:  # one is enough to know that there are more
-                page = self._page(worker, own_after, 1)
-                if page is None or page["clients"]:
-                    following = clients[-1]["id"]
-                continue
-            page = self._page(worker, own_after, limit - len(clients))
-            if page is None:
-                silent.append(worker)
-                continue
-            clients += [
-                {**client, "id": worker * IDS_PER_WORKER + client["id"], "worker": worker}
-                for client in page["clients"]
-            ]
-            if page["next"] is not None:
-                following = clients[-1]["id"]
-        return {"total": total, "next": following, "clients": clients, "silent": silent}
+        """A page of the clients of all workers, in the order of workers and of their ids.
 
-    def _page(self, worker: int, after: int, limit: int) -> dict[str, Any] | None:
-        """A page of one worker's clients; None: it did not answer in time."""
-        if worker == self._slot:
-            return self.watched.clients(after, limit)
+        ``silent`` are the workers that did not answer in time: their clients are in ``total`` only.
+        """
+        known = {each.worker: each.figures.connections for each in self.workers()} | {self._slot: 0}
+        pages = self._pages(known, MOST_ID, 1)
+        silent = {worker for worker in known if worker not in pages}
+        total = sum(pages[each]["total"] if each in pages else known[each] for each in known)
+        clients: list[dict[str, Any]] = []
+        following = None
+        first, first_after = divmod(after, IDS_PER_WORKER) if after >= 0 else (0, -1)
+        for worker in sorted(each for each in known if each >= first and each not in silent):
+            room = limit - len(clients)  # without any left, one client is enough to know that there are more
+            page = self._pages([worker], first_after if worker == first else -1, max(1, room)).get(worker)
+            if page is None:
+                silent.add(worker)
+            elif not room and page["clients"]:
+                following = clients[-1]["id"]
+            else:
+                clients += map(partial(_of_worker, worker), page["clients"])
+                following = clients[-1]["id"] if page["next"] is not None else None
+            if following is not None:
+                break
+        return {"total": total, "next": following, "clients": clients, "silent": sorted(silent)}
+
+    def _pages(self, workers: Collection[int], after: int, limit: int) -> dict[int, dict[str, Any]]:
+        """A page of each of these workers' own clients, of those that answer in time."""
         question = {"ask": "clients", "after": after, "limit": limit}
-        found: dict[str, Any] | None = self._peers.ask(question, [worker]).get(worker)
+        found = self._peers.ask(question, [each for each in workers if each != self._slot])
+        if self._slot in workers:
+            found[self._slot] = self.watched.clients(after, limit)
         return found
 
     def top(self) -> Top:
@@ -151,10 +149,7 @@ class Together(Overview):
         merged: list[list[dict[str, Any]]] = [[], []]
         for worker, lists in answers.items():
             for found, into in zip(lists, merged, strict=True):
-                into += [
-                    {**client, "id": worker * IDS_PER_WORKER + client["id"], "worker": worker}
-                    for client in found
-                ]
+                into += map(partial(_of_worker, worker), found)
         busiest, slowest = merged
         return (
             nlargest(MOST_TOP, busiest, itemgetter("messages_per_second")),
@@ -170,3 +165,8 @@ class Together(Overview):
         if question["ask"] == "clients":
             return self.watched.clients(question["after"], question["limit"])
         return super().top()
+
+
+def _of_worker(worker: int, client: dict[str, Any]) -> dict[str, Any]:
+    """A client as its worker tells of it, with an id that no client of another worker has."""
+    return {**client, "id": worker * IDS_PER_WORKER + client["id"], "worker": worker}
