@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
 from _socket import MSG_PEEK, SHUT_RDWR, SHUT_WR
+from _socket import socket as RawSocket
 from errno import ECONNRESET, EPIPE
 from select import EPOLLIN
-from typing import Final
+from typing import Any, Final
 
 from gevent import GreenletExit, getcurrent
 
-from chat_gevent.confirm import ErrorCode
+from chat_gevent.confirm import ErrorCode, error_text, with_retry
 from chat_gevent.errors import Closed, WriteTimeout
 from chat_gevent.framing import Auto
 from chat_gevent.outgoing import Outgoing
@@ -37,6 +39,11 @@ EXPLANATIONS: Final[dict[str, str]] = {
     ErrorCode.IDLE_TIMEOUT: "no complete message came for too long",
 }
 
+TEMPORARY: Final = frozenset(
+    (ErrorCode.SERVER_FULL, ErrorCode.ADDRESS_FULL, ErrorCode.SHUTTING_DOWN, ErrorCode.SERVER_BUSY)
+)
+"""Why a client must go that is welcome again later: it is told when."""
+
 REFUSALS: Final = frozenset((ErrorCode.SERVER_FULL, ErrorCode.ADDRESS_FULL))
 """Why a client was not admitted: the connection only tells it so."""
 
@@ -48,6 +55,31 @@ UNUSED: Final = "unused"
 
 BY_SERVICE: Final = "handler"
 """The reason of a close that a handler or service asked for."""
+
+
+def explain(code: str, spread: float, problem: str = "") -> str:
+    """What a client is told for ``code``, and when to come back, if it may.
+
+    :param spread: seconds over which clients are spread at random; 0: nothing is said of when.
+    :param problem: to be said instead of the usual explanation.
+    """
+    explanation = problem or EXPLANATIONS[code]
+    if spread and code in TEMPORARY:
+        return with_retry(explanation, max(0.1, random.uniform(0, spread)))
+    return explanation
+
+
+def refuse_at_once(core: Any, client: RawSocket, code: ErrorCode, problem: str = "") -> None:
+    """Tell a client why it can't come in, as well as that can be done without waiting for it, and close."""
+    told = error_text(code, explain(code, core.settings.retry_spread, problem))
+    try:
+        client.send(told.encode() + b"\n")
+        client.shutdown(SHUT_WR)
+        client.recv(16_384)  # what is left unread at the close would make it a reset
+    except OSError:
+        pass
+    finally:
+        client.close()
 
 
 class Lifecycle(Outgoing):
@@ -135,11 +167,11 @@ class Lifecycle(Outgoing):
         """Finish if somebody has asked for it; an error code is told to the client."""
         if not self.leaving or self.state >= CLOSING:
             return False
-        explanation = EXPLANATIONS.get(self.leaving)
-        if explanation is None:
-            self.finish(self.leaving)
-        else:
+        if self.leaving in EXPLANATIONS:
+            explanation = explain(self.leaving, self.core.settings.retry_spread)
             self.finish(self.leaving, ErrorCode(self.leaving), explanation)
+        else:
+            self.finish(self.leaving)
         return True
 
     def refuse(self, code: ErrorCode) -> None:

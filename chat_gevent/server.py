@@ -14,7 +14,7 @@ import errno
 import logging
 import os
 import time
-from _socket import SHUT_WR, SO_ACCEPTCONN, SOL_SOCKET
+from _socket import SO_ACCEPTCONN, SOL_SOCKET
 from _socket import socket as RawSocket
 from typing import Any, Final
 
@@ -22,12 +22,11 @@ from gevent import getcurrent, sleep, spawn
 from gevent.event import Event
 
 from chat_gevent import proxy_protocol, tls
-from chat_gevent.answering import READ_BYTES
-from chat_gevent.confirm import ErrorCode, error_text
+from chat_gevent.confirm import ErrorCode
 from chat_gevent.connection import Connection
 from chat_gevent.core import Core
 from chat_gevent.files import default_max_connections, raise_file_limit
-from chat_gevent.lifecycle import EXPLANATIONS
+from chat_gevent.lifecycle import refuse_at_once
 from chat_gevent.listeners import await_handshakes, readable, take_no_more, tune
 from chat_gevent.outgoing import Opening
 from chat_gevent.service import Answers
@@ -182,7 +181,8 @@ class ChatServer(Serving):
         except OSError as error:  # no epoll watches left
             self._say_out_of("epoll watches", error)
             self.core.registry.refused[ErrorCode.SERVER_FULL] += 1
-            _refuse_at_once(connection.socket, ErrorCode.SERVER_FULL, "the server can't watch more clients")
+            problem = "the server can't watch more clients"
+            refuse_at_once(self.core, connection.socket, ErrorCode.SERVER_FULL, problem)
             return False
         return True
 
@@ -274,8 +274,7 @@ class ChatServer(Serving):
                     if self.closed or not readable(self.socket):
                         return
                 elif self.full():  # spawn is a pool that has no room, and stopping can't wait for it
-                    code = ErrorCode.SHUTTING_DOWN
-                    _refuse_at_once(accepted[0], code, EXPLANATIONS[code])
+                    refuse_at_once(self.core, accepted[0], ErrorCode.SHUTTING_DOWN)
                 else:
                     self.do_handle(*accepted)
 
@@ -286,7 +285,7 @@ class ChatServer(Serving):
         registry = self.core.registry
         registry.refused[code] += 1
         if registry.refusals >= REFUSED_LINGERING:
-            _refuse_at_once(client, code, EXPLANATIONS[code])
+            refuse_at_once(self.core, client, code)
             return
         # What a proxy says first is dropped with all else; only TLS must come before the refusal.
         connection = Connection(client, self.core, opening if self._opening else None)
@@ -313,7 +312,7 @@ class ChatServer(Serving):
             client = RawSocket(self.socket.family, self.socket.type, self.socket.proto, fileno=fd)
             client.setblocking(False)
             self.core.registry.refused[ErrorCode.SERVER_FULL] += 1
-            _refuse_at_once(client, ErrorCode.SERVER_FULL, "the server has no file descriptor left")
+            refuse_at_once(self.core, client, ErrorCode.SERVER_FULL, "the server has no file descriptor left")
         except OSError:
             files = files and self._reserve >= 0  # it left, or a handler was faster to take the descriptor
         try:
@@ -338,15 +337,3 @@ class ChatServer(Serving):
                 return
         self.stop_accepting()  # which also ends the timer
         self.start_accepting()
-
-
-def _refuse_at_once(client: RawSocket, code: ErrorCode, explanation: str) -> None:
-    """Tell a client why it can't come in, as well as that can be done without waiting for it."""
-    try:
-        client.send(error_text(code, explanation).encode() + b"\n")
-        client.shutdown(SHUT_WR)
-        client.recv(READ_BYTES)  # what is left unread at the close would make it a reset
-    except OSError:
-        pass
-    finally:
-        client.close()

@@ -41,13 +41,13 @@ from gevent.server import StreamServer
 
 from chat_gevent.command import exposition, status
 from chat_gevent.command.paced import Paced
-from chat_gevent.listeners import Listener, listen, split_host_port
 
 if TYPE_CHECKING:
     import socket
 
     from chat_gevent.command.config import ServeSettings
     from chat_gevent.command.overview import Overview
+    from chat_gevent.listeners import Listener
 
 MOST_REQUESTS: Final = 16
 MOST_CONNECTIONS: Final = 256
@@ -67,15 +67,10 @@ log = logging.getLogger("chat_gevent")
 
 
 class Admin:
-    """The admin pages, of one process or of all workers.
+    """The admin pages, of one process or of all workers, at ``listener``."""
 
-    :param listener: where they are; opened by ``settings`` unless given.
-
-    Raises ListenError.
-    """
-
-    def __init__(self, overview: Overview, settings: ServeSettings, listener: Listener | None = None) -> None:
-        self.listener = listener or open_listener(settings)
+    def __init__(self, overview: Overview, settings: ServeSettings, listener: Listener) -> None:
+        self.listener = listener
         self._overview = overview
         metrics = exposition.registry(overview)
         self._metrics: Paced[str, tuple[str, bytes]] = Paced(
@@ -94,18 +89,16 @@ class Admin:
         self._server.max_accept = 4  # the clients of the server have their turn in between
         self._sweeper: gevent.Greenlet[[], None] | None = None
 
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return self.listener.url.replace("tcp", "http", 1)
-
     def start(self) -> None:
         """Answer from now on."""
         self.listener.socket.setblocking(False)
         self._server.start()
         self._overview.start()
         self._sweeper = gevent.spawn(self._close_silent)
-        log.info("admin pages at %s", self.url)
+
+    def leave(self) -> None:
+        """Leave further requests to other processes that hold the listener; those under way are answered."""
+        self._server.close()
 
     def stop(self) -> None:
         """Answer no more; requests under way are cut off."""
@@ -187,16 +180,6 @@ class Admin:
 
 def _json(value: Any) -> bytes:
     return json.dumps(value).encode() + b"\n"
-
-
-def open_listener(settings: ServeSettings) -> Listener:
-    """Where the admin pages of these settings are to be. Raises ListenError."""
-    host, port = split_host_port(settings.admin)
-    host = f"[{host}]" if ":" in host else host or "127.0.0.1"
-    listeners = listen(f"tcp://{host}:{port}", settings)
-    for unwanted in listeners[1:]:  # a name with several addresses
-        unwanted.socket.close()
-    return listeners[0]
 
 
 class _Request(BaseHTTPRequestHandler):

@@ -78,12 +78,13 @@ def test_a_name_with_several_addresses_gets_one_port() -> None:
 
 
 def test_an_address_in_use_is_one_line_and_exit_1(operate: Operate) -> None:
-    """The line names the address and says why."""
+    """The line names the address, says why, and what to do."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         server = operate("--port", str(port), ready=False)
         assert server.process.wait(20) == 1
-    assert server.log == f"chat-gevent serve: error: tcp://127.0.0.1:{port}: Address already in use\n"
+    problem = "Address already in use; stop what listens there, or listen elsewhere"
+    assert server.log == f"chat-gevent serve: error: tcp://127.0.0.1:{port}: {problem}\n"
 
 
 def test_the_second_of_two_listeners_fails_and_the_first_is_cleaned_up(
@@ -119,7 +120,8 @@ def test_a_stale_socket_file_is_replaced_and_a_live_one_is_not(operate: Operate,
     first = operate("--listen", f"unix://{path}")
     second = operate("--listen", f"unix://{path}", ready=False)
     assert second.process.wait(20) == 1
-    assert second.log == f"chat-gevent serve: error: unix://{path}: Address already in use\n"
+    problem = "Address already in use; stop what listens there, or listen elsewhere"
+    assert second.log == f"chat-gevent serve: error: unix://{path}: {problem}\n"
     with connect_unix(str(path)) as client:
         exchange(client, b"still here")
     first.process.kill()

@@ -74,7 +74,7 @@ def serve(shared: SharedFigures, slot: int, admin: Listener) -> int:
 
     repeats = logs.start("warning", "text")
     try:
-        with ServerProcess(SETTINGS, repeats) as process:
+        with ServerProcess(SETTINGS, repeats, listen("tcp://127.0.0.1:0", SETTINGS)) as process:
             process.admin = Admin(Together(process, process.core, shared, slot), SETTINGS, admin)
             return process.run()
     finally:
