@@ -78,7 +78,7 @@ class ChatArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         self.board = Board(2 * most + SPARE_SLOTS)
         self.figures = SharedFigures(self.board.slots)
         self.places: SharedPlaces | None = None
-        self._most_workers = most
+        self.most_workers = most
         self._pid = os.getpid()
         self._shared = shareable(listeners)
         self.positions: list[Position] = []
@@ -122,8 +122,8 @@ class ChatArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
 
     def handle_ttin(self) -> None:
         """One worker more."""
-        if len(self.positions) >= self._most_workers:
-            log.warning("SIGTTIN: %d workers are the most that this server can have", self._most_workers)
+        if len(self.positions) >= self.most_workers:
+            log.warning("SIGTTIN: %d workers are the most that this server can have", self.most_workers)
             return
         self.set_workers(len(self.positions) + 1)
         log.info("SIGTTIN: %d workers", len(self.positions))
@@ -156,7 +156,7 @@ class ChatArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
             raise StopIteration
         self._close_positions()
         for position in list(self.positions):
-            if position.worker is not None and self.state(position.worker) >= State.LEAVING:
+            if position.worker is not None and self.state(position.worker) in (State.LEAVING, State.ENDED):
                 position.worker = None  # somebody has told it to go
             if position.worker is None and position.successor is None:
                 self._fill(position)
@@ -224,8 +224,7 @@ class ChatArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         for position in self.positions:
             if position.successor is worker:
                 position.successor = None
-                position.died(worker.started)
-                self.reload.failed(worker, state)
+                self.reload.failed(worker, position.died(worker.started))
             elif position.worker is worker:
                 position.worker, position.successor = position.successor, None
                 self._say_again(position, worker)
@@ -234,17 +233,9 @@ class ChatArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         delay = position.died(worker.started)
         if self.stopping.begun or self.status:
             return
-        if delay <= PATIENCE:
-            log.warning(
-                "worker %d is dead; the next one starts %s",
-                worker.slot,
-                f"in {delay:g} s" if delay else "now",
-            )
-            return
-        log.error(
-            "worker %d died at once, as those before it; the next one starts in %g s", worker.slot, delay
-        )
-        position.close()
+        log.info("worker %d is dead; another one starts in %g s", worker.slot, delay)
+        if delay > PATIENCE:
+            position.close()  # so that the kernel gives its share of the clients to the others
 
     # -- more or fewer workers ---------------------------------------------------------------------
 

@@ -253,14 +253,15 @@ class ServerProcess:
         log.info("draining %d clients for at most %g s", core.registry.live, seconds)
         return self._end(seconds)
 
-    def _end(self, seconds: float, spread: float = 0.0) -> int:
-        """Have all clients leave; parameters as of :meth:`chat_gevent.core.Core.drain`."""
+    def _end(self, seconds: float) -> int:
+        """Have all clients leave within so many seconds; returns the exit status."""
         core = self.core
         core.stopping(self.servers[0])
         self._stop_listening()
         self._asked_to_stop.clear()
         core.end_kept()
-        drain = gevent.spawn(core.drain, seconds, spread)
+        self._before_drain()
+        drain = gevent.spawn(core.drain, seconds)
         drain.rawlink(lambda _: self._asked_to_stop.set())
         self._asked_to_stop.wait()
         if not drain.ready():
@@ -271,6 +272,9 @@ class ServerProcess:
         if len(self._lost) == len(self._urls):
             return EXIT_NOT_SERVING
         return EXIT_CUT_OFF if cut_off else 0
+
+    def _before_drain(self) -> None:
+        """Called when nobody is accepted any more, and nobody has been told to leave."""
 
     def _hurry(self) -> None:
         log.warning("second signal: the drain ends now")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +17,7 @@ from chat_gevent.command.board import Order, State
 from chat_gevent.command.config import ConfigError
 from chat_gevent.command.handler import StartError
 from chat_gevent.command.listening import read_certificates
+from chat_gevent.command.positions import PATIENCE
 from chat_gevent.command.shares import count_workers, most_of_all
 from chat_gevent.errors import CertificateError
 
@@ -43,6 +45,8 @@ class Reload:
         self.generation = 0
         self._master = master
         self._load = load
+        self._waits = False
+        self._workers = 0
         self._before: tuple[ServeSettings, int] | None = None  # settings and clients, to go back to
 
     def begin(self) -> None:
@@ -61,7 +65,9 @@ class Reload:
                 kept |= {name: getattr(old, name) for name in ("tls_certificate", "tls_key", "tls_client_ca")}
             new = dataclasses.replace(new, **kept)
             read_certificates(new)
-            workers = count_workers(new)
+            workers = len(master.positions) if new.workers == old.workers else count_workers(new)
+            if workers > master.most_workers:
+                raise StartError(f"workers = {workers}: at most {master.most_workers} without a restart")
             connections = most_of_all(new, workers)
         except (ConfigError, StartError, CertificateError) as error:
             log.error("SIGHUP: the workers stay as they are: %s", error)
@@ -73,9 +79,9 @@ class Reload:
             self._before = old, master.connections
         master.settings, master.connections = new, connections
         master.make_places()
-        if workers != len(master.positions) and new.workers != old.workers:
-            master.set_workers(workers)
+        self._workers = workers
         self.generation += 1
+        self._waits = False
 
     def advance(self) -> None:
         """Do what can be done now."""
@@ -86,6 +92,9 @@ class Reload:
             self._replace(position)
             if not self._serves(master.positions[0]):
                 return  # if the first can't start, the others need not try
+        if self._workers != len(master.positions):
+            master.set_workers(self._workers)
+            return
         if all(self._serves(each) for each in master.positions):
             self._before = None
             if master.settings.tls_certificate:
@@ -104,20 +113,25 @@ class Reload:
 
     def _replace(self, position: Position) -> None:
         master = self._master
-        successor = position.successor
-        if successor is not None and successor.generation != self.generation:
-            return  # of a reload before this one: it serves soon, and is replaced then
+        successor, old = position.successor, position.worker
         if successor is not None:
             if master.state(successor) is State.SERVING:
-                old, position.worker, position.successor = position.worker, successor, None
+                position.worker, position.successor = successor, None
                 if old is not None:
                     master.order(old, Order.RETIRE)
-        elif position.worker is not None and position.worker.generation != self.generation:
-            position.successor = master.fork(position)
+        elif old is not None and old.generation != self.generation and time.monotonic() >= position.due:
+            if len(master.WORKERS) + len(master.positions) <= master.board.slots:
+                position.successor = master.fork(position)
+            elif not self._waits:
+                self._waits = True
+                log.warning("SIGHUP: waits until old workers have ended: %d are left", len(master.WORKERS))
 
-    def failed(self, worker: ServeWorker, state: State) -> None:
-        """A successor has ended before it served. If it could not start, the old workers stay."""
-        if self._before is None or state is not State.FAILED:
+    def failed(self, worker: ServeWorker, delay: float) -> None:
+        """A successor has ended before it served. If it could not start, the old workers stay.
+
+        :param delay: until another one would start; it is long where several have ended.
+        """
+        if self._before is None or (self._master.state(worker) is not State.FAILED and delay <= PATIENCE):
             return
         master = self._master
         log.error("SIGHUP: the workers stay as they are, because a new one can't start")

@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from chat_gevent.command import signals, systemd
+from chat_gevent.command.arbiter import HOOKS_SECONDS, ServeWorker
 from chat_gevent.command.board import Order, State
-
-if TYPE_CHECKING:
-    from chat_gevent.command.arbiter import ServeWorker
 
 LAST_SECONDS: Final = 7.0
 """How long a worker that was told to end at once may take."""
@@ -57,7 +55,7 @@ class Stop:
         for each in master.listeners:
             each.remove_file()
         master.order_all(Order.STOP if master.ready else Order.HURRY)
-        limit = time.monotonic() + master.cfg.graceful_timeout
+        limit = time.monotonic() + master.settings.drain_timeout + HOOKS_SECONDS
         hurried = False
         while master.WORKERS and time.monotonic() < limit:
             for number in master.wait_for_signals(0.5):

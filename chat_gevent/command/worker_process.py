@@ -11,8 +11,10 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from time import monotonic
 
 import gevent
+from gevent.event import Event
 
 from chat_gevent.command import logs
 from chat_gevent.command.backplane import needs_backplane
@@ -23,6 +25,7 @@ from chat_gevent.command.process import ServerProcess
 from chat_gevent.command.shared import SharedFigures
 from chat_gevent.command.shares import settings_of_worker, share
 from chat_gevent.command.together import Together
+from chat_gevent.confirm import ErrorCode
 from chat_gevent.listeners import Listener
 
 log = logging.getLogger("chat_gevent")
@@ -61,6 +64,7 @@ class WorkerProcess(ServerProcess):
         self._beat_outside = beat
         self._master = os.getppid()
         self._leaving = False
+        self._hastened = Event()
         own = settings_of_worker(settings, index, board.workers)
         super().__init__(own, repeats, listeners, admin_listener)
         for listener, server in zip(self.listeners, self.servers, strict=True):
@@ -95,9 +99,7 @@ class WorkerProcess(ServerProcess):
 
     def _beat(self) -> None:
         self._beat_outside()
-        registry = self.core.registry
-        self._board.set(self._slot, "clients", registry.live)
-        self._board.set(self._slot, "messages", registry.totals(self.core.engine.all())[0])
+        self._board.set(self._slot, "clients", self.core.registry.live)
         if not self._leaving:
             for server in self.servers:  # there may be more workers by now, or fewer
                 server.max_connections = self._most_connections()
@@ -116,7 +118,10 @@ class WorkerProcess(ServerProcess):
         if not self._leaving:
             self._stop()
         elif self._order is Order.HURRY:
+            self._hastened.set()
             self.core.hurry()
+        elif self._order is not Order.RETIRE:
+            self._hastened.set()
 
     def _tell(self, state: State) -> None:
         """Write on the board, and have the master look."""
@@ -131,10 +136,22 @@ class WorkerProcess(ServerProcess):
         settings = self.settings
         if self._order is Order.HURRY:
             self.core.hurry()
-        spread = settings.reload_interval if self._order <= Order.RETIRE else 0.0
-        live = self.core.registry.live
-        log.debug("draining %d clients for at most %g s", live, spread + settings.drain_timeout)
-        return self._end(settings.drain_timeout, spread)
+        log.debug("draining %d clients for at most %g s", self.core.registry.live, settings.drain_timeout)
+        return self._end(settings.drain_timeout)
+
+    def _before_drain(self) -> None:
+        """Where another worker serves instead, tell the clients one after the other over a longer time."""
+        seconds = self.settings.reload_interval
+        if self._order > Order.RETIRE or not seconds:
+            return
+        began = monotonic()
+        leaving = self.core.engine.all()
+        self.core.draining.set()
+        for done, connection in enumerate(leaving, 1):
+            connection.ask_to_leave(ErrorCode.SHUTTING_DOWN)
+            ahead = began + done * seconds / len(leaving) - monotonic()
+            if self._hastened.wait(max(0.0, ahead)) or not self.core.registry.live:
+                return
 
     def _stop_listening(self) -> None:
         order = self._order

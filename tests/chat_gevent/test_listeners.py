@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from chat_gevent.errors import ListenError
-from chat_gevent.listeners import listen, take_no_more
+from chat_gevent.listeners import listen, listen_beside, take_no_more
 from chat_gevent.settings import Settings
 from tests.operate import ServerProcess, exchange, rest
 
@@ -217,3 +217,22 @@ def test_accepted_clients_inherit_the_tuning(serve: Callable[..., object]) -> No
             assert mirror.getsockopt(tcp, socket.TCP_KEEPINTVL) == 8
             assert mirror.getsockopt(tcp, socket.TCP_KEEPCNT) == 9
             assert mirror.getsockopt(tcp, socket.TCP_USER_TIMEOUT) == 10_000
+
+
+def test_a_reserved_address_is_shared_by_those_beside_it_and_by_nobody_else() -> None:
+    """Who reserves refuses clients until a socket listens beside; another server, also one that would share,
+    is told that the address is in use; also for IPv6, and where IPv4 is to be left alone."""
+    for address in ("tcp://127.0.0.1:0", "tcp://[::]:0"):
+        [reserved] = listen(address, Settings(), ipv6_only=True, reserve=True)
+        port = reserved.socket.getsockname()[1]
+        host = "::1" if "[" in address else "127.0.0.1"
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((host, port))
+        beside = [listen_beside(reserved, Settings()) for _ in range(2)]
+        socket.create_connection((host, port)).close()
+        for reserve in (False, True):
+            with pytest.raises(ListenError, match="in use"):
+                listen(address.replace(":0", f":{port}"), Settings(), ipv6_only=True, reserve=reserve)
+        assert [each.url for each in beside] == [reserved.url] * 2
+        for each in (reserved, *beside):
+            each.socket.close()
