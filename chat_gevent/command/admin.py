@@ -56,6 +56,8 @@ LOOPBACK: Final = frozenset(("localhost", "127.0.0.1", "[::1]"))
 REQUEST_SECONDS: Final = 10.0
 LINGER_SECONDS: Final = 1.0
 """Most seconds that a client is given after that to close as well."""
+LAST_SECONDS: Final = 1.0
+"""Most seconds that requests under way are given when the process ends."""
 HEALTH_PAGES: Final = ("/healthz", "/readyz")
 PAGE: Final = 100
 MOST_PER_PAGE: Final = 1000
@@ -101,22 +103,26 @@ class Admin:
         self._server.close()
 
     def stop(self) -> None:
-        """Answer no more; requests under way are cut off."""
+        """Answer no more; requests under way have :data:`LAST_SECONDS`."""
         if self._sweeper is not None:
             self._sweeper.kill()
+        self._server.close()
+        self._close_those_silent_since(time.monotonic())
+        self._server.stop(LAST_SECONDS)
         self._overview.stop()
-        self._server.stop(0)
 
     def _close_silent(self) -> None:
         while True:
             gevent.sleep(SILENT_SECONDS / 4)
             if len(self.silent) < MOST_CONNECTIONS // 2:
                 continue
-            oldest = time.monotonic() - SILENT_SECONDS
-            for each, since in list(self.silent.items()):
-                if since < oldest:
-                    with contextlib.suppress(OSError):
-                        each.shutdown(2)  # its greenlet sees the end of the stream
+            self._close_those_silent_since(time.monotonic() - SILENT_SECONDS)
+
+    def _close_those_silent_since(self, oldest: float) -> None:
+        for each, since in list(self.silent.items()):
+            if since < oldest:
+                with contextlib.suppress(OSError):
+                    each.shutdown(2)  # its greenlet sees the end of the stream
 
     def knows_host(self, given: str | None, client: socket.socket) -> bool:
         """Whether a Host header is one that only who was told of this server would send; none is fine."""
