@@ -23,7 +23,7 @@ from tests.operate import ServerProcess, until
 
 Operate = Callable[..., ServerProcess]
 
-SCRAPED_SECONDS = float(os.environ.get("CHAT_GEVENT_SCRAPED_SECONDS", "6"))
+SCRAPED_SECONDS = float(os.environ.get("SCRAPED_SECONDS", "6"))
 """How long Prometheus scrapes under load; the proof of a release takes 60."""
 
 
