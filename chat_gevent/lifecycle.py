@@ -47,11 +47,11 @@ TEMPORARY: Final = frozenset(
 REFUSALS: Final = frozenset((ErrorCode.SERVER_FULL, ErrorCode.ADDRESS_FULL))
 """Why a client was not admitted: the connection only tells it so."""
 
-GIVEN_UP: Final = frozenset(("slow", "write-timeout"))
-"""Why a client was given up that does not take what is sent to it."""
-
 UNUSED: Final = "unused"
 """The reason of a close by a client that connected and sent no message, as health checks do."""
+
+GIVEN_UP: Final = frozenset(("slow", "write-timeout", "lost", "reset", UNUSED))
+"""Why a client was given up that is gone, or does not take what is sent to it."""
 
 BY_SERVICE: Final = "handler"
 """The reason of a close that a handler or service asked for."""
@@ -100,21 +100,28 @@ class Lifecycle(Outgoing):
 
     def close_by_service(self, last: str | bytes | None) -> None:
         """Close once all that is due is sent."""
-        if last is not None:
-            self.push(last)
+        framed = None if last is None else self._framed(last)
         if not self.is_leaving:
             self.core.broadcasts.catch_up(self)
+            self.known_client()._last = framed
             self.leaving = BY_SERVICE
             if self.greenlet is None or self.waiter is not None:
                 self._look_up()
 
-    def takes_nothing(self, ticks: int) -> None:
-        """The client has taken nothing of what is due for so many ticks. Never blocks."""
-        if ticks >= self.core.write_ticks:
-            self.give_up("write-timeout")
+    def look_for_room(self, ticks: int, untaken: int) -> None:
+        """Close if the client takes too little of what is due, or nothing for too long. Never blocks.
 
-    def takes_something(self) -> None:
-        """The client has taken something of what is due; close if that is too little. Never blocks."""
+        ``untaken`` bytes were left of what was sent when it last took something, ``ticks`` ago.
+        """
+        try:
+            left = self.core.system.untaken(self.fd)
+        except OSError:
+            left = untaken
+        if left >= untaken:
+            if ticks >= self.core.write_ticks:
+                self.give_up("write-timeout")
+            return
+        self.core.engine.room_is_made(self, left)
         since, before = self.core.waited_for.get(self, (0.0, 0))
         if since:
             try:
@@ -145,8 +152,17 @@ class Lifecycle(Outgoing):
         self.reason = reason
         if code is not None:
             self._tell_error(code, explanation)
+        self._say_last()
         self.send_due()
         self._end_output()
+
+    def _say_last(self) -> None:
+        """Put the service's last message into what is due: all else is there by now."""
+        client = self.client
+        if client is not None and client._last is not None and self.leaving == BY_SERVICE:
+            self._due().append(client._last)
+            client._last = None
+            self.core.registry.pushes += 1
 
     def _end_output(self) -> None:
         self.move(CLOSING)
@@ -184,9 +200,8 @@ class Lifecycle(Outgoing):
         """Have the client told why it must go, once what it has sent is answered. Never blocks."""
         if self.state >= CLOSING:
             return
-        if self.leaving not in REFUSALS:
-            if not self.leaving:
-                self.core.broadcasts.catch_up(self)  # what it was promised comes before the end
+        if not self.leaving:
+            self.core.broadcasts.catch_up(self)  # what it was promised comes before the end
             self.leaving = reason
         if self.opening is not None and not self._has_input():
             self.cut(reason)  # it has said nothing yet that could be answered

@@ -24,11 +24,9 @@ import time
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
-from select import POLLIN
 from typing import TYPE_CHECKING, Final
 
 import gevent
-from gevent.monkey import get_original
 
 from chat_gevent.addresses import split_address
 from chat_gevent.errors import ListenError
@@ -48,6 +46,7 @@ HANDSHAKE_SECONDS: Final = 1.2
 
 HANDSHAKES_LOOKED_FOR: Final = 20_000
 """Most clients with which a stop looks for handshakes: that takes time for each connection there is."""
+
 
 UNSENT_BYTES: Final = 131_072
 """Most bytes that the kernel takes for a client whose receive window is closed. Without it, the send buffer
@@ -298,10 +297,3 @@ def handshakes_under_way(listeners: list[socket.socket]) -> bool:
                 if words[3] == SYN_RECEIVED and int(words[1].rpartition(":")[2], 16) in ports:
                     return True
     return False
-
-
-def readable(listener: socket.socket) -> bool:
-    """Whether somebody waits to be accepted."""
-    ready = get_original("select", "poll")()  # which monkey.patch_all() may have taken out of ``select``
-    ready.register(listener, POLLIN)
-    return bool(ready.poll(0))

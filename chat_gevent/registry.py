@@ -6,6 +6,7 @@ connections and what the closed ones had, so that no message pays for it.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -17,6 +18,8 @@ from chat_gevent.confirm import ErrorCode
 from chat_gevent.identity import ProxyIdentity
 from chat_gevent.lifecycle import REFUSALS, Lifecycle
 from chat_gevent.places import Places
+
+log = logging.getLogger("chat_gevent")
 
 
 class Registry:
@@ -93,7 +96,10 @@ class Registry:
         elif self.places is not None and (host := self._counted_as(connection.peer)):
             self.places.give_back(host)
         if self.on_close is not None:
-            self.on_close(connection)
+            try:
+                self.on_close(connection)
+            except Exception:  # its own failure: the connection closes all the same
+                log.exception("on_close failed")
         if not self.live:
             self.empty.set()
 

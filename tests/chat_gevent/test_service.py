@@ -176,7 +176,7 @@ def test_each_end_is_told_once(place: Place, park_after: float | None) -> None:
         assert peer.rest() == b""
     with welcomed(place, server) as peer:
         peer.send(b"close\nnot this\n")
-        assert peer.rest() == b"last\nre close\n"
+        assert peer.rest() == b"re close\nlast\n"
     with welcomed(place, server) as peer:
         assert peer.rest().startswith(b"Error: idle-timeout: ")
     settled(server, service)
