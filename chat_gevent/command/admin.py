@@ -1,13 +1,15 @@
 """The admin pages over HTTP: what an operator's tools ask a running server.
 
 ===========  ===================================================================================
-/metrics     counters for Prometheus; made anew for a part of the time only, however many ask
+/metrics     counters for Prometheus; made for a part of the time only, however many ask (``command.paced``)
 /healthz     200 while the process serves at all
 /readyz      200 while new clients are welcome, 503 while the server drains; a lost backplane is said, and
              is a 503 only with the setting ``backplane_required``: a balancer that asks this page would
              otherwise take all servers out at once because of one Redis, though each serves its clients
 /clients     who is connected, as JSON, in pages: ``?limit=`` (100, at most 1,000) and ``?after=``
              (``next`` of the page before); ordered by id, which a later client may get again
+/status.json what the status page shows (:mod:`chat_gevent.command.status`); ``?after=`` leaves out older
+             values of the last ten minutes
 ===========  ===================================================================================
 
 The pages share the event loop with the clients, so there are bounds: :data:`MOST_CONNECTIONS`,
@@ -16,8 +18,8 @@ byte read, one request a connection, no request body. ``/healthz`` and ``/readyz
 others: where all connections are taken, those that have asked nothing for :data:`SILENT_SECONDS` are closed.
 
 They listen on the loopback interface unless the operator names another one. A browser can be made to ask
-them by a name of an attacker's that leads here, so ``/metrics`` and ``/clients`` answer only where the Host
-header is the address that was connected to, a loopback name, or one of the setting ``admin_hosts``.
+them by a name of an attacker's that leads here, so all but the health pages answer only where the Host header
+is the address that was connected to, a loopback name, or one of the setting ``admin_hosts``.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import re
 import time
 from http import HTTPStatus
@@ -36,26 +39,25 @@ import gevent
 from gevent.lock import BoundedSemaphore
 from gevent.server import StreamServer
 
-from chat_gevent.command import exposition
+from chat_gevent.command import exposition, status
+from chat_gevent.command.paced import Paced
 
 if TYPE_CHECKING:
     import socket
 
     from chat_gevent.command.config import ServeSettings
-    from chat_gevent.command.snapshot import Watched
+    from chat_gevent.command.overview import Overview
     from chat_gevent.listeners import Listener
 
 MOST_REQUESTS: Final = 16
 MOST_CONNECTIONS: Final = 256
 SILENT_SECONDS: Final = 0.5
-CACHE_SECONDS: Final = 1.0
-"""Most seconds that metrics are kept for others who ask."""
-CACHE_FACTOR: Final = 20
-"""Up to that, metrics are kept for so many times what it took to make them: 5% of the loop's time at most."""
 LOOPBACK: Final = frozenset(("localhost", "127.0.0.1", "[::1]"))
 REQUEST_SECONDS: Final = 10.0
 LINGER_SECONDS: Final = 1.0
 """Most seconds that a client is given after that to close as well."""
+LAST_SECONDS: Final = 1.0
+"""Most seconds that requests under way are given when the process ends."""
 HEALTH_PAGES: Final = ("/healthz", "/readyz")
 PAGE: Final = 100
 MOST_PER_PAGE: Final = 1000
@@ -67,15 +69,20 @@ log = logging.getLogger("chat_gevent")
 
 
 class Admin:
-    """The admin pages of one process, at ``listener``."""
+    """The admin pages, of one process or of all workers, at ``listener``."""
 
-    def __init__(self, watched: Watched, settings: ServeSettings, listener: Listener) -> None:
+    def __init__(self, overview: Overview, settings: ServeSettings, listener: Listener) -> None:
         self.listener = listener
-        self._watched = watched
-        self._metrics = exposition.registry(watched)
+        self._overview = overview
+        metrics = exposition.registry(overview)
+        self._metrics: Paced[str, tuple[str, bytes]] = Paced(
+            lambda accept: exposition.expose(metrics, accept), overview.refresh
+        )
+        self._status: Paced[float | None, bytes] = Paced(
+            lambda after: _json(status.page(overview, after)), overview.look
+        )
         self._backplane_required = settings.backplane_required
         self._hosts = LOOPBACK | frozenset(settings.admin_hosts)
-        self._scrapes: dict[str, tuple[float, tuple[str, bytes]]] = {}
         self.places = BoundedSemaphore(MOST_REQUESTS)
         self.silent: dict[
             socket.socket, float
@@ -88,6 +95,7 @@ class Admin:
         """Answer from now on."""
         self.listener.socket.setblocking(False)
         self._server.start()
+        self._overview.start()
         self._sweeper = gevent.spawn(self._close_silent)
 
     def leave(self) -> None:
@@ -95,21 +103,26 @@ class Admin:
         self._server.close()
 
     def stop(self) -> None:
-        """Answer no more; requests under way are cut off."""
+        """Answer no more; requests under way have :data:`LAST_SECONDS`."""
         if self._sweeper is not None:
             self._sweeper.kill()
-        self._server.stop(0)
+        self._server.close()
+        self._close_those_silent_since(time.monotonic())
+        self._server.stop(LAST_SECONDS)
+        self._overview.stop()
 
     def _close_silent(self) -> None:
         while True:
             gevent.sleep(SILENT_SECONDS / 4)
             if len(self.silent) < MOST_CONNECTIONS // 2:
                 continue
-            oldest = time.monotonic() - SILENT_SECONDS
-            for each, since in list(self.silent.items()):
-                if since < oldest:
-                    with contextlib.suppress(OSError):
-                        each.shutdown(2)  # its greenlet sees the end of the stream
+            self._close_those_silent_since(time.monotonic() - SILENT_SECONDS)
+
+    def _close_those_silent_since(self, oldest: float) -> None:
+        for each, since in list(self.silent.items()):
+            if since < oldest:
+                with contextlib.suppress(OSError):
+                    each.shutdown(2)  # its greenlet sees the end of the stream
 
     def knows_host(self, given: str | None, client: socket.socket) -> bool:
         """Whether a Host header is one that only who was told of this server would send; none is fine."""
@@ -118,16 +131,6 @@ class Admin:
         name = re.sub(r":[0-9]*$", "", given.strip().lower()).removesuffix(".")
         here = client.getsockname()[0].removeprefix("::ffff:")
         return name in self._hosts or name == (f"[{here}]" if ":" in here else here)
-
-    def _scrape(self, accept: str) -> tuple[str, bytes]:
-        began = time.monotonic()
-        until, scrape = self._scrapes.get(accept, (0.0, ("", b"")))
-        if began >= until:
-            scrape = exposition.expose(self._metrics, accept)
-            took = time.monotonic() - began
-            kept = min(CACHE_SECONDS, CACHE_FACTOR * took)
-            self._scrapes = {accept: (began + took + kept, scrape)}  # one: any Accept header may be sent
-        return scrape
 
     def _handle(self, client: socket.socket, address: Any) -> None:
         with gevent.Timeout(REQUEST_SECONDS, False):  # type: ignore[arg-type]  # False: end silently
@@ -146,16 +149,11 @@ class Admin:
         except ValueError as error:
             return HTTPStatus.BAD_REQUEST, "text/plain", f"{error}\n".encode()
         if url.path == "/metrics":
-            return HTTPStatus.OK, *self._scrape(accept)
+            return HTTPStatus.OK, *self._metrics.get(accept)
         if url.path == "/healthz":
             return HTTPStatus.OK, "text/plain", b"ok\n"
         if url.path == "/readyz":
-            if self._watched.draining:
-                return HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", b"draining\n"
-            if self._watched.backplane_lost:
-                status = HTTPStatus.SERVICE_UNAVAILABLE if self._backplane_required else HTTPStatus.OK
-                return status, "text/plain", b"backplane lost\n"
-            return HTTPStatus.OK, "text/plain", b"ready\n"
+            return self._readiness()
         if url.path == "/clients":
             asked = {name: values[-1] for name, values in parse_qs(url.query).items()}
             try:
@@ -165,13 +163,29 @@ class Admin:
             if not 1 <= limit <= MOST_PER_PAGE or after < -1:
                 problem = f"limit must be 1 to {MOST_PER_PAGE}, after a number\n"
                 return HTTPStatus.BAD_REQUEST, "text/plain", problem.encode()
-            return (
-                HTTPStatus.OK,
-                "application/json",
-                json.dumps(self._watched.clients(after, limit)).encode() + b"\n",
-            )
-        known = b"/metrics /healthz /readyz /clients\n"
+            return HTTPStatus.OK, "application/json", _json(self._overview.clients(after, limit))
+        if url.path == "/status.json":
+            asked = {name: values[-1] for name, values in parse_qs(url.query).items()}
+            try:
+                after_time = float(asked["after"]) if "after" in asked else None
+            except ValueError:
+                after_time = math.nan
+            if after_time is not None and not math.isfinite(after_time):
+                return HTTPStatus.BAD_REQUEST, "text/plain", b"after must be a time in seconds\n"
+            return HTTPStatus.OK, "application/json", self._status.get(after_time)
+        known = b"/metrics /healthz /readyz /clients /status.json\n"
         return (HTTPStatus.OK if url.path == "/" else HTTPStatus.NOT_FOUND), "text/plain", known
+
+    def _readiness(self) -> tuple[HTTPStatus, str, bytes]:
+        ready, word = self._overview.readiness()
+        if ready and self._overview.watched.backplane_lost:
+            ready, word = not self._backplane_required, "backplane lost"
+        code = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return code, "text/plain", f"{word}\n".encode()
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value).encode() + b"\n"
 
 
 class _Request(BaseHTTPRequestHandler):

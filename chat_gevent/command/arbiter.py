@@ -1,7 +1,7 @@
 """gunicorn's parts for ``serve --workers``: its application, its worker and its log.
 
 gunicorn forks the workers, hears signals, and ends a worker whose event loop is stuck. What is done about
-listeners, generations and limits is in :mod:`chat_gevent.command.master`. The three functions at the end are
+listeners, generations and limits is in :mod:`chat_gevent.command.master`. The two functions at the end are
 where the figures of all workers are told that a worker comes and goes.
 """
 
@@ -42,8 +42,6 @@ SILENT_SECONDS: Final = 30
 
 HOOKS_SECONDS: Final = 10.0
 """What the master waits for workers beyond the time to drain: handshakes and last hooks take some of it."""
-
-PUBLISH_SECONDS: Final = 1.0
 
 IGNORED: Final = (
     *(signal.SIGINT, signal.SIGQUIT, signal.SIGHUP),  # a terminal sends them to the master as well
@@ -145,8 +143,6 @@ class ServeWorker(Worker):  # type: ignore[misc]
         if settings.monkey and not monkey.is_module_patched("socket"):
             patch_late()
         self._repeats = repeats
-        self._publish_at = 0.0
-        open_figures(self)
         try:
             super().init_process()
         finally:
@@ -171,12 +167,12 @@ class ServeWorker(Worker):  # type: ignore[misc]
             process = WorkerProcess(
                 *(self.settings, self._repeats, listeners, admin),
                 board=board,
+                figures=arbiter.figures,
                 index=self.index,
                 slot=self.slot,
                 connections=arbiter.connections,
-                beat=self._beat,
+                beat=self.notify,
             )
-            self._process = process
             if arbiter.places is not None and process.core.registry.places is not None:
                 arbiter.places.most = self.settings.max_connections_per_address
                 arbiter.places.open(self.slot)
@@ -201,13 +197,6 @@ class ServeWorker(Worker):  # type: ignore[misc]
         elif why:
             log.error("this worker can't start: %s", why)
 
-    def _beat(self) -> None:
-        self.notify()
-        now = time.monotonic()
-        if now >= self._publish_at:
-            self._publish_at = now + PUBLISH_SECONDS
-            publish_figures(self)
-
 
 def _ignore(*_: Any) -> None:
     pass
@@ -224,13 +213,3 @@ def _pre_fork(arbiter: Master, worker: ServeWorker) -> None:
 def _child_exit(arbiter: Master, worker: ServeWorker) -> None:
     arbiter.ended(worker)
     arbiter.figures.release(worker.slot)
-
-
-def open_figures(worker: ServeWorker) -> None:
-    """After the fork."""
-    worker.arbiter.figures.open(worker.slot)
-
-
-def publish_figures(worker: ServeWorker) -> None:
-    """Every :data:`PUBLISH_SECONDS`."""
-    worker.arbiter.figures.publish(worker._process)

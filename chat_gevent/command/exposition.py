@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import resource
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import gevent
 from prometheus_client import CollectorRegistry
@@ -21,19 +18,20 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from chat_gevent import __version__
-from chat_gevent.command.snapshot import BackplaneFigures, Snapshot, Watched
-from chat_gevent.files import open_files
+from chat_gevent.command.overview import Overview
+from chat_gevent.command.snapshot import BackplaneFigures, ProcessFigures, Snapshot
+from chat_gevent.command.total import WorkerFigures
 
 
 class ServerCollector(Collector):
-    """Reads a process that serves."""
+    """Reads the process that serves, or all of them."""
 
-    def __init__(self, watched: Watched) -> None:
-        self._watched = watched
+    def __init__(self, overview: Overview) -> None:
+        self._overview = overview
 
     def collect(self) -> Iterator[Metric]:
         """Yield each metric with its value of now."""
-        now = self._watched.snapshot()
+        now = self._overview.snapshot()
         yield _gauge("connections", "Clients connected now.", now.connections)
         yield _gauge("connections_limit", "Most clients at once.", now.connections_limit)
         yield _counter("accepted", "Connections accepted, refused ones included.", now.accepted)
@@ -67,7 +65,9 @@ class ServerCollector(Collector):
         yield _gauge("log_lines_dropped", "Log lines nobody took in time.", now.log_lines_dropped)
         info = {"version": __version__, "python": platform.python_version(), "gevent": gevent.__version__}
         yield InfoMetricFamily("chat_gevent_build", "Versions.", info)
-        yield from _process()
+        yield from _process(now.process, self._overview.started)
+        if self._overview.many:
+            yield from _workers(self._overview.workers())
 
 
 def _backplane(now: BackplaneFigures) -> Iterator[Metric]:
@@ -92,21 +92,44 @@ def _loop_lag(now: Snapshot) -> Metric:
     return family
 
 
-def _process() -> Iterator[Metric]:
+def _process(now: ProcessFigures, started: float) -> Iterator[Metric]:
     """What any Prometheus client library says of its process, under the same names."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    yield CounterMetricFamily("process_cpu_seconds", "CPU time.", usage.ru_utime + usage.ru_stime)
-    with open("/proc/self/statm", "rb") as statm:  # noqa: PTH123 - procfs, read for each scrape
-        pages = int(statm.read().split()[1])
-    resident = pages * os.sysconf("SC_PAGE_SIZE")
-    yield GaugeMetricFamily("process_resident_memory_bytes", "Memory in RAM.", resident)
-    yield GaugeMetricFamily("process_open_fds", "Open files.", open_files())
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    yield GaugeMetricFamily("process_max_fds", "Most open files.", limit)
-    yield GaugeMetricFamily("process_start_time_seconds", "Start, as a Unix time.", _STARTED)
+    yield CounterMetricFamily("process_cpu_seconds", "CPU time.", now.cpu_seconds)
+    yield GaugeMetricFamily("process_resident_memory_bytes", "Memory in RAM.", now.resident_bytes)
+    yield GaugeMetricFamily("process_open_fds", "Open files.", now.open_files)
+    yield GaugeMetricFamily("process_max_fds", "Most open files.", now.most_files)
+    yield GaugeMetricFamily("process_start_time_seconds", "Start, as a Unix time.", started)
 
 
-_STARTED = time.time()
+def _workers(workers: Sequence[WorkerFigures]) -> Iterator[Metric]:
+    """Each worker's own, for the few that matter; the number is handed on when a worker is replaced."""
+    serving = sum(each.ready for each in workers)
+    state = GaugeMetricFamily("chat_gevent_workers", "Worker processes.", labels=["state"])
+    state.add_metric(["serving"], serving)
+    state.add_metric(["leaving"], len(workers) - serving)
+    yield state
+    gauges: tuple[tuple[str, str, Callable[[WorkerFigures], float]], ...] = (
+        ("connections", "Clients connected now.", lambda each: each.figures.connections),
+        ("greenlets_leased", "Greenlets that serve a client.", lambda each: each.figures.workers_busy),
+        ("loop_lag_p50_seconds", "Loop lag, median of the last second.", lambda each: each.figures.lag_p50),
+        ("loop_lag_p99_seconds", "Loop lag, p99 of the last second.", lambda each: each.figures.lag_p99),
+        ("resident_memory_bytes", "Memory in RAM.", lambda each: each.figures.process.resident_bytes),
+        ("figures_age_seconds", "Age of these figures.", lambda each: each.age),
+    )
+    for name, help, value in gauges:
+        gauge = GaugeMetricFamily(f"chat_gevent_worker_{name}", help, labels=["worker"])
+        for each in workers:
+            gauge.add_metric([str(each.worker)], value(each))
+        yield gauge
+    counters: tuple[tuple[str, str, Callable[[WorkerFigures], float]], ...] = (
+        ("messages", "Messages answered, by earlier workers of this number too.", lambda each: each.messages),
+        ("cpu_seconds", "CPU time, of earlier workers of this number too.", lambda each: each.cpu_seconds),
+    )
+    for name, help, value in counters:
+        counter = CounterMetricFamily(f"chat_gevent_worker_{name}", help, labels=["worker"])
+        for each in workers:
+            counter.add_metric([str(each.worker)], value(each))
+        yield counter
 
 
 def _gauge(name: str, help: str, value: float) -> Metric:
@@ -124,10 +147,10 @@ def _counters(name: str, help: str, label: str, values: Mapping[str, int]) -> Me
     return family
 
 
-def registry(watched: Watched) -> CollectorRegistry:
-    """A registry that holds the metrics of that process and no others."""
+def registry(overview: Overview) -> CollectorRegistry:
+    """A registry that holds these metrics and no others."""
     made = CollectorRegistry(auto_describe=False)
-    made.register(ServerCollector(watched))
+    made.register(ServerCollector(overview))
     return made
 
 

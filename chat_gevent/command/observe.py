@@ -5,16 +5,28 @@ A snapshot walks all open connections, and no client is served meanwhile: it is 
 
 from __future__ import annotations
 
+import os
+import resource
+import time
+from array import array
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from heapq import nlargest
+from typing import Any, Final
 
 from chat_gevent.addresses import address_text
 from chat_gevent.command.metrics import LAG_BUCKETS, LoopLag, TimedHandler
-from chat_gevent.command.snapshot import BackplaneFigures, HandlerFigures, Snapshot
+from chat_gevent.command.snapshot import BackplaneFigures, HandlerFigures, ProcessFigures, Snapshot
 from chat_gevent.confirm import ErrorCode
 from chat_gevent.connection import Connection
 from chat_gevent.core import Core
+from chat_gevent.files import open_files
 from chat_gevent.lifecycle import REFUSALS, Lifecycle
+
+RATE_SECONDS: Final = 1.0
+"""The least time over which a client's messages a second are counted."""
+
+RATE_FACTOR: Final = 20
+"""That time is at least so many times what a look at all clients takes: 5% of the loop's time at most."""
 
 
 def snapshot(
@@ -49,10 +61,25 @@ def snapshot(
         lag_bounds=LAG_BUCKETS,
         lag_counts=tuple(lag.counts),
         lag_seconds=lag.seconds,
+        lag_p50=lag.second.p50,
+        lag_p99=lag.second.p99,
         handler=None if handler is None else HandlerFigures(handler.calls, handler.seconds, handler.running),
         backplane=_backplane(core),
         draining=core.draining.is_set(),
         log_lines_dropped=log_lines_dropped,
+        process=_process(),
+    )
+
+
+def _process() -> ProcessFigures:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    with open("/proc/self/statm", "rb") as statm:  # noqa: PTH123 - procfs, read for each snapshot
+        pages = int(statm.read().split()[1])
+    return ProcessFigures(
+        cpu_seconds=usage.ru_utime + usage.ru_stime,
+        resident_bytes=pages * os.sysconf("SC_PAGE_SIZE"),
+        open_files=open_files(),
+        most_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     )
 
 
@@ -96,6 +123,64 @@ def _describe(connection: Connection) -> dict[str, Any]:
         "queued_bytes": 0 if client is None else client._queued,
         "state": connection.state.label,
     }
+
+
+class ClientRates:
+    """The busiest and the slowest clients; looks at every connection when it is asked, and at none else."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._seen = array("Q")  # messages at the last look, by descriptor
+        self._since = array("q")  # ticks at which those connections began: a descriptor is soon another's
+        self._looked = self._due = 0.0
+        self._found: tuple[list[dict[str, Any]], list[dict[str, Any]]] = [], []
+
+    def top(self, count: int = 10) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """The clients with the most messages a second, and those with the most bytes due; most first.
+
+        An answer is kept for :data:`RATE_SECONDS` or longer: rates over less than that would say little.
+        """
+        now = time.monotonic()
+        passed, engine = now - self._looked, self._core.engine
+        if now < self._due:
+            return self._found
+        self._looked = now
+        more = len(engine.connections) - len(self._seen)
+        self._seen.extend([0] * more)
+        self._since.extend([-1] * more)
+        rates: list[tuple[float, int]] = []
+        due: list[tuple[int, int]] = []
+        for fd, connection in enumerate(engine.connections):
+            if connection is None:
+                continue
+            count_before, seconds = self._seen[fd], passed
+            if self._since[fd] != connection.since or count_before > connection.messages:
+                count_before, seconds = 0, max(1, engine.tick - connection.since) * engine.tick_seconds
+            if connection.messages > count_before:
+                rates.append(((connection.messages - count_before) / seconds, fd))
+            if connection.outbox:
+                due.append((_due(connection), fd))
+            self._seen[fd], self._since[fd] = connection.messages, connection.since
+        by_fd = {fd: rate for rate, fd in rates}
+        busiest, slowest = (
+            [
+                {
+                    **_describe(engine.connections[fd]),
+                    "messages_per_second": round(by_fd.get(fd, 0.0), 1),
+                    "due_bytes": _due(engine.connections[fd]),
+                }
+                for _, fd in nlargest(count, wanted)
+            ]
+            for wanted in (rates, due)
+        )
+        ended = time.monotonic()
+        self._due = ended + max(RATE_SECONDS, RATE_FACTOR * (ended - now))
+        self._found = busiest, slowest
+        return self._found
+
+
+def _due(connection: Connection) -> int:
+    return sum(map(len, connection.outbox or ()))
 
 
 def departure(connection: Lifecycle) -> dict[str, Any]:

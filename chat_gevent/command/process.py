@@ -20,6 +20,7 @@ from chat_gevent.command.blocking import HeldLoop
 from chat_gevent.command.handler import StartError, load_handler
 from chat_gevent.command.listening import close_listeners, read_certificates
 from chat_gevent.command.metrics import LoopLag, TimedHandler
+from chat_gevent.command.overview import Overview
 from chat_gevent.core import Core
 from chat_gevent.errors import CertificateError
 from chat_gevent.files import connection_bounds
@@ -164,6 +165,10 @@ class ServerProcess:
         systemd.notify("READY=1", f"STATUS=serving {urls}")
 
     # -- what the admin pages ask ------------------------------------------------------------------
+
+    def overview(self) -> Overview:
+        """What its admin pages show."""
+        return Overview(self, self.core)
 
     @property
     def backplane_lost(self) -> bool:
@@ -319,4 +324,4 @@ def _admin(process: ServerProcess, listener: Listener) -> Admin:
         from chat_gevent.command.admin import Admin
     except ImportError as error:
         raise StartError(f"admin needs {error.name}: pip install 'chat-gevent[admin]'") from None
-    return Admin(process, process.settings, listener)
+    return Admin(process.overview(), process.settings, listener)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from chat_gevent.command.metrics import LoopLag
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +36,21 @@ class BackplaneFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessFigures:
+    """What the system says of a process. Of several it is the sum; memory that they share counts for each."""
+
+    cpu_seconds: float
+    resident_bytes: int
+    open_files: int
+    most_files: int
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The figures of one serving process at one moment; counts are since the start unless said otherwise."""
+    """The figures of one serving process at one moment; counts are since the start unless said otherwise.
+
+    :mod:`chat_gevent.command.total` adds up those of several, and knows which of them are counts.
+    """
 
     connections: int
     """Clients that are connected now."""
@@ -67,16 +83,24 @@ class Snapshot:
     """One for each bound, and one for what is above the last."""
     lag_seconds: float
     """Sum of all lags."""
+    lag_p50: float
+    """The lag's median in the last second, in seconds."""
+    lag_p99: float
     handler: HandlerFigures | None
     """None where the built-in confirmation answers."""
     backplane: BackplaneFigures | None
     """None where there is none."""
     draining: bool
     log_lines_dropped: int
+    process: ProcessFigures
 
 
 class Watched(Protocol):
     """What the admin pages ask the process that serves."""
+
+    @property
+    def lag(self) -> LoopLag:
+        """How late its event loop is."""
 
     @property
     def draining(self) -> bool:

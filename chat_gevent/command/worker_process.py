@@ -20,8 +20,11 @@ from chat_gevent.command import logs
 from chat_gevent.command.backplane import needs_backplane
 from chat_gevent.command.board import Board, Order, State
 from chat_gevent.command.config import ServeSettings
+from chat_gevent.command.overview import Overview
 from chat_gevent.command.process import ServerProcess
+from chat_gevent.command.shared import SharedFigures
 from chat_gevent.command.shares import settings_of_worker, share
+from chat_gevent.command.together import Together
 from chat_gevent.confirm import ErrorCode
 from chat_gevent.listeners import Listener
 
@@ -32,7 +35,7 @@ class WorkerProcess(ServerProcess):
     """Serves as one of ``board.workers``.
 
     :param index: which share of the limits it has, from 0 on.
-    :param slot: where its numbers are on the board.
+    :param slot: where its numbers are on the board, and its figures among those of all.
     :param connections: most clients of all workers.
     :param beat: called twice a second, and also while it drains.
 
@@ -47,12 +50,14 @@ class WorkerProcess(ServerProcess):
         admin_listener: Listener | None,
         *,
         board: Board,
+        figures: SharedFigures,
         index: int,
         slot: int,
         connections: int,
         beat: Callable[[], object],
     ) -> None:
         self._board = board
+        self._figures = figures
         self._index = index
         self._slot = slot
         self._connections = connections
@@ -68,6 +73,10 @@ class WorkerProcess(ServerProcess):
         problem = needs_backplane(settings, board.workers, self.core.service)
         if problem and index == 0:
             log.warning(problem)
+
+    def overview(self) -> Overview:
+        """What its admin pages show: all workers."""
+        return Together(self, self.core, self._figures, self._slot)
 
     def _most_connections(self) -> int:
         return share(self._connections, self._index, self._board.workers)

@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -247,7 +248,11 @@ def test_only_known_hosts_are_answered(operate: Operate, host: bytes, status: by
 
 
 def test_scrapes_that_come_together_are_made_once(operate: Operate) -> None:
-    """Scrapes right after one another are one, byte for byte."""
-    server = operate("--port", "0", "--admin", ":0")
-    scrapes = [server.ask("/metrics") for _ in range(20)]
-    assert len(set(scrapes)) < 20
+    """Of scrapes that wait together many are one, byte for byte, and none is older than its question."""
+    server = operate("--port", "0", "--admin", ":0", "--framing", "line")
+    with server.connect() as client, ThreadPoolExecutor(12) as pool:
+        for count in range(1, 4):
+            exchange(client, b"hello")
+            scrapes = list(pool.map(lambda _: server.ask("/metrics"), range(12)))
+            assert len(set(scrapes)) < 12
+            assert all(f"chat_gevent_messages_total {count}.0\n" in text for _, text in scrapes)

@@ -1,0 +1,70 @@
+"""Making something for whoever asks: one for those who wait together, never an old one, with pauses."""
+
+from __future__ import annotations
+
+import time
+
+import gevent
+from gevent.event import Event
+
+from chat_gevent.command.paced import PAUSE_FACTOR, Paced
+
+
+def test_those_who_wait_together_share_what_is_made_then() -> None:
+    """The first has one of its own; those who came meanwhile share the next, begun after they came."""
+    made: list[str] = []
+    go = Event()
+    paced: Paced[str, int] = Paced(lambda key: made.append(key) or len(made), go.wait)  # type: ignore[func-returns-value, arg-type]
+    first = gevent.spawn(paced.get, "a")
+    gevent.idle()
+    others = [gevent.spawn(paced.get, "a") for _ in range(5)]
+    gevent.idle()
+    go.set()
+    gevent.joinall([first, *others])
+    assert first.value == 1
+    assert [each.value for each in others] == [2] * 5
+    assert made == ["a", "a"]
+    assert paced.get("b") == 3
+
+
+def test_the_next_waits_for_many_times_what_the_last_took() -> None:
+    """However many ask, making takes a twentieth of the time; the wait for others does not count."""
+    ends: list[float] = []
+    begins: list[float] = []
+
+    def make(_: None) -> None:
+        begins.append(time.monotonic())
+        time.sleep(0.01)
+        ends.append(time.monotonic())
+
+    paced = Paced(make, lambda: gevent.sleep(0.05))
+    for _ in range(3):
+        paced.get(None)
+    for began, ended, following in zip(begins, ends, begins[1:], strict=False):
+        assert following - ended >= PAUSE_FACTOR * (ended - began) - 0.001
+        assert following - ended < 1.5
+
+
+def test_one_that_failed_leaves_the_turn_to_the_next() -> None:
+    """What a making raises is its asker's; the next asks anew."""
+    results = [ValueError("no"), None]
+
+    def make(_: None) -> str:
+        if (error := results.pop(0)) is not None:
+            raise error
+        return "made"
+
+    paced = Paced(make)
+    failed = gevent.spawn(lambda: isinstance(_raised(paced), ValueError))
+    waits = gevent.spawn(paced.get, None)
+    failed.join(5)
+    waits.join(5)
+    assert (failed.value, waits.value) == (True, "made")
+
+
+def _raised(paced: Paced[None, str]) -> Exception | None:
+    try:
+        paced.get(None)
+    except ValueError as error:
+        return error
+    return None
