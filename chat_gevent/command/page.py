@@ -81,7 +81,7 @@ _TILES: Final = (
         "bytes",
         ("", "totals.pushes_dropped", "count", " dropped in all"),
     ),
-    Place("Draining: clients left", "drain.clients_left", beside=("for ", "drain.seconds", "duration", "")),
+    Place("Draining", "drain_left", "text", beside=("", "drain_time", "text", "")),
 )
 _PLOTS: Final = (
     # title, form, least end of the axis, (series, its name)
@@ -106,7 +106,7 @@ _PLOTS: Final = (
     ),
 )
 _MINUTES: Final = (
-    Place("when", "ago", "text"),
+    Place("minutes ago", "ago", "text"),
     Place("connections, highest", "connections"),
     Place("messages a second", "messages_per_second", "rate"),
     Place("pushes a second", "pushes_per_second", "rate"),
@@ -122,7 +122,6 @@ _WORKERS: Final = (
     Place("of at most", "connections_limit"),
     Place("messages a second", "messages_per_second", "rate"),
     Place("messages", "messages"),
-    Place("loop lag p50", "loop_lag_p50_seconds", "seconds"),
     Place("loop lag p99", "loop_lag_p99_seconds", "seconds"),
     Place("queued pushes", "queued_bytes", "bytes"),
     Place("CPU time", "cpu_seconds", "duration"),
@@ -137,7 +136,7 @@ _BUSIEST: Final = (
     Place("received", "received", "bytes"),
     Place("sent", "sent", "bytes"),
     Place("not taken", "due_bytes", "bytes"),
-    Place("idle", "idle_seconds", "seconds"),
+    Place("idle", "idle_seconds", "duration"),
     Place("state", "state", "text"),
     Place("since (UTC)", "since", "moment"),
 )
@@ -152,7 +151,7 @@ _FACTS: Final = (
     Place("pushes", "totals.pushes"),
     Place("pushes dropped", "totals.pushes_dropped"),
     Place("broadcasts", "totals.broadcasts"),
-    Place("time in broadcasts", "totals.broadcast_seconds", "seconds"),
+    Place("time in large broadcasts", "totals.broadcast_seconds", "seconds"),
     Place("greenlets busy", "totals.greenlets_busy"),
     Place("greenlets free", "totals.greenlets_free"),
     Place("log lines dropped", "totals.log_lines_dropped"),
@@ -257,8 +256,10 @@ def _cells(row: Mapping[str, Any], columns: Sequence[Place]) -> Iterable[str]:
         if number:
             yield f'<td class="{_side(place)}" data-label="{place.title}">{text}</td>'
         else:
-            yield f'<th scope="row" class="{_side(place)}">{text}</th>'
+            yield f'<th scope="row" class="{_side(place)}" data-label="{place.title}">{text}</th>'
 
 
 def _side(place: Place) -> str:
-    return "text" if place.form in ("text", "flag", "moment") or place.key == "worker" else "number"
+    if place.form == "moment":
+        return "moment"
+    return "text" if place.form in ("text", "flag") or place.key == "worker" else "number"

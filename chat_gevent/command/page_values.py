@@ -25,7 +25,7 @@ def _rate(value: float) -> str:
 
 def _seconds(value: float) -> str:
     if value < 1e-3:
-        return f"{value * 1e6:.0f} µs" if value else "0"
+        return _three(value * 1e6) + " µs" if value else "0"
     return _three(value * 1e3) + " ms" if value < 1 else _three(value) + " s"
 
 
@@ -101,19 +101,20 @@ def headline(told: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def view(told: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``/status.json`` tells, and ``summary``, ``minutes``, ``uptime_seconds`` and
-    ``handler_mean_seconds`` that are made of it. Rates are means, other series their highest values.
+    """What ``/status.json`` tells, and what the page shows besides that is made of it.
+
+    In ``minutes`` (the latest first) rates are means, and the other series their highest values.
     """
     series: Mapping[str, Sequence[float | None]] = told["history"]["series"]
     length = len(series["connections"])
     minutes = []
     for minute in range(-(-length // 60)):
         part = slice(max(0, length - 60 * minute - 60), length - 60 * minute)
-        row: dict[str, Any] = {"ago": f"{minute} to {minute + 1} min ago"}
+        row: dict[str, Any] = {"ago": f"{minute} to {minute + 1}"}
         for name, values in series.items():
             row[name] = (_mean if name.endswith("_per_second") else _highest)(values[part])
         minutes.append(row)
-    handler = told["handler"]
+    handler, drain = told["handler"], told["drain"]
     return {
         **told,
         "summary": {
@@ -121,6 +122,8 @@ def view(told: Mapping[str, Any]) -> dict[str, Any]:
             for name, values in series.items()
         },
         "minutes": minutes,
+        "drain_left": f"{_count(drain['clients_left'])} left" if drain else "no",
+        "drain_time": f"for {_duration(drain['seconds'])}" if drain else "",
         "uptime_seconds": told["time"] - told["started"],
         "handler_mean_seconds": handler["seconds"] / handler["calls"]
         if handler and handler["calls"]

@@ -5,7 +5,7 @@
 // written ([data-form]) is as in page.py. Text from clients reaches the page as text content only.
 
 const EVERY = 1000, AGAIN = 2000, LATE = 3000, GIVE_UP = 12000;  // milliseconds
-const HEIGHT = 170, LEFT = 62, RIGHT = 12, TOP = 10, BOTTOM = 24;  // pixels of a plot
+const HEIGHT = 170, LEFT = 62, RIGHT = 18, TOP = 10, BOTTOM = 24;  // pixels of a plot
 const SVG = "http://www.w3.org/2000/svg";
 
 const grouped = (value) => value.toFixed(0).replace(/\B(?=(\d{3})+$)/g, ",");
@@ -17,7 +17,7 @@ const FORMS = {
   rate: (value) => value && value < 9.95 ? value.toFixed(1) : grouped(value),
   flag: (value) => value ? "yes" : "no",
   moment: (value) => value.slice(0, 19).replace("T", " "),
-  seconds: (value) => value === 0 ? "0" : value < 1e-3 ? (value * 1e6).toFixed(0) + " µs"
+  seconds: (value) => value === 0 ? "0" : value < 1e-3 ? three(value * 1e6) + " µs"
     : value < 1 ? three(value * 1e3) + " ms" : three(value) + " s",
   bytes: (value) => {
     let unit = 0;
@@ -49,13 +49,15 @@ function viewed(told) {
   const length = series.connections.length;
   for (let minute = 0; 60 * minute < length; minute++) {
     const part = (name) => series[name].slice(Math.max(0, length - 60 * minute - 60), length - 60 * minute);
-    const row = {ago: `${minute} to ${minute + 1} min ago`};
+    const row = {ago: `${minute} to ${minute + 1}`};
     for (const name of Object.keys(series))
       row[name] = (name.endsWith("_per_second") ? mean : highest)(part(name));
     minutes.push(row);
   }
-  const calls = told.handler?.calls;
-  return {...told, summary, minutes, uptime_seconds: told.time - told.started,
+  const calls = told.handler?.calls, drain = told.drain;
+  return {...told, summary, minutes,
+          drain_left: drain ? grouped(drain.clients_left) + " left" : "no",
+          drain_time: drain ? "for " + written(drain.seconds, "duration") : "", uptime_seconds: told.time - told.started,
           handler_mean_seconds: calls ? told.handler.seconds / calls : null};
 }
 
@@ -95,7 +97,8 @@ function fill(table, rows) {
     columns.forEach((column, place) => {
       const cell = document.createElement(place ? "td" : "th");
       cell.className = column.className;
-      if (place) cell.dataset.label = column.textContent; else cell.scope = "row";
+      cell.dataset.label = column.textContent;
+      if (!place) cell.scope = "row";
       row.append(cell);
     });
   }
@@ -120,19 +123,22 @@ function plot(figure, history) {
   const place = figure.querySelector(".plot"), width = place.clientWidth || figure.clientWidth;
   const lines = figure.dataset.series.split(" ").map((name) => history.series[name]);
   const top = rounded(Math.max(0, ...lines.map((values) => highest(values) ?? 0)), Number(figure.dataset.least));
-  const across = (seconds) => LEFT + (width - LEFT - RIGHT) * (1 - seconds / history.seconds);
+  const span = [60, 120, 300, history.seconds].find((seconds) => seconds >= lines[0].length - 1 || seconds === history.seconds);
+  const across = (seconds) => LEFT + (width - LEFT - RIGHT) * (1 - seconds / span);
   const up = (value) => HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * value / top;
   const svg = drawn("svg", {viewBox: `0 0 ${width} ${HEIGHT}`, role: "img",
     "aria-label": figure.querySelector("h3").textContent + " over the last ten minutes; the table below says it in numbers"});
   for (const value of [0, top / 2, top]) {
     svg.append(drawn("line", {class: "grid", x1: LEFT, x2: width - RIGHT, y1: up(value), y2: up(value)}));
-    svg.append(drawn("text", {x: LEFT - 6, y: up(value) + 4, "text-anchor": "end"}, written(value, figure.dataset.form)));
+    svg.append(drawn("text", {x: LEFT - 6, y: up(value) + 4, "text-anchor": "end"},
+      Number.isInteger(value) && value ? grouped(value) : written(value, figure.dataset.form)));
   }
-  for (const minutes of width < 420 ? [10, 5, 0] : [10, 8, 6, 4, 2, 0]) {
-    const x = across(minutes * 60), anchor = minutes === 0 ? "end" : minutes === 10 ? "start" : "middle";
+  const steps = width < 420 ? 2 : span === 300 || span === 600 ? 5 : 4;
+  for (let step = 0; step <= steps; step++) {
+    const seconds = span - span * step / steps, x = across(seconds);
     svg.append(drawn("line", {class: "grid", x1: x, x2: x, y1: up(0), y2: up(0) + 4}));
-    svg.append(drawn("text", {x: minutes === 0 ? x + 6 : x, y: HEIGHT - 6, "text-anchor": anchor},
-      minutes === 0 ? "now" : `−${minutes} min`));
+    svg.append(drawn("text", {x, y: HEIGHT - 6, "text-anchor": "middle"},
+      seconds === 0 ? "now" : seconds < 60 || seconds % 30 ? `−${seconds} s` : `−${seconds / 60} min`));
   }
   lines.forEach((values, index) => {
     let path = "", pen = "M";
@@ -208,6 +214,7 @@ async function ask() {
   if (!document.hidden) timer = setTimeout(ask, pause);
 }
 
+document.getElementById("static").remove();
 document.addEventListener("visibilitychange", ask);
 new ResizeObserver(plots).observe(document.querySelector(".plots"));
 ask();
