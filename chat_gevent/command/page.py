@@ -119,7 +119,7 @@ _WORKERS: Final = (
     Place("worker", "worker"),
     Place("process", "pid", "text"),
     Place("connections", "connections"),
-    Place("of at most", "connections_limit"),
+    Place("limit", "connections_limit"),
     Place("messages a second", "messages_per_second", "rate"),
     Place("messages", "messages"),
     Place("loop lag p99", "loop_lag_p99_seconds", "seconds"),
@@ -127,7 +127,7 @@ _WORKERS: Final = (
     Place("CPU time", "cpu_seconds", "duration"),
     Place("memory", "resident_bytes", "bytes"),
     Place("draining", "draining", "flag"),
-    Place("told before", "age_seconds", "seconds"),
+    Place("figures' age", "age_seconds", "seconds"),
 )
 _BUSIEST: Final = (
     Place("address", "address", "text"),

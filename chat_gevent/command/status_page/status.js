@@ -131,7 +131,7 @@ function plot(figure, history) {
   for (const value of [0, top / 2, top]) {
     svg.append(drawn("line", {class: "grid", x1: LEFT, x2: width - RIGHT, y1: up(value), y2: up(value)}));
     svg.append(drawn("text", {x: LEFT - 6, y: up(value) + 4, "text-anchor": "end"},
-      Number.isInteger(value) && value ? grouped(value) : written(value, figure.dataset.form)));
+      written(value, figure.dataset.form).replace(/\.0+(?!\d)/, "")));
   }
   const steps = width < 420 ? 2 : span === 300 || span === 600 ? 5 : 4;
   for (let step = 0; step <= steps; step++) {
@@ -160,6 +160,7 @@ function show(told) {
   first.className = mood;
   put(first, text);
   document.title = text;
+  document.querySelector("main").className = "";
   put(document.getElementById("freshness"), `Figures of ${clock(told.time)}, renewed each second.`);
   for (const each of document.querySelectorAll("[data-key]:not(th)"))
     put(each, written(found(view, each.dataset.key), each.dataset.form));
@@ -174,6 +175,7 @@ function plots() {
 function missing(why) {
   const first = document.getElementById("headline"), since = known ? ` since ${clock(known.time)}` : "";
   first.className = "lost";
+  document.querySelector("main").className = "stale";
   put(first, `The server does not answer${since}`);
   document.title = first.textContent;
   put(document.getElementById("freshness"), `${why} The figures are the last that were told. It is asked again every two seconds.`);
