@@ -1,6 +1,7 @@
 """The admin pages over HTTP: what an operator's tools ask a running server.
 
 ===========  ===================================================================================
+/            a page to look at, which renews itself (:mod:`chat_gevent.command.page`)
 /metrics     counters for Prometheus; made for a part of the time only, however many ask (``command.paced``)
 /healthz     200 while the process serves at all
 /readyz      200 while new clients are welcome, 503 while the server drains; a lost backplane is said, and
@@ -39,7 +40,7 @@ import gevent
 from gevent.lock import BoundedSemaphore
 from gevent.server import StreamServer
 
-from chat_gevent.command import exposition, status
+from chat_gevent.command import exposition, page, status
 from chat_gevent.command.paced import Paced
 
 if TYPE_CHECKING:
@@ -78,9 +79,7 @@ class Admin:
         self._metrics: Paced[str, tuple[str, bytes]] = Paced(
             lambda accept: exposition.expose(metrics, accept), overview.refresh
         )
-        self._status: Paced[float | None, bytes] = Paced(
-            lambda after: _json(status.page(overview, after)), overview.look
-        )
+        self._status: Paced[float | str | None, bytes] = Paced(self._look, overview.look)
         self._backplane_required = settings.backplane_required
         self._hosts = LOOPBACK | frozenset(settings.admin_hosts)
         self.places = BoundedSemaphore(MOST_REQUESTS)
@@ -142,6 +141,13 @@ class Admin:
             finally:
                 self.silent.pop(client, None)
 
+    def _look(self, wanted: float | str | None) -> bytes:
+        """The page at "/" where that is wanted, or ``/status.json`` with the history after that time."""
+        if wanted == "/":
+            return page.render(status.page(self._overview, None)).encode()
+        assert not isinstance(wanted, str)
+        return _json(status.page(self._overview, wanted))
+
     def answer(self, target: str, accept: str) -> tuple[HTTPStatus, str, bytes]:
         """The status, content type and body for the request of ``target``."""
         try:
@@ -173,8 +179,9 @@ class Admin:
             if after_time is not None and not math.isfinite(after_time):
                 return HTTPStatus.BAD_REQUEST, "text/plain", b"after must be a time in seconds\n"
             return HTTPStatus.OK, "application/json", self._status.get(after_time)
-        known = b"/metrics /healthz /readyz /clients /status.json\n"
-        return (HTTPStatus.OK if url.path == "/" else HTTPStatus.NOT_FOUND), "text/plain", known
+        if url.path == "/":
+            return HTTPStatus.OK, "text/html; charset=utf-8", self._status.get("/")
+        return HTTPStatus.NOT_FOUND, "text/plain", b"/ /metrics /healthz /readyz /clients /status.json\n"
 
     def _readiness(self) -> tuple[HTTPStatus, str, bytes]:
         ready, word = self._overview.readiness()
@@ -221,6 +228,9 @@ class _Request(BaseHTTPRequestHandler):
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
+        self.send_header("Content-Security-Policy", page.POLICY)
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Referrer-Policy", "no-referrer")
         self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
