@@ -3,23 +3,31 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# A test that must not be disturbed is marked "alone", and the others wait for it.
+SIDE_BY_SIDE := -n logical --maxprocesses 4
 QUICK  := tests/chat_gevent/test_framing.py tests/chat_gevent/test_conversation.py tests/chat_gevent/test_confirm.py \
           tests/chat_gevent/test_handlers.py tests/chat_gevent/test_server.py tests/chat_gevent/test_settings.py \
           tests/benchmarks/judge tests/loadtest/test_framing.py
 
-.PHONY: demo test quick coverage check format clean
+.PHONY: demo test quick coverage matrix docs check format clean
 
 demo: $(READY)  ## server, Locust, the thread-per-client server, and a comparison of the two
 	@$(BIN)/python -m benchmarks demo
 
 test: $(READY)  ## the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 quick: $(READY)  ## what a contributor runs before each commit: under a minute
 	$(BIN)/python -m pytest -q $(QUICK)
 
 coverage: $(READY)  ## branch coverage of chat_gevent and loadtest, over the processes that tests start too
-	$(BIN)/python -m pytest -q --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) --cov --cov-report=term:skip-covered
+
+matrix: $(READY)  ## the wheel on Python 3.11 to 3.13, with the lowest and newest gevent and Locust, and each extra alone
+	$(BIN)/python tests/packaging/matrix.py
+
+docs: $(READY)  ## API pages from the docstrings, in build/docs
+	$(BIN)/python tests/documents/api_pages.py build/docs
 
 check: $(READY)  ## lint, format, types, and which package imports which
 	$(BIN)/ruff check .

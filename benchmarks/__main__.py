@@ -1,4 +1,5 @@
 """``python -m benchmarks``."""
+# PYTHON_ARGCOMPLETE_OK: argcomplete looks for this line.
 
 import sys
 

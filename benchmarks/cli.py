@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 HELP: Final = {
     "connections": "connections held open",
     "blocks": "blocks; each measures every server once",
-    "seconds": "length of each measurement, in seconds",
-    "warmup": "load before each measurement, in seconds",
+    "seconds": "seconds of each measurement",
+    "warmup": "seconds of load before each",
     "size": "bytes of a message without its terminator",
     "depth": "messages under way on each connection",
-    "slices": "turns that the servers of a block take under load; 1: each is measured in one piece",
+    "slices": "turns a server takes in a block; 1: in one piece",
     "rate": "messages a second, over all connections",
-    "poisson": "1: random intervals as of many independent clients, 0: even ones",
-    "bound_ms": "look for the highest rate whose p99 is at most so many milliseconds; 0: do not",
+    "poisson": "1: random intervals, as of many clients; 0: even ones",
+    "bound_ms": "p99 in ms of the highest rate to look for; 0: do not",
     "messages": "messages of each session",
     "window": "connections under way at once, not yet confirmed",
     "idle": "idle connections beside the active ones",
@@ -97,44 +97,68 @@ def _add_run(commands: Any) -> None:
     scenarios = run.add_subparsers(dest="scenario", required=True, metavar="SCENARIO")
     for scenario in SCENARIOS.values():
         parser = scenarios.add_parser(
-            scenario.name, help=scenario.question, description=f"{scenario.question} {type(scenario).__doc__}"
+            scenario.name,
+            help=scenario.question,
+            description=f"{scenario.question} {type(scenario).__doc__}",
+            usage="%(prog)s [OPTION ...]",
+            add_help=False,
+            formatter_class=_Narrow,
+            epilog="examples:\n"
+            f"  python -m benchmarks run {scenario.name} --servers threads,chat_gevent\n"
+            f"  python -m benchmarks run {scenario.name} --server 'mine=./server {{port}}'",
         )
-        parser.add_argument(
+        who = parser.add_argument_group("what is measured")
+        who.add_argument(
             "--servers",
             metavar="A,B",
-            help="servers in this order, the first is the one to compare with; "
-            "a name may be followed by options ('chat_gevent --park-after 5'), and chat_gevent by @ and a "
-            "git revision, a wheel or a folder ('chat_gevent@main'); default: all that can run",
+            help="in this order, compared with the first; with options 'chat_gevent --park-after 5', or a "
+            "revision chat_gevent@main (default: all that can run)",
         )
-        parser.add_argument(
+        who.add_argument(
             "--server",
             action="append",
             default=[],
             metavar="NAME=COMMAND",
-            help="measure a command of your own, which is given a port: 'mine=./server --port {port}'",
+            help="a command of your own: 'mine=./server --port {port}'",
         )
-        parser.add_argument("--send", metavar="TEXT", help=f"what --server is sent (default '{SEND}')")
-        parser.add_argument(
-            "--expect", metavar="TEXT", help=f"what it has to answer each time (default '{EXPECT}')"
-        )
-        parser.add_argument("--output", metavar="FILE", help="the report (default: SCENARIO-TIME.json here)")
-        size = parser.add_mutually_exclusive_group()
+        who.add_argument("--send", metavar="TEXT", help=f"what --server is sent (default: '{SEND}')")
+        who.add_argument("--expect", metavar="TEXT", help=f"its answer (default: '{EXPECT}')")
+        how = parser.add_argument_group("how, and where to")
+        how.add_argument("--output", metavar="FILE", help="the report (default: SCENARIO-TIME.json here)")
+        size = how.add_mutually_exclusive_group()
         size.add_argument("--quick", action="store_true", help="short: to see whether something is far off")
         size.add_argument("--full", action="store_true", help="long: for figures that are published")
-        parser.add_argument("--seed", type=int, help="of the order of servers (default: random)")
-        for who in ("server", "generator"):
-            parser.add_argument(
-                f"--{who}-cores", type=_cores, metavar="0,1", help=f"cores of the {who}, or 'all'"
+        how.add_argument("--seed", type=int, help="of the order of servers (default: random)")
+        for side in ("server", "generator"):
+            how.add_argument(
+                f"--{side}-cores", type=_cores, metavar="0,1", help=f"cores of the {side}, or 'all'"
             )
+        add_verbose(how)
+        how.add_argument("-h", "--help", action="help", help="show this and exit")
+        values = parser.add_argument_group("parameters of the scenario (default, --quick, --full)")
         for name, default in scenario.defaults.items():
-            parser.add_argument(
+            values.add_argument(
                 f"--{name.replace('_', '-')}",
                 type=_value(name, default),
                 metavar="N",
-                help=f"{HELP[name]} (default {default:g}{_presets(scenario, name)})",
+                help=f"{HELP[name]} ({default:g}{_presets(scenario, name)})",
             )
-        add_verbose(parser)
         parser.set_defaults(run=_run)
+
+
+class _Narrow(argparse.RawDescriptionHelpFormatter):
+    """Options of up to 22 characters have their text beside them, within the usual 80 columns."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=26, width=79)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Fill a description; leave examples as they are."""
+        return (
+            text
+            if text.startswith("examples:")
+            else argparse.HelpFormatter._fill_text(self, text, width, indent)
+        )
 
 
 def _presets(scenario: Scenario, name: str) -> str:
@@ -231,7 +255,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from benchmarks.measure.compiler import BuildFailed
     from benchmarks.measure.generator import GeneratorFailed
     from benchmarks.measure.scenarios import SCENARIOS
-    from benchmarks.reports.report import ReportError
+    from benchmarks.reports.document import ReportError
     from benchmarks.show.progress import Progress
 
     scenario = SCENARIOS[arguments.scenario]
@@ -339,7 +363,7 @@ def _experiment(arguments: argparse.Namespace) -> int:
     from benchmarks.measure.compiler import BuildFailed
     from benchmarks.measure.generator import GeneratorFailed
     from benchmarks.measure.servers.process import ServerFailed
-    from benchmarks.reports.report import ReportError
+    from benchmarks.reports.document import ReportError
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end what it started on the way
     failures = (ExperimentFailed, GeneratorFailed, BuildFailed, ServerFailed, ReportError, OSError)
@@ -356,8 +380,8 @@ def _experiment(arguments: argparse.Namespace) -> int:
     return status
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
+def make_parser(argv: Sequence[str]) -> Parser:
+    """The parser of all commands; of the experiments only the one that ``argv`` names has its options."""
     from benchmarks.commands import add_commands
 
     parser = Parser(
@@ -370,14 +394,24 @@ def main(argv: list[str] | None = None) -> int:
     shown.set_defaults(run=_list)
     _add_run(commands)
     add_commands(commands)
-    _add_experiments(commands, sys.argv[1:] if argv is None else argv)
+    _add_experiments(commands, argv)
     demo = commands.add_parser("demo", help="serve, load with Locust, compare: the whole story in a minute")
     demo.add_argument("--quick", action="store_true", help="20 users for a second: to see that it works")
     demo.add_argument(
         "--reports", metavar="DIR", default="demo-reports", help="where the reports go (%(default)s)"
     )
     demo.set_defaults(run=_demo)
-    arguments = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what may come next in a line that is being typed
+        from benchmarks.completion import arguments_before, complete
+
+        return complete(make_parser(arguments_before()))
+    given = sys.argv[1:] if argv is None else argv
+    arguments = make_parser(given).parse_args(given)
     try:
         status: int = arguments.run(arguments)
         sys.stdout.flush()

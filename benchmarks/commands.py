@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.judge.caveats import runs_needed
 from benchmarks.judge.compare import MARGIN, CompareError, compare
 from benchmarks.judge.statistics import LEAST
-from benchmarks.reports.report import Report, ReportError
+from benchmarks.reports.document import ReportError
+from benchmarks.reports.report import Report
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -89,7 +90,7 @@ def add_commands(commands: Any) -> None:
     parser.set_defaults(run=_tables)
 
 
-def add_verbose(parser: argparse.ArgumentParser) -> None:
+def add_verbose(parser: argparse._ActionsContainer) -> None:
     """The option ``-v``."""
     parser.add_argument("-v", "--verbose", action="store_true", help="show every warning")
 

@@ -1,9 +1,12 @@
-"""The whole story in about a minute: serve, load with Locust, measure, compare. ``make demo`` runs it.
+"""The whole story in about a minute: serve, load with Locust, measure, compare, chat. ``make demo`` runs it.
 
-It starts this project's server and puts 500 Locust users on it, does the same with the
-thread-per-client server that it replaces, measures both side by side, and compares the reports. Every
-command is shown before it runs, so that each can be repeated by hand. All that it starts, it stops,
-also on Ctrl-C. ``--quick`` takes the same steps with 20 users for a second: to see that all of it works.
+It starts this project's server and puts 500 Locust users on it, does the same with the thread-per-client
+server that it replaces, measures both side by side, compares them, and fills a chat room. Every command is
+shown before it runs, so that each can be repeated by hand. All that it starts, it stops, also on Ctrl-C.
+``--quick`` takes the same steps with 20 users for a second: to see that all of it works.
+
+Each part ends with what it can stand for. Fresh servers that are measured in turn, in several blocks, give a
+verdict; one run of Locust on each server, and one room, give figures, which are called that.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.rule import Rule
@@ -27,6 +31,7 @@ from rich.status import Status
 
 from benchmarks.commands import labels
 from benchmarks.judge.compare import compare
+from benchmarks.measure import chat_room
 from benchmarks.measure.launch import environment, python
 from benchmarks.reports.report import Report
 from benchmarks.show import wording
@@ -45,10 +50,13 @@ class Size:
     blocks: int
     seconds: float
     warmup: float
+    members: int
+    speakers: int
+    talk: float
 
 
-FULL: Final = Size(500, 250, "8s", 1000, 6, 1, 0.3)
-QUICK: Final = Size(20, 20, "1s", 20, 1, 0.2, 0)
+FULL: Final = Size(500, 250, "8s", 1000, 6, 1, 0.3, 200, 20, 4)
+QUICK: Final = Size(20, 20, "1s", 20, 1, 0.2, 0, 10, 3, 0.5)
 
 console = Console(highlight=False)
 
@@ -157,18 +165,57 @@ def _run(command: list[str], live: str = "", statuses: tuple[int, ...] = (0,)) -
         raise StepFailed(f"{shlex.join(command)} ended with status {code}")
 
 
-def _verdict(paths: list[str]) -> str:
-    """What ``compare`` says first of these reports."""
-    return wording.headline(compare([Report.load(path) for path in paths], labels(paths)))
+def _verdict(path: str) -> str:
+    """What ``compare`` says first of a report."""
+    return wording.headline(compare([Report.load(path)], labels([path])))
+
+
+def _figures(paths: dict[str, str], size: Size) -> str:
+    """What one run of Locust on each server was, and that it is no verdict."""
+    found = []
+    for name, path in paths.items():
+        trials = Report.load(path).trials  # parts of the one run
+        rate = sum(each.messages for each in trials) / sum(each.seconds for each in trials)
+        found.append(f"{rate:,.0f} a second with {name}")
+    return (
+        f"messages of {size.users} Locust users: {' and '.join(found)}. Figures of one run each, no verdict: "
+        "two runs of the same server differ too."
+    )
+
+
+def _chat(size: Size) -> str:
+    """Fill a room of the chat service, and have some talk; returns what was heard. Raises StepFailed."""
+    server = [_tool("chat-gevent"), "serve", "--handler", "chat_gevent.rooms:Rooms", "--port", "0"]
+    with _server(server) as address:
+        url = urlsplit(address)
+        assert url.hostname
+        assert url.port
+        try:
+            talk = chat_room.talk(url.hostname, url.port, size.members, size.speakers, size.talk)
+        except OSError as error:
+            raise StepFailed(f"the chat room: {error}") from None
+    console.print("what ann sees:", style="dim")
+    for line in (*talk.seen[:4], "...", *talk.seen[-3:]):
+        console.print(f"  {line}", markup=False, soft_wrap=True)
+    if talk.missing:
+        raise StepFailed(
+            f"the chat room: {talk.missing:,} of {talk.said * talk.members:,} lines did not arrive"
+        )
+    return (
+        f"{talk.said:,} lines said by {talk.speakers} of {talk.members} in a room: all {len(talk.late):,} "
+        f"deliveries arrived, half of them within {talk.lateness(0.5) * 1000:.1f} ms and 99% within "
+        f"{talk.lateness(0.99) * 1000:.1f} ms. Figures of one run."
+    )
 
 
 def _steps(reports: Path, size: Size) -> list[str]:
-    """Take all steps; returns the verdict of each comparison."""
+    """Take all steps; returns what each part can say."""
     reports.mkdir(exist_ok=True)
     servers = {
         "threads": python("-m", "benchmarks.measure.servers.threads", "--port", "0"),
         "chat_gevent": [_tool("chat-gevent"), "serve", "--port", "0"],
     }
+    ends: list[str] = []
     for name in ("chat_gevent", "threads"):
         console.print(Rule(f"{name}: {size.users} Locust users"))
         with _server(servers[name]) as address:
@@ -176,18 +223,26 @@ def _steps(reports: Path, size: Size) -> list[str]:
             locust = python("-m", "loadtest", "--host", address, "--headless")
             users = ["-u", str(size.users), "-r", str(size.spawn_rate), "-t", size.run_time]
             _run([*locust, *users, "--report", report], live="Aggregated")
-    both = [str(reports / f"locust-{name}.json") for name in servers]
-    console.print(Rule("the two Locust runs"))
-    _run(python("-m", "benchmarks", "compare", *both), statuses=(0, 1, 3))
+    both = {name: str(reports / f"locust-{name}.json") for name in ("chat_gevent", "threads")}
+    _end_part(ends, "Locust", _figures(both, size))
     console.print(Rule(f"side by side: {size.connections:,} clients, fresh servers in turn"))
     report = str(reports / "confirm.json")
     page = str(reports / "confirm.html")
     side_by_side = ["--servers", ",".join(servers), *_measure(size), "--output", report]
     _run(python("-m", "benchmarks", "run", "confirm", *side_by_side))
     _run(python("-m", "benchmarks", "compare", report, "--html", page), statuses=(0, 1, 3))
+    _end_part(ends, "Side by side", _verdict(report))
+    console.print(Rule(f"a chat room: {size.members} clients, {size.speakers} of them speak"))
+    _end_part(ends, "Chat room", _chat(size))
     console.print(Rule())
     console.print("Reports:", *(str(path) for path in sorted(reports.iterdir())), sep="\n  ")
-    return [f"The two Locust runs: {_verdict(both)}", f"Side by side: {_verdict([report])}"]
+    return ends
+
+
+def _end_part(ends: list[str], part: str, said: str) -> None:
+    """Say how a part ends, and keep it for the end of all."""
+    ends.append(f"{part}: {said}")
+    console.print(ends[-1], style="bold", markup=False)
 
 
 def _measure(size: Size) -> list[str]:
@@ -203,7 +258,7 @@ def run(reports: Path = REPORTS, size: Size = FULL) -> int:
         return 1
     started = time.monotonic()
     try:
-        verdicts = _steps(reports, size)
+        ends = _steps(reports, size)
     except StepFailed as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
@@ -212,6 +267,6 @@ def run(reports: Path = REPORTS, size: Size = FULL) -> int:
         return 130
     console.print(f"done in {time.monotonic() - started:.0f} s\n")
     # Once more, because tables and warnings have moved them off the screen.
-    for verdict in verdicts:
-        console.print(verdict, style="bold", markup=False)
+    for said in ends:
+        console.print(said, style="bold", markup=False)
     return 0

@@ -3,6 +3,7 @@
 What is public is named here, and imported only when it is used: ``chat_gevent.framing`` and
 ``chat_gevent.confirm`` need no gevent.
 """
+# PYTHON_ARGCOMPLETE_OK: shells may ask the command for completions; argcomplete looks for this line here.
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from chat_gevent.core import Core as Core
     from chat_gevent.errors import ChatError as ChatError
     from chat_gevent.errors import ConnectionLost as ConnectionLost
+    from chat_gevent.errors import MessageLost as MessageLost
     from chat_gevent.errors import Refuse as Refuse
     from chat_gevent.errors import SettingError as SettingError
     from chat_gevent.framing import Auto as Auto
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from chat_gevent.identity import Credentials as Credentials
     from chat_gevent.identity import Identity as Identity
     from chat_gevent.identity import ProxyIdentity as ProxyIdentity
+    from chat_gevent.reconnect import Reconnect as Reconnect
     from chat_gevent.server import ChatServer as ChatServer
     from chat_gevent.service import Client as Client
     from chat_gevent.service import Service as Service
@@ -54,7 +57,9 @@ _PUBLIC = {
     "Identity": ("chat_gevent.identity", "Identity"),
     "LengthPrefix": ("chat_gevent.framing", "LengthPrefix"),
     "Line": ("chat_gevent.framing", "Line"),
+    "MessageLost": ("chat_gevent.errors", "MessageLost"),
     "ProxyIdentity": ("chat_gevent.identity", "ProxyIdentity"),
+    "Reconnect": ("chat_gevent.reconnect", "Reconnect"),
     "Refuse": ("chat_gevent.errors", "Refuse"),
     "Service": ("chat_gevent.service", "Service"),
     "SettingError": ("chat_gevent.errors", "SettingError"),
@@ -80,7 +85,9 @@ __all__ = [
     "Identity",
     "LengthPrefix",
     "Line",
+    "MessageLost",
     "ProxyIdentity",
+    "Reconnect",
     "Refuse",
     "Service",
     "SettingError",

@@ -13,6 +13,7 @@ says ``""``, a path or bytes. :func:`peer_address` makes one of them:
 from __future__ import annotations
 
 import ipaddress
+import re
 from functools import lru_cache
 from typing import Any, Final
 
@@ -69,3 +70,21 @@ def address_text(address: Any) -> str:
         host, port = known
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return "unknown" if known is None else "unix"
+
+
+def split_address(address: str) -> tuple[str, str, int]:
+    """Scheme, host and port; of a UNIX socket the path and 0. Raises ValueError."""
+    scheme, _, rest = address.partition("://")
+    if scheme == "unix" and rest:
+        return scheme, rest, 0
+    if scheme not in ("tcp", "tls") or not rest:
+        raise ValueError("must be tcp://HOST:PORT, tls://HOST:PORT or unix:///PATH")
+    return scheme, *split_host_port(rest)
+
+
+def split_host_port(text: str) -> tuple[str, int]:
+    """``HOST:PORT`` or ``[HOST]:PORT`` to its parts. Raises ValueError."""
+    match = re.fullmatch(r"(\[(?P<v6>[^\[\]]+)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})", text)
+    if not match or int(match["port"]) > 65535:
+        raise ValueError("must have HOST:PORT, the port from 0 to 65535, an IPv6 address in brackets")
+    return match["v6"] or match["host"], int(match["port"])

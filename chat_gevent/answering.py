@@ -126,6 +126,9 @@ class Answering(Lifecycle):
         elif kept:
             self.reason = "truncated"  # somebody without the keys may have cut it off: it is not handled
         if self.state is BUSY:
+            self._say_last()
+            if self.outbox:  # pushes that it has not taken; it may have ended its own output only
+                self.send_due()
             if self.reason == "killed":
                 self.reason = "eof"
             if self.encrypted:

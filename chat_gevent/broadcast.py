@@ -9,7 +9,6 @@ catch up with the broadcasts that are under way (:meth:`Broadcasts.catch_up`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from time import perf_counter
 from typing import Any, Final
 
 from chat_gevent.engine import SLICE_PUSHES, SLICE_SECONDS, Engine
@@ -89,12 +88,13 @@ class _Broadcast:
 class Broadcasts:
     """The broadcasts of one server."""
 
-    __slots__ = ("_timer", "running", "seconds", "started")
+    __slots__ = ("_clock", "_timer", "running", "seconds", "started")
 
     def __init__(self, engine: Engine) -> None:
         self.running: list[_Broadcast] = []
         """Those under way, the oldest first; always the same list."""
         self._timer = engine.hub.loop.timer(0)
+        self._clock = engine.system.perf_counter
         self.started = 0
         """How many there have been."""
         self.seconds = 0.0
@@ -127,9 +127,10 @@ class Broadcasts:
 
     def _slice(self) -> None:
         """Go on for a slice of time. In the hub."""
-        began = perf_counter()
+        clock = self._clock
+        began = clock()
         end = began + SLICE_SECONDS
-        while self.running and perf_counter() < end:
+        while self.running and clock() < end:
             oldest = self.running[0]
             alone = len(self.running) == 1
             for _ in range(min(SLICE_PUSHES, len(oldest.remaining))):
@@ -143,7 +144,7 @@ class Broadcasts:
                     self.catch_up(connection)
             while self.running and not self.running[0].remaining:
                 del self.running[0]
-        self.seconds += perf_counter() - began
+        self.seconds += clock() - began
         if self.running:
             self._timer.stop()
             self._timer.start(self._slice)

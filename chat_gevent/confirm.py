@@ -10,6 +10,7 @@ at a time. Both give the same bytes, and a test holds them to it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, Final
@@ -17,9 +18,11 @@ from typing import Any, Final
 from chat_gevent.framing import Kept
 
 CONFIRMED: Final = "Received: "
+ERROR: Final = "Error: "
 _CONFIRMED: Final = CONFIRMED.encode()
 _NEXT_CONFIRMED: Final = b"\n" + _CONFIRMED
 _ADDED: Final = len(_CONFIRMED)
+_RETRY_AT_END: Final = re.compile(r"; retry in (\d{1,6}(?:\.\d{1,3})?) s$")
 
 
 class ErrorCode(StrEnum):
@@ -48,13 +51,37 @@ greenlet serves another client next.
 
 
 def confirm(message: str, client: Any) -> str:
-    """Confirm ``message``: the handler that a server has unless it is given another."""
+    """Confirm ``message``: the handler that a server has unless it is given another.
+
+    >>> confirm("hello", None)
+    'Received: hello'
+    """
     return CONFIRMED + message
 
 
 def error_text(code: str, explanation: str) -> str:
     """``Error: <code>: <explanation>``."""
-    return f"Error: {code}: {explanation}"
+    return f"{ERROR}{code}: {explanation}"
+
+
+RETRY: Final = "; retry in "
+"""How the last word to a client begins to say when it should come back."""
+
+
+def with_retry(explanation: str, seconds: float) -> str:
+    """An explanation that says when to come back, in tenths of a second: ``...; retry in 2.5 s``."""
+    return f"{explanation}{RETRY}{seconds:.1f} s"
+
+
+def retry_seconds(reply: str) -> float | None:
+    """In how many seconds the client is to come back, by the error ``reply``; None where it doesn't say."""
+    found = _RETRY_AT_END.search(reply) if reply.startswith(ERROR) else None
+    return float(found[1]) if found else None
+
+
+def error_code(reply: str) -> str:
+    """The code of an error reply; an empty text for any other reply."""
+    return reply.removeprefix(ERROR).partition(": ")[0] if reply.startswith(ERROR) else ""
 
 
 def whole(kept: Kept, data: Kept, limit: int) -> tuple[bytes, bytes, int] | None:

@@ -15,7 +15,6 @@ Every message that was read is answered before the connection closes, unless the
 
 from __future__ import annotations
 
-from _socket import socket as RawSocket
 from select import EPOLLIN
 from typing import Final
 
@@ -177,7 +176,7 @@ class Connection(Answering):
         A short read shows that, unless the event said more than "input": then only a read that finds nothing
         does.
         """
-        plain = type(self.socket) is RawSocket
+        plain = not self.encrypted
         to_the_end = event != EPOLLIN
         reads = taken = 0
         while True:

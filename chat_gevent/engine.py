@@ -12,10 +12,8 @@ How it works:
   connection, and the hub sees that the turn is unfinished and puts the next worker on it. So handlers are
   written as for any gevent server, greenlets = clients that are busy right now, and a switch is paid for a
   turn, not for a message.
-* A connection whose greenlet waits for input is noted during the turn, and the hub switches into it at the
-  end.
-* Connections that send more than their share are **queued**: their events are switched off until it is their
-  turn.
+* A greenlet that waits for its connection's input is switched into by the hub at the end of the turn.
+* Connections that send more than their share are **queued**: their events are off until it is their turn.
 * Pushes are sent at the end of the turn in which they were made, and in slices of :data:`SLICE_SECONDS` where
   they are many, so that the loop stays responsive.
 * One coarse timer sweeps all connections for every limit in time, so that no message starts a timer.
@@ -30,10 +28,9 @@ from __future__ import annotations
 
 from _socket import AF_UNIX
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from operator import length_hint
 from select import EPOLLET, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, EPOLLRDNORM
-from time import perf_counter
 from typing import Any, Final
 
 from greenlet import GreenletExit, getcurrent, greenlet
@@ -63,8 +60,8 @@ class Engine:
     """Wakes and serves what is registered with it.
 
     A connection has ``fd``, ``socket``, ``state``, ``tick``, ``waiter``, ``encrypted``, and the methods
-    ``wake(event)``, ``serve(event, resident)``, ``flush_in_hub()``, ``overdue(age)`` and ``cut(reason)``, as
-    in :mod:`chat_gevent.connection`.
+    ``wake(event)``, ``serve(event, resident)``, ``flush_in_hub()``, ``overdue(age)``, ``look_for_room(ticks,
+    untaken)`` and ``cut(reason)``, as in :mod:`chat_gevent.connection`.
 
     :param system: the machine.
     :param tick_seconds: how often all connections are swept.
@@ -123,10 +120,8 @@ class Engine:
             self._watches = True
             self._ready.start(self._take_turn)
             self._sweeper.start(self._sweep)
-        connections = self.connections
-        while fd >= len(connections):
-            connections.append(None)
-        connections[fd] = connection
+        self.connections += [None] * (fd + 1 - len(self.connections))
+        self.connections[fd] = connection
 
     def unregister(self, connection: Any, fd: int) -> None:
         """Forget ``connection``, whose descriptor ``fd`` is about to be closed."""
@@ -178,6 +173,10 @@ class Engine:
             self._without_room[connection] = self.tick, self.system.untaken(connection.fd)
             self._epoll.modify(connection.fd, self._mask(connection) | EPOLLOUT)
 
+    def room_is_made(self, connection: Any, untaken: int) -> None:
+        """The client of ``connection``, for which room is waited for, has taken some of it."""
+        self._without_room[connection] = self.tick, untaken
+
     def room_found(self, connection: Any) -> None:
         """Nothing is due to ``connection`` any more."""
         if self._without_room.pop(connection, None) is not None:
@@ -190,8 +189,7 @@ class Engine:
 
     def _take_turn(self) -> None:
         """Serve the connections that are ready. Runs in the hub, so it must not block."""
-        connections, wakes = self.connections, self._wakes
-        due = []
+        connections, wakes, due = self.connections, self._wakes, []
         for fd, event in self._epoll.poll(0, TURN_CONNECTIONS):
             connection = connections[fd]
             if connection is None:  # closed since the turn began
@@ -204,13 +202,23 @@ class Engine:
                         continue
                 if not wakes or connection.wake(event):
                     due.append((connection, event))
-            except BaseException as error:  # noqa: BLE001 - the rest of the turn would lose its events
-                connection.cut("killed")
-                self.hub.handle_error(self, type(error), error, error.__traceback__)
+            except BaseException as error:  # noqa: BLE001 - the others would lose their events
+                self._failed(connection, error)
         if due:
             self._lease(due)
         if self._pushed:
             self._flush()
+
+    def _guard(self, connection: Any, call: Callable[..., object], *arguments: Any) -> None:
+        """Call what concerns one connection. Where it raises, that one ends, and all others go on."""
+        try:
+            call(*arguments)
+        except BaseException as error:  # noqa: BLE001 - as it says
+            self._failed(connection, error)
+
+    def _failed(self, connection: Any, error: BaseException) -> None:
+        connection.cut("killed")
+        self.hub.handle_error(self, type(error), error, error.__traceback__)
 
     def _lease(self, due: Iterable[tuple[Any, int]]) -> None:
         """Have workers serve what is due, and resume the greenlets whose input has come. In the hub."""
@@ -250,6 +258,8 @@ class Engine:
             self.hub.handle_error(self, type(error), error, error.__traceback__)
         finally:
             self._workers -= 1
+            if me in free:  # what a handler left, such as a timer that runs, has ended it while it was free
+                free.remove(me)
 
     def _serve_called(self) -> None:
         called, self._called = self._called, []
@@ -261,11 +271,10 @@ class Engine:
         for _ in range(min(QUEUED_AT_ONCE, len(self._queue))):
             connection = self._queue.popleft()
             if connection.fd >= 0:
-                self._epoll.modify(
-                    connection.fd, _interest(connection) | (connection in self._without_room and EPOLLOUT)
-                )
-                if connection.encrypted:  # epoll does not know of what is decrypted
-                    due.append((connection, EPOLLIN))
+                room = connection in self._without_room and EPOLLOUT
+                self._epoll.modify(connection.fd, _interest(connection) | room)
+                # Also where there is no event: it may have nothing more to say, or hold what is decrypted.
+                due.append((connection, EPOLLIN))
         if due:
             self._lease(due)
         if self._queue:
@@ -274,10 +283,12 @@ class Engine:
     def _flush(self) -> None:
         """Send what was pushed, for a slice of time. In the hub."""
         pushed = self._pushed
-        end = perf_counter() + SLICE_SECONDS
-        while pushed and perf_counter() < end:
+        clock = self.system.perf_counter
+        end = clock() + SLICE_SECONDS
+        while pushed and clock() < end:
             for _ in range(min(SLICE_PUSHES, len(pushed))):
-                pushed.popitem()[0].flush_in_hub()
+                connection, _ = pushed.popitem()
+                self._guard(connection, connection.flush_in_hub)
         if pushed:
             self._push_timer.stop()
             self._push_timer.start(self._flush)
@@ -304,34 +315,23 @@ class Engine:
     def _sweep(self) -> None:
         """Look after every limit in time. Runs in the hub, so it must not block.
 
-        A tick that the loop has missed is not made up for: the time in which the process stood still is not
-        held against its clients.
+        No missed tick is made up for: time in which the process stood still is not held against its clients.
         """
+        self._sweeper.again(self._sweep)  # or one of the ticks that were missed would be made up for
         if not self._ready.active:  # the loop gives a watcher up where the kernel has no watches left for it
             self._ready.start(self._take_turn)
         self.tick = tick = self.tick + 1
         oldest = tick - self._youngest
         for connection in self.connections:
             if connection is not None and connection.tick <= oldest:
-                connection.overdue(tick - connection.tick)
+                self._guard(connection, connection.overdue, tick - connection.tick)
         for connection, (since, untaken) in list(self._without_room.items()):
-            self._check_room(connection, since, untaken)
+            self._guard(connection, connection.look_for_room, tick - since, untaken)
         spare = len(self._free) - self._spare_greenlets
-        # In bulk, and only when nearly all are free: greenlets that end one by one among living ones
-        # leave holes in the address space, and each hole counts against vm.max_map_count.
+        # In bulk, and only when nearly all are free: those that end one by one among living ones leave holes
+        # in the address space, and each hole counts against vm.max_map_count.
         if spare > 0 and self.greenlets_leased <= self._spare_greenlets:
             self._end_workers(spare)
-
-    def _check_room(self, connection: Any, since: int, untaken: int) -> None:
-        try:
-            left = self.system.untaken(connection.fd)
-        except OSError:
-            left = untaken
-        if left < untaken:
-            self._without_room[connection] = self.tick, left
-            connection.takes_something()
-        else:
-            connection.takes_nothing(self.tick - since)
 
     # -- the end -------------------------------------------------------------------------------
 

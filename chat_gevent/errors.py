@@ -11,7 +11,9 @@
     ├── FramingError              a stream can't be cut any further (also a ValueError)
     │   └── MessageTooLong        a message exceeds its bound
     │       └── BadCount          a count that includes itself is below its own size
+    ├── Unsendable                a message can't be sent in a client's framing (also a ValueError)
     ├── ConnectionLost            the other end of a ChatClient is gone (also a ConnectionError)
+    │   └── MessageLost           ... and with it messages that were sent and not confirmed
     └── ConfigError, StartError   the ``chat-gevent`` command can't start; see ``chat_gevent.command``
 
     Closed, WriteTimeout          end the greenlet of a connection; they reach no handler's caller
@@ -21,7 +23,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 
 class ChatError(Exception):
@@ -79,8 +81,27 @@ class BadCount(MessageTooLong):
         self.args = ("a count that includes itself is below its own size",)
 
 
+class Unsendable(ChatError, ValueError):
+    """A message can't be sent as one in this framing; the message says why."""
+
+
 class ConnectionLost(ChatError, ConnectionError):
     """The server ended the connection, or the network did."""
+
+
+class MessageLost(ConnectionLost):
+    """The connection ended before these ``messages`` were confirmed; they have not been sent again.
+
+    ``taken`` is whether the server may have handled them. It is False where the server's last word came in
+    the place of the replies: by the protocol all that a server handles is answered before that.
+    """
+
+    def __init__(self, messages: tuple[str, ...], taken: bool, why: str) -> None:
+        shown = ", ".join(each if len(each) <= 60 else each[:57] + "..." for each in map(repr, messages[:3]))
+        more = f" and {len(messages) - 3} more" if len(messages) > 3 else ""
+        known = "may have been handled" if taken else "not handled by the server"
+        super().__init__(f"not confirmed: {shown}{more} ({known}): {why}")
+        self.messages, self.taken = messages, taken
 
 
 class Closed(Exception):
@@ -89,3 +110,21 @@ class Closed(Exception):
 
 class WriteTimeout(Exception):
     """The client took nothing of what was sent to it for ``write_timeout``."""
+
+
+_STRICT_CODES: Final = range(79, 95)
+"""OpenSSL's ``X509_V_ERR_`` numbers of what is found only with ``X509_V_FLAG_X509_STRICT``: x509_vfy.h."""
+
+
+def certificate_hint(error: Exception) -> str:
+    """What to do about a certificate that only Python 3.13 and later refuse; empty for any other error.
+
+    Since 3.13 ``ssl.create_default_context`` checks what older ones let pass: that a CA says it may sign.
+    """
+    if getattr(error, "verify_code", 0) not in _STRICT_CODES:
+        return ""
+    found = getattr(error, "verify_message", "")
+    return (
+        f"{found}: Python 3.13 and later refuse that; make the CA again with "
+        "-addext keyUsage=critical,keyCertSign,cRLSign, and sign the certificate with it again"
+    )

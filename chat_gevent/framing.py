@@ -20,6 +20,11 @@ has to remember is one value, ``kept``: the beginning of a message that is not c
 * ``finish(kept, limit)`` says what the end of the stream makes of what was kept.
 * ``encode(message)`` gives a message the form that it has on the wire.
 
+>>> Line().split(b"", b"one\\ntwo\\nthr")
+([b'one', b'two'], b'thr')
+>>> LengthPrefix(2).encode(b"hello")
+b'\\x00\\x05hello'
+
 A framing of one's own is a class with these three methods and a ``name``. Nothing here knows a socket, a
 clock, gevent or a log.
 """

@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
 from _socket import MSG_PEEK, SHUT_RDWR, SHUT_WR
+from _socket import socket as RawSocket
 from errno import ECONNRESET, EPIPE
 from select import EPOLLIN
-from typing import Final
+from typing import Any, Final
 
 from gevent import GreenletExit, getcurrent
 
-from chat_gevent.confirm import ErrorCode
+from chat_gevent.confirm import ErrorCode, error_text, with_retry
 from chat_gevent.errors import Closed, WriteTimeout
 from chat_gevent.framing import Auto
 from chat_gevent.outgoing import Outgoing
@@ -37,17 +39,47 @@ EXPLANATIONS: Final[dict[str, str]] = {
     ErrorCode.IDLE_TIMEOUT: "no complete message came for too long",
 }
 
+TEMPORARY: Final = frozenset(
+    (ErrorCode.SERVER_FULL, ErrorCode.ADDRESS_FULL, ErrorCode.SHUTTING_DOWN, ErrorCode.SERVER_BUSY)
+)
+"""Why a client must go that is welcome again later: it is told when."""
+
 REFUSALS: Final = frozenset((ErrorCode.SERVER_FULL, ErrorCode.ADDRESS_FULL))
 """Why a client was not admitted: the connection only tells it so."""
-
-GIVEN_UP: Final = frozenset(("slow", "write-timeout"))
-"""Why a client was given up that does not take what is sent to it."""
 
 UNUSED: Final = "unused"
 """The reason of a close by a client that connected and sent no message, as health checks do."""
 
+GIVEN_UP: Final = frozenset(("slow", "write-timeout", "lost", "reset", UNUSED))
+"""Why a client was given up that is gone, or does not take what is sent to it."""
+
 BY_SERVICE: Final = "handler"
 """The reason of a close that a handler or service asked for."""
+
+
+def explain(code: str, spread: float, problem: str = "") -> str:
+    """What a client is told for ``code``, and when to come back, if it may.
+
+    :param spread: seconds over which clients are spread at random; 0: nothing is said of when.
+    :param problem: to be said instead of the usual explanation.
+    """
+    explanation = problem or EXPLANATIONS[code]
+    if spread and code in TEMPORARY:
+        return with_retry(explanation, max(0.1, random.uniform(0, spread)))
+    return explanation
+
+
+def refuse_at_once(core: Any, client: RawSocket, code: ErrorCode, problem: str = "") -> None:
+    """Tell a client why it can't come in, as well as that can be done without waiting for it, and close."""
+    told = error_text(code, explain(code, core.settings.retry_spread, problem))
+    try:
+        client.send(told.encode() + b"\n")
+        client.shutdown(SHUT_WR)
+        client.recv(16_384)  # what is left unread at the close would make it a reset
+    except OSError:
+        pass
+    finally:
+        client.close()
 
 
 class Lifecycle(Outgoing):
@@ -68,21 +100,28 @@ class Lifecycle(Outgoing):
 
     def close_by_service(self, last: str | bytes | None) -> None:
         """Close once all that is due is sent."""
-        if last is not None:
-            self.push(last)
+        framed = None if last is None else self._framed(last)
         if not self.is_leaving:
             self.core.broadcasts.catch_up(self)
+            self.known_client()._last = framed
             self.leaving = BY_SERVICE
             if self.greenlet is None or self.waiter is not None:
                 self._look_up()
 
-    def takes_nothing(self, ticks: int) -> None:
-        """The client has taken nothing of what is due for so many ticks. Never blocks."""
-        if ticks >= self.core.write_ticks:
-            self.give_up("write-timeout")
+    def look_for_room(self, ticks: int, untaken: int) -> None:
+        """Close if the client takes too little of what is due, or nothing for too long. Never blocks.
 
-    def takes_something(self) -> None:
-        """The client has taken something of what is due; close if that is too little. Never blocks."""
+        ``untaken`` bytes were left of what was sent when it last took something, ``ticks`` ago.
+        """
+        try:
+            left = self.core.system.untaken(self.fd)
+        except OSError:
+            left = untaken
+        if left >= untaken:
+            if ticks >= self.core.write_ticks:
+                self.give_up("write-timeout")
+            return
+        self.core.engine.room_is_made(self, left)
         since, before = self.core.waited_for.get(self, (0.0, 0))
         if since:
             try:
@@ -113,8 +152,17 @@ class Lifecycle(Outgoing):
         self.reason = reason
         if code is not None:
             self._tell_error(code, explanation)
+        self._say_last()
         self.send_due()
         self._end_output()
+
+    def _say_last(self) -> None:
+        """Put the service's last message into what is due: all else is there by now."""
+        client = self.client
+        if client is not None and client._last is not None and self.leaving == BY_SERVICE:
+            self._due().append(client._last)
+            client._last = None
+            self.core.registry.pushes += 1
 
     def _end_output(self) -> None:
         self.move(CLOSING)
@@ -135,11 +183,11 @@ class Lifecycle(Outgoing):
         """Finish if somebody has asked for it; an error code is told to the client."""
         if not self.leaving or self.state >= CLOSING:
             return False
-        explanation = EXPLANATIONS.get(self.leaving)
-        if explanation is None:
-            self.finish(self.leaving)
-        else:
+        if self.leaving in EXPLANATIONS:
+            explanation = explain(self.leaving, self.core.settings.retry_spread)
             self.finish(self.leaving, ErrorCode(self.leaving), explanation)
+        else:
+            self.finish(self.leaving)
         return True
 
     def refuse(self, code: ErrorCode) -> None:
@@ -152,9 +200,8 @@ class Lifecycle(Outgoing):
         """Have the client told why it must go, once what it has sent is answered. Never blocks."""
         if self.state >= CLOSING:
             return
-        if self.leaving not in REFUSALS:
-            if not self.leaving:
-                self.core.broadcasts.catch_up(self)  # what it was promised comes before the end
+        if not self.leaving:
+            self.core.broadcasts.catch_up(self)  # what it was promised comes before the end
             self.leaving = reason
         if self.opening is not None and not self._has_input():
             self.cut(reason)  # it has said nothing yet that could be answered

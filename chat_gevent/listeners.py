@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import socket
 import stat
 import struct
@@ -25,12 +24,11 @@ import time
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
-from select import POLLIN
 from typing import TYPE_CHECKING, Final
 
 import gevent
-from gevent.monkey import get_original
 
+from chat_gevent.addresses import split_address
 from chat_gevent.errors import ListenError
 
 if TYPE_CHECKING:
@@ -48,6 +46,7 @@ HANDSHAKE_SECONDS: Final = 1.2
 
 HANDSHAKES_LOOKED_FOR: Final = 20_000
 """Most clients with which a stop looks for handshakes: that takes time for each connection there is."""
+
 
 UNSENT_BYTES: Final = 131_072
 """Most bytes that the kernel takes for a client whose receive window is closed. Without it, the send buffer
@@ -76,6 +75,11 @@ class Listener:
         return f"{self.scheme}://{host}:{name[1]}"
 
     @property
+    def http_url(self) -> str:
+        """The address of one for HTTP."""
+        return self.url.replace("tcp", "http", 1)
+
+    @property
     def plain_scheme(self) -> str:
         """``unix`` or ``tcp``, by the socket's family."""
         return "unix" if self.socket.family == socket.AF_UNIX else "tcp"
@@ -93,9 +97,17 @@ class Listener:
 
 
 def listen(
-    address: str, settings: Settings, *, ipv6_only: bool = False, unix_mode: int = 0o660
+    address: str,
+    settings: Settings,
+    *,
+    ipv6_only: bool = False,
+    unix_mode: int = 0o660,
+    reserve: bool = False,
 ) -> list[Listener]:
     """Open the listening sockets of one address; several where a name has several addresses.
+
+    :param reserve: bind TCP sockets only, so that nobody else can listen there; those of
+        :func:`listen_beside` listen in their stead.
 
     Raises ListenError.
     """
@@ -118,7 +130,12 @@ def listen(
         if listeners:  # with port 0 the first one has got the port for all
             sockaddr = (sockaddr[0], listeners[0].socket.getsockname()[1], *sockaddr[2:])
         try:
-            listeners.append(Listener(_listen_tcp(family, sockaddr, settings.backlog, ipv6_only), scheme))
+            bound = _bind_tcp(family, sockaddr, ipv6_only)
+            listeners.append(Listener(bound, scheme))
+            if reserve:  # after the bind, which fails where anybody listens, also one who would share
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            else:
+                bound.listen(settings.backlog)
         except OSError as error:
             if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # a name may have more than we do
                 absent = error
@@ -131,37 +148,40 @@ def listen(
     return listeners
 
 
-def split_address(address: str) -> tuple[str, str, int]:
-    """Scheme, host and port; of a UNIX socket the path and 0. Raises ValueError."""
-    scheme, _, rest = address.partition("://")
-    if scheme == "unix" and rest:
-        return scheme, rest, 0
-    if scheme not in ("tcp", "tls") or not rest:
-        raise ValueError("must be tcp://HOST:PORT, tls://HOST:PORT or unix:///PATH")
-    return scheme, *split_host_port(rest)
+def listen_beside(reserved: Listener, settings: Settings) -> Listener:
+    """One more listening socket on the address of a TCP listener that :func:`listen` has reserved.
 
-
-def split_host_port(text: str) -> tuple[str, int]:
-    """``HOST:PORT`` or ``[HOST]:PORT`` to its parts. Raises ValueError."""
-    match = re.fullmatch(r"(\[(?P<v6>[^\[\]]+)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})", text)
-    if not match or int(match["port"]) > 65535:
-        raise ValueError("must have HOST:PORT, the port from 0 to 65535, an IPv6 address in brackets")
-    return match["v6"] or match["host"], int(match["port"])
-
-
-def _listen_tcp(family: int, address: tuple[object, ...], backlog: int, ipv6_only: bool) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    The kernel spreads new clients over all of them, by a hash of their addresses and ports. Raises
+    ListenError.
+    """
+    held = reserved.socket
+    beside = socket.socket(held.family, socket.SOCK_STREAM)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        beside.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        beside.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if held.family == socket.AF_INET6:
+            only = held.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+            beside.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+        beside.bind(held.getsockname())
+        beside.listen(settings.backlog)
+    except OSError as error:
+        beside.close()
+        raise ListenError(f"{reserved.url}: {error.strerror}") from None
+    return Listener(beside, reserved.scheme)
+
+
+def _bind_tcp(family: int, address: tuple[object, ...], ipv6_only: bool) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             only = ipv6_only or address[0] != "::"
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
-        listener.bind(address)
-        listener.listen(backlog)
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+        bound.bind(address)
     except OSError:
-        listener.close()
+        bound.close()
         raise
-    return listener
+    return bound
 
 
 def _listen_unix(address: str, name: str, backlog: int, unix_mode: int) -> Listener:
@@ -277,10 +297,3 @@ def handshakes_under_way(listeners: list[socket.socket]) -> bool:
                 if words[3] == SYN_RECEIVED and int(words[1].rpartition(":")[2], 16) in ports:
                     return True
     return False
-
-
-def readable(listener: socket.socket) -> bool:
-    """Whether somebody waits to be accepted."""
-    ready = get_original("select", "poll")()  # which monkey.patch_all() may have taken out of ``select``
-    ready.register(listener, POLLIN)
-    return bool(ready.poll(0))

@@ -87,7 +87,7 @@ class Outgoing(Stream):
     @property
     def encrypted(self) -> bool:
         """Whether the socket decrypts, and so may hold input that epoll knows nothing of."""
-        return type(self.socket) is not RawSocket
+        return type(self.socket) is not self.core.system.socket
 
     @property
     def is_leaving(self) -> bool:

@@ -6,6 +6,7 @@ connections and what the closed ones had, so that no message pays for it.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -16,6 +17,9 @@ from chat_gevent.addresses import WHOLE_IPV6, counted_as, peer_address
 from chat_gevent.confirm import ErrorCode
 from chat_gevent.identity import ProxyIdentity
 from chat_gevent.lifecycle import REFUSALS, Lifecycle
+from chat_gevent.places import Places
+
+log = logging.getLogger("chat_gevent")
 
 
 class Registry:
@@ -41,13 +45,13 @@ class Registry:
         self.empty.set()
         self.proxied: dict[Lifecycle, ProxyIdentity] = {}
         """What proxies said of clients beside the address: only of those of whom they said something."""
-        self._per_address = per_address
+        self.places: Places | None = Places(per_address) if per_address else None
+        """Those of each address, if there is a limit; to be replaced before the first connection."""
         self._ipv6_prefix = ipv6_prefix
-        self._addresses: Counter[str] = Counter()
 
     def add(self, connection: Lifecycle, address: Any = None) -> None:
         """Count a new connection. ``address`` is kept only where somebody will ask for it."""
-        if address and (self._per_address or self.on_close is not None):
+        if address and (self.places is not None or self.on_close is not None):
             self._know(connection, peer_address(address))
         self.live += 1
         self.empty.clear()
@@ -56,20 +60,15 @@ class Registry:
         """Put a connection down to the address that a proxy gave, if that may have another one."""
         if connection.leaving in REFUSALS:
             connection.peer = address
-        elif self.address_is_full(address):
-            connection.peer = address
-            connection.leaving = ErrorCode.ADDRESS_FULL
-            self.refused[ErrorCode.ADDRESS_FULL] += 1
-            self.refusals += 1
         else:
             self._know(connection, address)
 
     def address_is_full(self, address: Any) -> bool:
         """Whether an address has all the connections it may have; UNIX clients have none to count."""
-        if not self._per_address:
+        if self.places is None:
             return False
         host = self._counted_as(address)
-        return bool(host) and self._addresses[host] >= self._per_address
+        return bool(host) and self.places.full(host)
 
     def _counted_as(self, address: Any) -> str:
         known = peer_address(address)
@@ -77,8 +76,11 @@ class Registry:
 
     def _know(self, connection: Lifecycle, address: Any) -> None:
         connection.peer = address
-        if self._per_address and (host := self._counted_as(address)):
-            self._addresses[host] += 1
+        if self.places is None or not (host := self._counted_as(address)) or self.places.take(host):
+            return
+        connection.refuse(ErrorCode.ADDRESS_FULL)
+        self.refused[ErrorCode.ADDRESS_FULL] += 1
+        self.refusals += 1
 
     def remove(self, connection: Lifecycle) -> None:
         """Take the books of a connection that closes; its descriptor is still open."""
@@ -91,12 +93,13 @@ class Registry:
         self.past_sent += connection.sent
         if connection.leaving in REFUSALS:
             self.refusals -= 1
-        elif self._per_address and (host := self._counted_as(connection.peer)):
-            self._addresses[host] -= 1
-            if not self._addresses[host]:
-                del self._addresses[host]
+        elif self.places is not None and (host := self._counted_as(connection.peer)):
+            self.places.give_back(host)
         if self.on_close is not None:
-            self.on_close(connection)
+            try:
+                self.on_close(connection)
+            except Exception:  # its own failure: the connection closes all the same
+                log.exception("on_close failed")
         if not self.live:
             self.empty.set()
 

@@ -13,22 +13,20 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import time
-from _socket import SHUT_WR, SO_ACCEPTCONN, SOL_SOCKET
+from _socket import SO_ACCEPTCONN, SOL_SOCKET
 from _socket import socket as RawSocket
 from typing import Any, Final
 
-from gevent import getcurrent, sleep, spawn
+from gevent import getcurrent, spawn
 from gevent.event import Event
 
 from chat_gevent import proxy_protocol, tls
-from chat_gevent.answering import READ_BYTES
-from chat_gevent.confirm import ErrorCode, error_text
+from chat_gevent.confirm import ErrorCode
 from chat_gevent.connection import Connection
 from chat_gevent.core import Core
 from chat_gevent.files import default_max_connections, raise_file_limit
-from chat_gevent.lifecycle import EXPLANATIONS
-from chat_gevent.listeners import await_handshakes, readable, take_no_more, tune
+from chat_gevent.lifecycle import refuse_at_once
+from chat_gevent.listeners import await_handshakes, take_no_more, tune
 from chat_gevent.outgoing import Opening
 from chat_gevent.service import Answers
 from chat_gevent.serving import Serving
@@ -147,7 +145,7 @@ class ChatServer(Serving):
                 self.close()
                 return None
             raise
-        client = RawSocket(listener.family, listener.type, listener.proto, fileno=fd)
+        client = self.core.system.socket(listener.family, listener.type, listener.proto, fileno=fd)
         client.setblocking(False)
         return client, address
 
@@ -182,7 +180,8 @@ class ChatServer(Serving):
         except OSError as error:  # no epoll watches left
             self._say_out_of("epoll watches", error)
             self.core.registry.refused[ErrorCode.SERVER_FULL] += 1
-            _refuse_at_once(connection.socket, ErrorCode.SERVER_FULL, "the server can't watch more clients")
+            problem = "the server can't watch more clients"
+            refuse_at_once(self.core, connection.socket, ErrorCode.SERVER_FULL, problem)
             return False
         return True
 
@@ -193,6 +192,8 @@ class ChatServer(Serving):
     def handle(self, client: RawSocket, address: Any) -> None:
         """Serve one client in the current greenlet until it is gone."""
         self._starting -= 1
+        if self._drained is not None and self._drained.is_set():
+            return  # it came too late, and is closed
         proxied = self._proxies is not None and self._proxies.trust(address)
         connection = Connection(client, self.core, self._proxied_opening if proxied else self._opening)
         if self._admit(connection, None if proxied else address):
@@ -226,7 +227,8 @@ class ChatServer(Serving):
     def _drain(self, seconds: float) -> None:
         assert self._drained is not None
         self._drainer = getcurrent()  # ``stopping`` may call stop() as well
-        deadline = time.monotonic() + seconds
+        system = self.core.system
+        deadline = system.monotonic() + seconds
         try:
             if self._owns_core:
                 self.core.stopping(self)
@@ -239,10 +241,12 @@ class ChatServer(Serving):
             self._stop_event.set()  # serve_forever calls stop() as well, and waits for us
             if self._owns_core:
                 # Clients that spawn serves are registered once their greenlet has run.
-                while self._starting and time.monotonic() < deadline:
-                    sleep(0)
+                while self._starting:
+                    system.sleep(0)
+                    if system.monotonic() >= deadline:
+                        break
                 self.end_serving()
-                self._cut_off = self.core.drain(max(0.0, deadline - time.monotonic()))
+                self._cut_off = self.core.drain(max(0.0, deadline - system.monotonic()))
                 self.core.close()
         finally:
             self._drained.set()
@@ -271,11 +275,10 @@ class ChatServer(Serving):
             for _ in range(self.core.settings.backlog):
                 accepted = self.do_read()
                 if accepted is None:
-                    if self.closed or not readable(self.socket):
+                    if self.closed or not self.core.system.readable(self.socket):
                         return
                 elif self.full():  # spawn is a pool that has no room, and stopping can't wait for it
-                    code = ErrorCode.SHUTTING_DOWN
-                    _refuse_at_once(accepted[0], code, EXPLANATIONS[code])
+                    refuse_at_once(self.core, accepted[0], ErrorCode.SHUTTING_DOWN)
                 else:
                     self.do_handle(*accepted)
 
@@ -286,7 +289,7 @@ class ChatServer(Serving):
         registry = self.core.registry
         registry.refused[code] += 1
         if registry.refusals >= REFUSED_LINGERING:
-            _refuse_at_once(client, code, EXPLANATIONS[code])
+            refuse_at_once(self.core, client, code)
             return
         # What a proxy says first is dropped with all else; only TLS must come before the refusal.
         connection = Connection(client, self.core, opening if self._opening else None)
@@ -296,7 +299,7 @@ class ChatServer(Serving):
             self.core.begin(connection)
 
     def _say_out_of(self, what: str, error: OSError) -> None:
-        now = time.monotonic()
+        now = self.core.system.monotonic()
         if now - self._told_at >= 1:
             self._told_at = now
             log.error("out of %s (%s): refusing clients until some are free", what, error.strerror)
@@ -309,11 +312,12 @@ class ChatServer(Serving):
             os.close(self._reserve)
             self._reserve = -1
         try:
-            fd, _ = self.socket._accept()  # type: ignore[attr-defined]
-            client = RawSocket(self.socket.family, self.socket.type, self.socket.proto, fileno=fd)
+            listener = self.socket
+            fd, _ = listener._accept()  # type: ignore[attr-defined]
+            client = self.core.system.socket(listener.family, listener.type, listener.proto, fileno=fd)
             client.setblocking(False)
             self.core.registry.refused[ErrorCode.SERVER_FULL] += 1
-            _refuse_at_once(client, ErrorCode.SERVER_FULL, "the server has no file descriptor left")
+            refuse_at_once(self.core, client, ErrorCode.SERVER_FULL, "the server has no file descriptor left")
         except OSError:
             files = files and self._reserve >= 0  # it left, or a handler was faster to take the descriptor
         try:
@@ -338,15 +342,3 @@ class ChatServer(Serving):
                 return
         self.stop_accepting()  # which also ends the timer
         self.start_accepting()
-
-
-def _refuse_at_once(client: RawSocket, code: ErrorCode, explanation: str) -> None:
-    """Tell a client why it can't come in, as well as that can be done without waiting for it."""
-    try:
-        client.send(error_text(code, explanation).encode() + b"\n")
-        client.shutdown(SHUT_WR)
-        client.recv(READ_BYTES)  # what is left unread at the close would make it a reset
-    except OSError:
-        pass
-    finally:
-        client.close()

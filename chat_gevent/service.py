@@ -27,13 +27,14 @@ class Client(Generic[State]):
     because of what the client does: once it is gone, :attr:`closed` is true and :meth:`send` returns False.
     """
 
-    __slots__ = ("_connected", "_connection", "_groups", "_paid_until", "_queued", "id", "state")
+    __slots__ = ("_connected", "_connection", "_groups", "_last", "_paid_until", "_queued", "id", "state")
 
     def __init__(self, connection: Any, number: int) -> None:
         self._connection = connection
         self._connected = False  # whether the service was told of it, and is to be told of its end
         self._paid_until = 0.0  # of message_rate: when all messages so far are paid for
         self._queued = 0  # bytes of pushes that it has not taken
+        self._last: bytes | None = None  # what it is sent before the close that the service has asked for
         self._groups: set[Any] | frozenset[Any] = NO_GROUPS
         self.id = number
         """A number that no other client of this process has."""
@@ -74,9 +75,9 @@ class Client(Generic[State]):
         return sent
 
     def close(self, last: Reply | None = None) -> None:
-        """End the connection once all that is due to the client is sent, ``last`` included. Never blocks.
+        """End the connection once all that is due to the client is sent, and ``last``. Never blocks.
 
-        Within the client's own hook this is after the hook's reply.
+        What a hook of the client's is about to return is due as well.
         """
         self._connection.close_by_service(last)
 

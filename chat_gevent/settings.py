@@ -116,12 +116,22 @@ def setting(
     high: float = math.inf,
     unit: str = "",
     metavar: str = "",
+    words: tuple[str, ...] = (),
 ) -> Any:
     """A dataclass field with what is needed to read it, check it and explain it.
 
     ``parse`` makes the value from what it may be given as, and raises ValueError saying what it must be.
+    ``words`` are those that a shell may complete it to.
     """
-    metadata = {"parse": parse, "help": help, "low": low, "high": high, "unit": unit, "metavar": metavar}
+    metadata = {
+        "parse": parse,
+        "help": help,
+        "low": low,
+        "high": high,
+        "unit": unit,
+        "metavar": metavar,
+        "words": words,
+    }
     return field(default=default, metadata=metadata)
 
 
@@ -133,12 +143,16 @@ class Settings:
     """
 
     framing: Framing | None = setting(
-        None, framing, "how messages are told apart: line, chunk, auto; without it auto, line for a handler"
+        None,
+        framing,
+        "how messages are told apart: line, chunk, auto; without it auto, line for a handler",
+        words=tuple(BY_NAME),
     )
     park_after: float | None = setting(
         0.0,
         at_once_or_never,
         "0: a client gives its greenlet back when it has nothing to say; never: it keeps it",
+        words=("0", "never"),
     )
     max_message_bytes: int = setting(
         MAX_MESSAGE_BYTES, size, "longest message, without its terminator", low=1, high=2**30, unit="bytes"
@@ -168,6 +182,7 @@ class Settings:
         "",
         one_of("", "input", "any"),
         "what counts as activity: input, any; without it input, any for a service",
+        words=("input", "any"),
     )
     input_total_bytes: int = setting(
         2**28, size, "most bytes of unfinished messages of all clients; 0: no limit", high=2**40, unit="bytes"
@@ -182,6 +197,7 @@ class Settings:
         "close",
         one_of("close", "drop-newest"),
         "what happens to a client or push beyond that: close, drop-newest",
+        words=("close", "drop-newest"),
     )
     handshake_timeout: float = setting(
         10.0, seconds, "time a client has for its TLS handshake and PROXY header; 0: any", unit="s"
@@ -198,6 +214,16 @@ class Settings:
         "time in which a stopping server says on /readyz that it goes, and still admits clients",
         unit="s",
     )
+    retry_spread: float = setting(
+        5.0,
+        seconds,
+        "time over which clients that must go are told to come back, each at a random moment; 0: not told",
+        high=86_400,
+        unit="s",
+    )
+    """5 s have 20,000 clients, as many as one process holds by a usual limit of files, come back at 4,000 a
+    second. That is less than one core admits, so who is back is served at once. Over TLS a client takes 0.6
+    ms of a core to come back: for more than 5,000 of them set it to their number divided by 1,000."""
     keepalive_idle: int = setting(
         60, whole, "seconds of silence after which TCP probes a peer; 0: it doesn't", high=32767, unit="s"
     )

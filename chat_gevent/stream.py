@@ -135,6 +135,9 @@ class Stream:
                 sent = self.socket.send(data)
             except BlockingIOError:
                 sent = 0
+            except OSError:
+                outbox.insert(0, data)  # still due: whoever sends next must not go on behind it
+                raise
             self.sent += sent
             if sent < len(data):
                 outbox.insert(0, data[sent:] if sent else data)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from _socket import socket as RawSocket
 from fcntl import ioctl
+from select import POLLIN
 from termios import TIOCOUTQ
 from typing import Any
 
@@ -32,14 +34,23 @@ def own_main_thread() -> None:
 class System:
     """The real machine."""
 
-    __slots__ = ("epoll", "hub", "monotonic", "sleep")
+    __slots__ = ("epoll", "hub", "monotonic", "perf_counter", "sleep", "socket")
 
     def __init__(self) -> None:
         self.hub: Any = get_hub()
-        # monkey.patch_all(), which a handler's module may have called, takes this name out of ``select``.
+        # monkey.patch_all(), which a handler's module may have called, takes some names out of ``select``.
         self.epoll: Any = get_original("select", "epoll")
         self.monotonic = time.monotonic
+        self.perf_counter = time.perf_counter
         self.sleep = gevent.sleep
+        self.socket: Any = RawSocket
+        """The class of plain sockets; one of another class decrypts."""
+
+    def readable(self, listener: Any) -> bool:
+        """Whether somebody waits to be accepted."""
+        ready = get_original("select", "poll")()
+        ready.register(listener, POLLIN)
+        return bool(ready.poll(0))
 
     def untaken(self, fd: int) -> int:
         """Bytes sent that the peer's system has not confirmed (SIOCOUTQ, tcp(7)). Raises OSError."""

@@ -4,7 +4,8 @@ The protocol is that of :mod:`chat_gevent.framing`, whose ``Line``, ``Chunk``, `
 ``LengthPrefix`` are exported here as they are. A framing has no state of its own, so that all clients of a
 process share one: what it kept of an unfinished reply is handed back to it with the bytes that came next.
 That is ``b""`` at first, and false whenever nothing is unfinished; the rest is the framing's own affair.
-Those of servers that say where a reply ends in other ways are in :mod:`loadtest.replies`:
+Those of servers that say where a reply ends in other ways are in :mod:`loadtest.replies` and
+:mod:`loadtest.counted`:
 
 ====================== ====================================================================================
 ``Raw()``              nothing marks an end: a reply is what one read returned, or as long as was expected
@@ -32,7 +33,8 @@ from chat_gevent.framing import (
     Line,
     MessageTooLong,
 )
-from loadtest.replies import Counted, Dot, Lines, Raw, Resp, Several, TextLength, UntilClose, Varint
+from loadtest.counted import Counted, Varint
+from loadtest.replies import Dot, Lines, Raw, Resp, Several, TextLength, UntilClose
 
 __all__ = [
     "Auto",

@@ -13,6 +13,7 @@ import string
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Final
 
 from chat_gevent.confirm import CONFIRMED
@@ -51,6 +52,34 @@ def make_ring(framing: ReplyFraming, size: int) -> list[Exchange]:
     ]
     random.Random(0).shuffle(ring)
     return ring
+
+
+_STRIDE: Final = 389
+"""How far apart neighbouring users start in a ring: a prime, so that all places are used."""
+
+
+class Rings:
+    """A process's rings, one for each framing and size: users go round them, each from its own place."""
+
+    def __init__(self) -> None:
+        self._rings: dict[tuple[ReplyFraming, int], list[Exchange]] = {}
+
+    def clear(self) -> None:
+        """Drop them: the next test may want others."""
+        self._rings.clear()
+
+    def exchanges(self, framing: ReplyFraming, size: int, user: int) -> Iterator[Exchange]:
+        """The messages of one user, without end."""
+        key = framing, size
+        if key not in self._rings:
+            self._rings[key] = make_ring(framing, size)
+        return self._walk(self._rings[key], user * _STRIDE)
+
+    @staticmethod
+    def _walk(ring: list[Exchange], start: int) -> Iterator[Exchange]:
+        yield from islice(ring, start % len(ring), None)
+        while True:
+            yield from ring
 
 
 _FIELDS: Final[dict[str, Callable[[int, int, str], str]]] = {

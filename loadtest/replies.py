@@ -1,7 +1,7 @@
 """Framings of servers that mark the end of a reply by its content; :mod:`loadtest.framing` exports them.
 
 A reply consists of parts (a line, a value, a count and its bytes). For each part a framing says where it
-ends and how many parts it adds to those that are still to come; :class:`_InParts` does the rest: it takes
+ends and how many parts it adds to those that are still to come; :class:`InParts` does the rest: it takes
 time in proportion to what comes, in however many pieces, and raises MessageTooLong for a reply of more than
 ``limit`` bytes, with its end marks. What it keeps of an unfinished reply is an :class:`Unfinished`, which
 remembers how far it was looked at.
@@ -10,7 +10,7 @@ remembers how far it was looked at.
 from __future__ import annotations
 
 import re
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from chat_gevent.framing import Chunk, FramingError, MessageTooLong, grow
 
@@ -31,7 +31,7 @@ class Unfinished(bytearray):
         self.left = 1  # parts still to come
 
 
-class _InParts:
+class InParts:
     """A framing that finds the end of a reply part by part; ``_part`` and ``_content`` are its own."""
 
     name = ""
@@ -113,7 +113,7 @@ def _line_end(buffer: Unfinished, seen: int) -> int:
     return buffer.find(b"\n", seen) + 1
 
 
-class Lines(_InParts):
+class Lines(InParts):
     r"""A reply is one or more lines, the last of which matches ``last``: ``rb"\d{3}( |$)"`` for SMTP and FTP.
 
     The message has its inner line ends. What is sent is a message and CR LF.
@@ -131,7 +131,7 @@ class Lines(_InParts):
         return end, 0 if self.last.match(bytes(buffer[at : end - 1]).removesuffix(b"\r")) else 1
 
 
-class Dot(_InParts):
+class Dot(InParts):
     """A reply is lines up to one that is a dot; the message is without it, and its doubled dots are single.
 
     A first line that matches ``single`` is a whole reply: an error has no text after it. What is sent is
@@ -168,7 +168,7 @@ class Dot(_InParts):
         return CRLF.join([*lines, b".", b""])
 
 
-class TextLength(_InParts):
+class TextLength(InParts):
     r"""Lines; one that matches ``header`` says in its last group how many bytes follow, before a CR LF.
 
     :param more: whether a header's message goes on after its bytes, up to a line that is no header, as
@@ -193,7 +193,7 @@ class TextLength(_InParts):
         return end + _number(found[self.header.groups]) + 2, 1 if self.more else 0
 
 
-class Resp(_InParts):
+class Resp(InParts):
     """Values of Redis, versions 2 and 3: the message is the value as it came, less its last CR LF.
 
     ``$4 CR LF blue`` is the string ``blue``, ``$-1`` is none, ``+OK`` and ``-ERR ...`` are what they are.
@@ -228,82 +228,6 @@ class Resp(_InParts):
         """A command of any words, which may have blanks and line ends in them."""
         parts = [word if isinstance(word, bytes) else str(word).encode() for word in words]
         return b"*%d\r\n" % len(parts) + b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts])
-
-
-class Counted(_InParts):
-    """``head`` bytes, a count of ``size`` bytes, and as many bytes: the message is all but the count.
-
-    PostgreSQL is ``Counted(head=1, inclusive=True)``: a letter, a count that counts itself, and the rest.
-    """
-
-    name = "counted"
-
-    def __init__(
-        self,
-        head: int = 1,
-        size: int = 4,
-        order: Literal["big", "little"] = "big",
-        *,
-        inclusive: bool = False,
-    ) -> None:
-        self.head = head
-        self.size = size
-        self.order: Literal["big", "little"] = order
-        self.inclusive = inclusive
-
-    def _part(self, buffer: Unfinished, begin: int, at: int, seen: int) -> tuple[int, int] | None:
-        found = self._count(buffer[at + self.head : at + self.head + 10])
-        return None if found is None else (at + self.head + sum(found), 0)
-
-    def _count(self, data: bytes | bytearray) -> tuple[int, int] | None:
-        """How many bytes the count has, and how many follow it; None where it is unfinished."""
-        if len(data) < self.size:
-            return None
-        length = int.from_bytes(data[: self.size], self.order) - (self.size if self.inclusive else 0)
-        if length < 0:
-            raise FramingError("a count that includes itself is below its own size", [])
-        return self.size, length
-
-    def _content(self, reply: bytes) -> bytes:
-        found = self._count(reply[self.head : self.head + 10])
-        assert found is not None
-        return reply[: self.head] + reply[self.head + found[0] :]
-
-    def encode(self, message: bytes) -> bytes:
-        """The first ``head`` bytes, the count of the others, and these. Raises ValueError, OverflowError."""
-        if len(message) < self.head:
-            raise ValueError(f"a message has at least {self.head} bytes before its count")
-        return message[: self.head] + self._prefix(len(message) - self.head) + message[self.head :]
-
-    def _prefix(self, length: int) -> bytes:
-        return (length + (self.size if self.inclusive else 0)).to_bytes(self.size, self.order)
-
-
-class Varint(Counted):
-    """As :class:`Counted`, with a count in groups of 7 bits (protobuf); MQTT is ``Varint(head=1)``."""
-
-    name = "varint"
-
-    def __init__(self, head: int = 0) -> None:
-        super().__init__(head)
-
-    def _count(self, data: bytes | bytearray) -> tuple[int, int] | None:
-        length = 0
-        for place, byte in enumerate(data[:10]):
-            length |= (byte & 0x7F) << 7 * place
-            if byte < 0x80:
-                return place + 1, length
-        if len(data) >= 10:
-            raise FramingError("a count of more than ten bytes", [])
-        return None
-
-    def _prefix(self, length: int) -> bytes:
-        groups = bytearray()
-        while length >= 0x80:
-            groups.append(length & 0x7F | 0x80)
-            length >>= 7
-        groups.append(length)
-        return bytes(groups)
 
 
 class Several:

@@ -21,6 +21,10 @@ class Schedule:
     Messages that are sent together have one start, and the next is as much later as they are messages: the
     rate is kept whatever the sizes of the batches. ``batch`` is the usual size, ``most`` how many messages
     there are in all.
+
+    >>> schedule = Schedule(first=100.0, interval=0.5)
+    >>> [schedule.take() for _ in range(3)]
+    [100.0, 100.5, 101.0]
     """
 
     __slots__ = ("batch", "counted", "first", "interval", "most", "size", "taken")

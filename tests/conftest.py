@@ -8,12 +8,14 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.machine import held
 
 # The same examples for everybody in CI, where a failure must repeat; others each time elsewhere.
 # HYPOTHESIS_PROFILE=long looks for longer: minutes, for a change of how clients are parked and served.
@@ -27,6 +29,13 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.enviro
 # interrupt a command need it to be as it is at a terminal.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Run a test beside others, or alone if it is marked so; see :mod:`tests.machine`."""
+    with held(alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 def require(there: object, what: str) -> None:

@@ -6,6 +6,7 @@ it has all bytes of a client before it at once, and may copy and search them as 
 
 from __future__ import annotations
 
+import re
 from codecs import getincrementaldecoder
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -123,3 +124,10 @@ def without_telnet(stream: bytes) -> tuple[bytes, bytes]:
                 answer += bytes((255, 252, byte))
             state = "text"
     return bytes(text), bytes(answer)
+
+
+def without_hint(data: bytes) -> bytes:
+    """``data``, whose last word must say when to come back, without that."""
+    said, hints = re.subn(rb"; retry in [0-9]+\.[0-9] s\n\Z", b"\n", data)
+    assert hints == 1, data
+    return said

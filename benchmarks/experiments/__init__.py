@@ -14,6 +14,7 @@ EXPERIMENTS: Final = {
     "abuse": "what abusive clients cost the well-behaved ones",
     "blocking": "how long thousands of clients wait whose handler blocks",
     "many-connections": "hold very many connections, each confirmed twice (as root)",
+    "storm": "all clients lose their server at once, and come back",
     "tsung": "the same server under Tsung, a load generator that others wrote, and under ours",
     "verdict-quality": "how often the verdicts of compare are right",
     "change-points": "how often history raises a false alarm, and finds a step",

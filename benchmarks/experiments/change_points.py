@@ -14,10 +14,9 @@ from typing import Final
 
 import numpy as np
 
-from benchmarks.experiments.verdict_quality import RESULTS, subset
+from benchmarks.experiments.verdict_quality import RESULTS, measured, subset
 from benchmarks.judge.change_points import change_points, false_alarms
 from benchmarks.judge.compare import compare
-from benchmarks.reports.report import Report
 
 RUNS: Final = 60
 AFTER: Final = 5
@@ -26,10 +25,12 @@ DEVIATIONS: Final = (0.01, 0.02, 0.04)
 
 
 def own_noise(directory: Path = RESULTS) -> list[float]:
-    """Logarithms of the ratio of a server to itself, one a run, as deviations from their mean."""
+    """Logarithms of the ratio of a server to itself, one a run, as deviations from their mean.
+
+    Raises ExperimentFailed where there are no runs.
+    """
     ratios = []
-    for path in sorted(directory.glob("run-*.json")):
-        report = Report.load(path)
+    for report in measured(directory):
         result = compare([subset(report, ["baseline", "again"], 10)], [report.id])
         ratios.append(math.log(result.comparisons[0].estimate.ratio))
     values = np.asarray(ratios)

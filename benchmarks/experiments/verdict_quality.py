@@ -26,6 +26,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from benchmarks.experiments import ExperimentFailed
 from benchmarks.judge.compare import MARGIN, compare
 from benchmarks.judge.scatter import prior
 from benchmarks.judge.statistics import Estimate, Verdict, bootstrap, decide, holm, paired, unpaired
@@ -100,9 +101,20 @@ def judged(report: Report, candidate: str, blocks: int) -> tuple[Verdict, float]
     return Verdict.SAME, found[0].estimate.ratio
 
 
-def verdict_table(directory: Path) -> str:
-    """What was said of every run, as a Markdown table."""
+def measured(directory: Path) -> list[Report]:
+    """The runs that are in ``directory``. Raises ExperimentFailed where there is none."""
     reports = [Report.load(path) for path in sorted(directory.glob("run-*.json"))]
+    if not reports:
+        raise ExperimentFailed(
+            f"{directory} has no runs: they are in the sources, not in the installed package; make your own "
+            "with python -m benchmarks experiment verdict-quality measure --directory DIR"
+        )
+    return reports
+
+
+def verdict_table(directory: Path) -> str:
+    """What was said of every run, as a Markdown table. Raises ExperimentFailed where there is none."""
+    reports = measured(directory)
     lines = [
         "| candidate | blocks | runs | slower | faster | same | unclear | ratios found | middle |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
@@ -229,6 +241,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--directory", type=Path, default=RESULTS, help="where the reports are")
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--limit", type=int, default=1000, help="measure at most so many runs now")
+    help = "runs that coverage and few-blocks simulate for a figure (%(default)s)"
+    parser.add_argument("--trials", type=int, default=1000, help=help)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -244,7 +258,7 @@ def run(arguments: argparse.Namespace) -> int:
         measure_noise(arguments.directory)
         print(noise_table(arguments.directory))
     elif arguments.part == "few-blocks":
-        print(few_blocks())
+        print(few_blocks(arguments.trials))
     else:
-        print(coverage())
+        print(coverage(arguments.trials))
     return 0

@@ -13,8 +13,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.reports.document import ReportError
 from benchmarks.reports.histograms import added, decode, encode
-from benchmarks.reports.report import Report, ReportError, Server, Trial
+from benchmarks.reports.report import Report, Server, Trial
 
 
 def pool(reports: Sequence[Report]) -> Report:

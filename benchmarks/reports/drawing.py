@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ _VARIABLES: Final = {
     PAPER: "var(--paper)",
     **{colour: f"var(--s{number})" for number, colour in enumerate(COLOURS, 1)},
 }
+PANELS_A_ROW: Final = 3
 _WIDTH: Final = 5.2  # inches; 499 CSS pixels
 _RC: Final[Any] = {
     "svg.fonttype": "none",
@@ -69,6 +70,36 @@ Draw = Callable[[Any], None]
 
 def inline_svg(height: float, draw: Draw) -> str:
     """What ``draw`` puts on the axes that it is given, ``height`` inches high and 5.2 wide, as SVG text."""
+    return _render(height, lambda figure: draw(figure.add_subplot()))
+
+
+def panels(titles: Sequence[str], draw: Callable[[Any, int], None], finish: Draw) -> str:
+    """Small drawings with the same axes, three a row.
+
+    ``draw`` gets the axes and number of each, and may draw the first one in grey beside it; ``finish`` is
+    called with each once all are drawn.
+    """
+    rows = math.ceil(len(titles) / PANELS_A_ROW)
+
+    def draw_all(figure: Any) -> None:
+        every = list(figure.subplots(rows, PANELS_A_ROW, sharex=True, sharey=True, squeeze=False).flat)
+        for axes in every[len(titles) :]:
+            axes.set_visible(False)
+        for place, axes in enumerate(every[: len(titles)]):
+            draw(axes, place)
+        for place, axes in enumerate(every[: len(titles)]):
+            finish(axes)
+            labels = axes.get_xlabel(), axes.get_ylabel()
+            axes.set(xlabel="", ylabel="")
+            axes.set_title(titles[place], fontsize=8.5)
+            axes.tick_params(labelsize=8, labelbottom=place + PANELS_A_ROW >= len(titles))
+        figure.supxlabel(f"{labels[0]}; in grey: {titles[0]}", fontsize=8.5)
+        figure.supylabel(labels[1], fontsize=8.5)
+
+    return _render(0.5 + 1.35 * rows, draw_all)
+
+
+def _render(height: float, draw: Draw) -> str:
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -76,7 +107,7 @@ def inline_svg(height: float, draw: Draw) -> str:
     with mpl.rc_context(_RC):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         FigureCanvasSVG(figure)
-        draw(figure.add_subplot())
+        draw(figure)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return _svg(buffer.getvalue())

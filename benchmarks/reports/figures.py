@@ -41,6 +41,11 @@ class Figure:
     samples: Samples
     shown: Mapping[str, float]
 
+    @property
+    def ranked(self) -> list[str]:
+        """The servers that have it, the best one first."""
+        return sorted(self.shown, key=lambda name: self.shown[name], reverse=self.metric.better == "higher")
+
 
 def merged(report: Report, server: str, name: str) -> Any | None:
     """The sum of all histograms called ``name`` of ``server``'s trials; None where it has none."""

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeVar
 
-from benchmarks.reports.report import ReportError
+from benchmarks.reports.document import ReportError
 
 LOWEST_US: Final = 1
 HIGHEST_US: Final = 3_600_000_000

@@ -13,7 +13,6 @@ A value that was not measured is left out, never written as zero or NaN.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import math
 import os
@@ -21,19 +20,13 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, Literal, Self, TypedDict, cast
 
-SCHEMA: Final = "chat_gevent.report"
-SCHEMA_VERSION: Final = 1
+from benchmarks.reports.document import SCHEMA, SCHEMA_VERSION, ReportError, check_schema, check_version
 
 Kind = Literal["benchmark", "locust"]
 Better = Literal["lower", "higher", "none"]
-
-
-class ReportError(ValueError):
-    """A file is no report that can be read; the message is one line for a person and names the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,9 +162,9 @@ class Report:
     @classmethod
     def from_json(cls, document: object, where: str = "report") -> Self:
         """The report in ``document``; :class:`ReportError` names ``where`` and what is wrong."""
-        _check_version(document, where)
+        check_version(document, where)
         data = cast(dict[str, Any], document)
-        _check_schema(data, where)
+        check_schema(data, where)
         try:
             report = cls(
                 **{name: data[name] for name in _PLAIN_FIELDS},
@@ -306,51 +299,6 @@ def utc_now(at: float | None = None) -> str:
     """The time, or the Unix time ``at``, as ISO 8601 in UTC, to the second."""
     moment = datetime.now(UTC) if at is None else datetime.fromtimestamp(at, UTC)
     return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON schema (draft 2020-12) of the reports that this program writes and reads."""
-    text = (
-        files("benchmarks.reports")
-        .joinpath(f"schema/report-{SCHEMA_VERSION}.json")
-        .read_text(encoding="utf-8")
-    )
-    return cast(dict[str, Any], json.loads(text))
-
-
-@functools.cache
-def _validator() -> Any:
-    from jsonschema import Draft202012Validator
-
-    return Draft202012Validator(json_schema())
-
-
-def _check_version(document: object, where: str) -> None:
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise ReportError(f'{where}: not a report: it does not say "schema": "{SCHEMA}"')
-    version = document.get("schema_version")
-    if not isinstance(version, int) or isinstance(version, bool):
-        raise ReportError(f"{where}: not a report: schema_version is {version!r}, not a number")
-    if version < SCHEMA_VERSION:
-        raise ReportError(
-            f"{where}: schema version {version} is older than {SCHEMA_VERSION}, the oldest "
-            "this program reads; measure again"
-        )
-    if version > SCHEMA_VERSION:
-        raise ReportError(
-            f"{where}: schema version {version} is newer than {SCHEMA_VERSION}, the newest "
-            "this program reads; update chat_gevent"
-        )
-
-
-def _check_schema(document: dict[str, Any], where: str) -> None:
-    from jsonschema.exceptions import best_match
-
-    error = best_match(_validator().iter_errors(document))
-    if error is not None:
-        place = "/".join(str(step) for step in error.absolute_path) or "the report"
-        message = error.message if len(error.message) <= 160 else error.message[:157] + "..."
-        raise ReportError(f"{where}: not a valid report: {place}: {' '.join(message.split())}")
 
 
 def _all_described(at: str, what: str, used: Iterable[str], known: Iterable[str]) -> None:

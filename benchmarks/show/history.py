@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.judge.comparable import differences
+from benchmarks.reports.document import ReportError
 from benchmarks.reports.drawing import Plot
 from benchmarks.reports.figures import Figure, figures
-from benchmarks.reports.report import Report, ReportError
+from benchmarks.reports.report import Report
 from benchmarks.show import plots, wording
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from benchmarks.judge.comparable import flatten, said
-from benchmarks.judge.compare import Comparison, Result
+from benchmarks.judge.compare import Result
 from benchmarks.judge.statistics import Verdict
+from benchmarks.judge.verdicts import Comparison
 from benchmarks.reports.drawing import Plot
 from benchmarks.reports.figures import Figure, figures
 from benchmarks.reports.page import FactRow, Facts, render
@@ -159,7 +160,11 @@ def _ratio_plots(result: Result) -> list[Plot]:
     else:
         titles = dict.fromkeys(c.metric.title for c in judged)
         sets = [
-            (f"Ratio of {title}", [c for c in judged if c.metric.title == title], "server")
+            (
+                f"Ratio of {title}",
+                wording.best_first([c for c in judged if c.metric.title == title]),
+                "server",
+            )
             for title in titles
         ]
     return [
@@ -228,7 +233,7 @@ def _report_tables(report: Report) -> list[_Table]:
         _Table(
             _capital(f.metric.title),
             ("server", "median"),
-            [_Row((name, _shown(f, name))) for name in names if name in f.shown],
+            [_Row((name, _shown(f, name))) for name in f.ranked],
             folded=not f.metric.primary,
         )
         for f in known

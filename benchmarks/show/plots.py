@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from benchmarks.reports.drawing import (
     inline_svg,
     legend,
     legend_height,
+    panels,
     plain_log,
     short,
     thousands,
@@ -27,7 +28,14 @@ from benchmarks.reports.figures import by_block, merged
 from benchmarks.reports.histograms import MIN_ABOVE
 from benchmarks.reports.report import Report, SeriesKind
 
+TOGETHER: Final = 4
+"""Most subjects that one drawing shows as lines; with more, each has a small one of its own."""
+
 _FIRST_TAIL: Final = -math.log10(0.9)
+
+
+Look = dict[str, Any]
+"""How a line is drawn: Matplotlib's ``color``, ``linestyle`` and ``label``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,30 +116,29 @@ def percentiles(name: str, subjects: Sequence[Subject]) -> Plot | None:
         return None
     kind = lines[0][1].report.histograms[name]
 
-    def draw(axes: Any) -> None:
-        for index, subject, tails, latencies in lines:
-            shade, style = colour(index)
-            axes.plot(
-                tails, latencies, color=shade, linestyle=style, linewidth=1.6, label=short(subject.label)
-            )
+    longest = max(tails[-1] for _, _, tails, _ in lines)
+
+    def line(axes: Any, which: int, look: Look) -> None:
+        _, _, tails, latencies = lines[which]
+        axes.plot(tails, latencies, linewidth=1.6, **look)
+
+    def finish(axes: Any) -> None:
         axes.set_xscale("log")
         axes.set_yscale("log")
         plain_log(axes.yaxis)
         marks = [(2, "50%"), (10, "90%"), (100, "99%"), (1e3, "99.9%"), (1e4, "99.99%"), (1e5, "99.999%")]
-        longest = max(tails[-1] for _, _, tails, _ in lines)
         kept = [(place, text) for place, text in marks if place <= longest * 1.05]
+        if len(lines) > TOGETHER:
+            kept = kept[::2]
         axes.set_xticks([place for place, _ in kept], [text for _, text in kept], rotation=0)
         axes.minorticks_off()
         axes.set_xlim(10**_FIRST_TAIL, longest)
         axes.set_xlabel("percentile")
         axes.set_ylabel("milliseconds")
-        legend(axes, len(lines))
 
     rest = "" if kind.open_schedule else "; closed loop: not corrected for coordinated omission"
     caption = f"{kind.title}: milliseconds by percentile{rest}"
-    return Plot(
-        kind.title[:1].upper() + kind.title[1:], caption, inline_svg(2.9 + legend_height(len(lines)), draw)
-    )
+    return _lines(kind.title, caption, 2.9, [subject for _, subject, *_ in lines], line, finish)
 
 
 def memory(subjects: Sequence[Subject]) -> Plot | None:
@@ -144,28 +151,28 @@ def memory(subjects: Sequence[Subject]) -> Plot | None:
     if not found:
         return None
 
-    def draw(axes: Any) -> None:
-        for index, subject, plateaus in found:
-            shade, style = colour(index)
-            held = sorted({plateau["connections"] for plateau in plateaus})
-            middle = [
-                statistics.median(p["user_bytes"] for p in plateaus if p["connections"] == count) / 2**20
-                for count in held
-            ]
-            axes.plot(held, middle, color=shade, linestyle=style, linewidth=1.4, label=short(subject.label))
-            dots = [(p["connections"], p["user_bytes"] / 2**20) for p in plateaus]
-            axes.plot(*zip(*dots, strict=True), "o", color=shade, markersize=2.6, linestyle="none")
+    def line(axes: Any, which: int, look: Look) -> None:
+        plateaus = found[which][2]
+        held = sorted({plateau["connections"] for plateau in plateaus})
+        middle = [
+            statistics.median(p["user_bytes"] for p in plateaus if p["connections"] == count) / 2**20
+            for count in held
+        ]
+        axes.plot(held, middle, linewidth=1.4, **look)
+        dots = [(p["connections"], p["user_bytes"] / 2**20) for p in plateaus]
+        axes.plot(*zip(*dots, strict=True), "o", color=look["color"], markersize=2.6, linestyle="none")
+
+    def finish(axes: Any) -> None:
         axes.set_ylim(bottom=0)
         axes.set_xlim(left=0)
         axes.set_xlabel("connections held")
         axes.set_ylabel("MiB (PSS)")
-        axes.locator_params(axis="x", nbins=5)
+        axes.locator_params(axis="x", nbins=5 if len(found) <= TOGETHER else 3)
         thousands(axes.xaxis)
         thousands(axes.yaxis)
-        legend(axes, len(found))
 
     caption = "memory of the server's processes by connections held"
-    return Plot("Memory over connections", caption, inline_svg(2.7 + legend_height(len(found)), draw))
+    return _lines("memory over connections", caption, 2.7, [subject for _, subject, _ in found], line, finish)
 
 
 def over_time(name: str, kind: SeriesKind, subjects: Sequence[Subject]) -> Plot | None:
@@ -175,33 +182,23 @@ def over_time(name: str, kind: SeriesKind, subjects: Sequence[Subject]) -> Plot 
     if not found:
         return None
 
-    def draw(axes: Any) -> None:
-        for index, subject, series in found:
-            shade, style = colour(index)
-            for number, points in enumerate(series):
-                label = short(subject.label) if number == 0 else None
-                strength = 0.9 if len(series) == 1 else 0.5
-                axes.plot(
-                    *zip(*points, strict=True),
-                    color=shade,
-                    linestyle=style,
-                    linewidth=1.1,
-                    alpha=strength,
-                    label=label,
-                )
+    def line(axes: Any, which: int, look: Look) -> None:
+        series = found[which][2]
+        strength = 0.9 if len(series) == 1 else 0.5
+        for number, points in enumerate(series):
+            if number:
+                look = {**look, "label": None}
+            axes.plot(*zip(*points, strict=True), linewidth=1.1, alpha=strength, **look)
+
+    def finish(axes: Any) -> None:
         axes.set_ylim(bottom=0)
         axes.set_xlabel("seconds")
         axes.set_ylabel(kind.unit)
         thousands(axes.yaxis)
-        legend(axes, len(found))
 
     title = kind.title.removesuffix(" over time")  # said once, and apart from the title of the metric's bars
     caption = f"{title} in {kind.unit} over time"
-    return Plot(
-        f"{title[:1].upper()}{title[1:]} over time",
-        caption,
-        inline_svg(2.5 + legend_height(len(found)), draw),
-    )
+    return _lines(f"{title} over time", caption, 2.5, [subject for _, subject, _ in found], line, finish)
 
 
 def _series(subject: Subject, name: str) -> list[list[tuple[float, float]]]:
@@ -228,13 +225,15 @@ def blocks(measured: Measured, subjects: Sequence[Subject], values: Mapping[str,
     if max((len(line) for _, _, line in found), default=0) < 3:
         return None
 
-    def draw(axes: Any) -> None:
-        for index, subject, line in found:
-            shade, style = colour(index)
-            numbers = [block + 1 for block in sorted(line)]  # as the terminal counts them
-            axes.plot(numbers, [line[block] for block in sorted(line)], color=shade, linestyle=style,
-                      marker="o", markersize=3, linewidth=1.1, label=short(subject.label))  # fmt: skip
-        every = [value for _, _, line in found for value in line.values()]
+    every = [value for _, _, values in found for value in values.values()]
+
+    def line(axes: Any, which: int, look: Look) -> None:
+        by_number = found[which][2]
+        numbers = [block + 1 for block in sorted(by_number)]  # as the terminal counts them
+        heights = [by_number[block] for block in sorted(by_number)]
+        axes.plot(numbers, heights, marker="o", markersize=3, linewidth=1.1, **look)
+
+    def finish(axes: Any) -> None:
         if max(every) > 4 * min(every):
             axes.set_yscale("log")
             plain_log(axes.yaxis)
@@ -243,11 +242,10 @@ def blocks(measured: Measured, subjects: Sequence[Subject], values: Mapping[str,
         axes.locator_params(axis="x", integer=True)
         axes.set_xlabel("block, in the order measured")
         axes.set_ylabel(measured.metric.unit)
-        legend(axes, len(found))
 
-    title = f"{measured.metric.title[:1].upper()}{measured.metric.title[1:]}, block by block"
+    title = f"{measured.metric.title}, block by block"
     caption = f"{measured.metric.title} in {measured.metric.unit}, by block"
-    return Plot(title, caption, inline_svg(2.6 + legend_height(len(found)), draw))
+    return _lines(title, caption, 2.6, [subject for _, subject, _ in found], line, finish)
 
 
 def trend(
@@ -281,6 +279,36 @@ def trend(
 
     caption = f"{title} in {unit}, a point a report"
     return Plot(title[:1].upper() + title[1:], caption, inline_svg(2.6 + legend_height(len(lines)), draw))
+
+
+def _lines(
+    title: str,
+    caption: str,
+    height: float,
+    subjects: Sequence[Subject],
+    line: Callable[[Any, int, Look], None],
+    finish: Callable[[Any], None],
+) -> Plot:
+    """Lines of all subjects in one drawing; of many, each in a small one beside the first one's in grey."""
+    title = title[:1].upper() + title[1:]
+    labels = [short(subject.label) for subject in subjects]
+    if len(subjects) <= TOGETHER:
+
+        def draw(axes: Any) -> None:
+            for which, label in enumerate(labels):
+                shade, style = colour(which)
+                line(axes, which, {"color": shade, "linestyle": style, "label": label})
+            finish(axes)
+            legend(axes, len(subjects))
+
+        return Plot(title, caption, inline_svg(height + legend_height(len(subjects)), draw))
+
+    def draw_one(axes: Any, which: int) -> None:
+        if which:
+            line(axes, 0, {"color": COLOURS[-1], "linestyle": "-", "label": None})
+        line(axes, which, {"color": COLOURS[0], "linestyle": "-", "label": None})
+
+    return Plot(title, f"{caption}; in grey beside each: {labels[0]}", panels(labels, draw_one, finish))
 
 
 def _height(rows: int) -> float:

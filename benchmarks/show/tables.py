@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.judge.compare import CompareError, compare
+from benchmarks.reports.document import ReportError
 from benchmarks.reports.figures import Figure, figures, saturated
-from benchmarks.reports.report import Report, ReportError
+from benchmarks.reports.report import Report
 from benchmarks.show import wording
 
 HERE: Final = Path(__file__).parents[1]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def print_report(report: Report, console: Console, verbose: bool = False) -> None:
-    """The report in tables that fit 80 columns, one for each metric, primary ones first."""
+    """The report in tables that fit 80 columns: one for each metric, with the best server first."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -36,7 +36,8 @@ def print_report(report: Report, console: Console, verbose: bool = False) -> Non
         table.add_column("server", overflow="fold")
         for heading in ("figure", "lowest", "highest", "trials"):
             table.add_column(heading, justify="right", no_wrap=True)
-        for server, value in figure.shown.items():
+        for server in figure.ranked:
+            value = figure.shown[server]
             values = [sample.value for sample in figure.samples[server]]
             ends = [
                 wording.quantity(end(values), figure.metric.unit) if values else "–" for end in (min, max)

@@ -10,8 +10,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.judge.compare import Comparison, Mean, Result
+from benchmarks.judge.compare import Mean, Result
 from benchmarks.judge.statistics import Verdict
+from benchmarks.judge.verdicts import Comparison
 from benchmarks.reports.report import Fired
 
 if TYPE_CHECKING:
@@ -205,7 +206,8 @@ def verdict_text(comparison: Comparison) -> str:
 def groups(result: Result) -> list[tuple[str, str, list[Comparison]]]:
     """What the tables show: (title, heading of the first column, rows).
 
-    One candidate: one table with a metric a row. Several: a table a metric, with a candidate a row.
+    One candidate: one table with a metric a row. Several: a table a metric, with a candidate a row, the best
+    one first.
     """
     if len(result.candidates) == 1:
         return [
@@ -214,7 +216,18 @@ def groups(result: Result) -> list[tuple[str, str, list[Comparison]]]:
     by_metric: dict[str, list[Comparison]] = {}
     for comparison in result.comparisons:
         by_metric.setdefault(comparison.name, []).append(comparison)
-    return [(rows[0].metric.title, "server", rows) for rows in by_metric.values()]
+    return [(rows[0].metric.title, "server", best_first(rows)) for rows in by_metric.values()]
+
+
+def best_first(rows: list[Comparison]) -> list[Comparison]:
+    """Comparisons by one metric in the order of their ratios; what has no ratio comes last."""
+    higher = rows[0].metric.better == "higher"
+
+    def key(comparison: Comparison) -> tuple[bool, float]:
+        found = comparison.estimate
+        return not found.n, -found.ratio if higher else found.ratio
+
+    return sorted(rows, key=key)
 
 
 def row(comparison: Comparison, first_column: str) -> tuple[str, ...]:

@@ -42,13 +42,13 @@ from gevent.server import StreamServer
 
 from chat_gevent.command import exposition, page, status
 from chat_gevent.command.paced import Paced
-from chat_gevent.listeners import Listener, listen, split_host_port
 
 if TYPE_CHECKING:
     import socket
 
     from chat_gevent.command.config import ServeSettings
     from chat_gevent.command.overview import Overview
+    from chat_gevent.listeners import Listener
 
 MOST_REQUESTS: Final = 16
 MOST_CONNECTIONS: Final = 256
@@ -57,6 +57,8 @@ LOOPBACK: Final = frozenset(("localhost", "127.0.0.1", "[::1]"))
 REQUEST_SECONDS: Final = 10.0
 LINGER_SECONDS: Final = 1.0
 """Most seconds that a client is given after that to close as well."""
+LAST_SECONDS: Final = 1.0
+"""Most seconds that requests under way are given when the process ends."""
 HEALTH_PAGES: Final = ("/healthz", "/readyz")
 PAGE: Final = 100
 MOST_PER_PAGE: Final = 1000
@@ -68,15 +70,10 @@ log = logging.getLogger("chat_gevent")
 
 
 class Admin:
-    """The admin pages, of one process or of all workers.
+    """The admin pages, of one process or of all workers, at ``listener``."""
 
-    :param listener: where they are; opened by ``settings`` unless given.
-
-    Raises ListenError.
-    """
-
-    def __init__(self, overview: Overview, settings: ServeSettings, listener: Listener | None = None) -> None:
-        self.listener = listener or open_listener(settings)
+    def __init__(self, overview: Overview, settings: ServeSettings, listener: Listener) -> None:
+        self.listener = listener
         self._overview = overview
         metrics = exposition.registry(overview)
         self._metrics: Paced[str, tuple[str, bytes]] = Paced(
@@ -93,36 +90,38 @@ class Admin:
         self._server.max_accept = 4  # the clients of the server have their turn in between
         self._sweeper: gevent.Greenlet[[], None] | None = None
 
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return self.listener.url.replace("tcp", "http", 1)
-
     def start(self) -> None:
         """Answer from now on."""
         self.listener.socket.setblocking(False)
         self._server.start()
         self._overview.start()
         self._sweeper = gevent.spawn(self._close_silent)
-        log.info("admin pages at %s", self.url)
+
+    def leave(self) -> None:
+        """Leave further requests to other processes that hold the listener; those under way are answered."""
+        self._server.close()
 
     def stop(self) -> None:
-        """Answer no more; requests under way are cut off."""
+        """Answer no more; requests under way have :data:`LAST_SECONDS`."""
         if self._sweeper is not None:
             self._sweeper.kill()
+        self._server.close()
+        self._close_those_silent_since(time.monotonic())
+        self._server.stop(LAST_SECONDS)
         self._overview.stop()
-        self._server.stop(0)
 
     def _close_silent(self) -> None:
         while True:
             gevent.sleep(SILENT_SECONDS / 4)
             if len(self.silent) < MOST_CONNECTIONS // 2:
                 continue
-            oldest = time.monotonic() - SILENT_SECONDS
-            for each, since in list(self.silent.items()):
-                if since < oldest:
-                    with contextlib.suppress(OSError):
-                        each.shutdown(2)  # its greenlet sees the end of the stream
+            self._close_those_silent_since(time.monotonic() - SILENT_SECONDS)
+
+    def _close_those_silent_since(self, oldest: float) -> None:
+        for each, since in list(self.silent.items()):
+            if since < oldest:
+                with contextlib.suppress(OSError):
+                    each.shutdown(2)  # its greenlet sees the end of the stream
 
     def knows_host(self, given: str | None, client: socket.socket) -> bool:
         """Whether a Host header is one that only who was told of this server would send; none is fine."""
@@ -194,16 +193,6 @@ class Admin:
 
 def _json(value: Any) -> bytes:
     return json.dumps(value).encode() + b"\n"
-
-
-def open_listener(settings: ServeSettings) -> Listener:
-    """Where the admin pages of these settings are to be. Raises ListenError."""
-    host, port = split_host_port(settings.admin)
-    host = f"[{host}]" if ":" in host else host or "127.0.0.1"
-    listeners = listen(f"tcp://{host}:{port}", settings)
-    for unwanted in listeners[1:]:  # a name with several addresses
-        unwanted.socket.close()
-    return listeners[0]
 
 
 class _Request(BaseHTTPRequestHandler):

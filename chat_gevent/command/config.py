@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from chat_gevent.command.values import (
+    LOG_FORMATS,
+    LOG_LEVELS,
     backplane_url,
     handler_name,
     host_names,
@@ -107,6 +109,15 @@ class ServeSettings(Settings):
     backplane_required: bool = setting(
         False, switch, "whether /readyz says 503 while the backplane is lost; all servers would at once"
     )
+    workers: int = setting(
+        1, whole, "processes that serve; 0: one for each core; more than 1 needs the extra workers", high=512
+    )
+    reload_interval: float = setting(
+        0.0,
+        seconds,
+        "time over which workers that SIGHUP replaces tell their clients to leave; 0: as in a drain",
+        unit="s",
+    )
     admin: str = setting(
         "",
         host_port,
@@ -119,8 +130,8 @@ class ServeSettings(Settings):
         "names by which the admin pages may be asked for, beside localhost and their address",
         metavar="HOST",
     )
-    log_level: str = setting("info", log_level, "debug, info, warning, error")
-    log_format: str = setting("text", log_format, "text, json")
+    log_level: str = setting("info", log_level, "debug, info, warning, error", words=LOG_LEVELS)
+    log_format: str = setting("text", log_format, "text, json", words=LOG_FORMATS)
     access_log: bool = setting(False, switch, "one line for each client that leaves")
 
     def __post_init__(self) -> None:
@@ -153,12 +164,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         group = parser.add_argument_group(title)
         for name in names:
             metadata, default = FIELDS[name].metadata, FIELDS[name].default
-            shown = _as_text(default) or "none"
-            unit = f" {metadata['unit']}" if metadata["unit"] and default is not None else ""
             common: dict[str, Any] = {
                 "dest": name,
                 "default": argparse.SUPPRESS,
-                "help": f"{metadata['help']} (default: {shown}{unit})".replace("%", "%%"),
+                "help": f"{metadata['help']} (default: {shown_default(name)})".replace("%", "%%"),
             }
             if isinstance(default, bool):
                 group.add_argument(option(name), action=argparse.BooleanOptionalAction, **common)
@@ -166,6 +175,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                 group.add_argument(option(name), action="append", metavar=_metavar(name), **common)
             else:
                 group.add_argument(option(name), metavar=_metavar(name), **common)
+
+
+def shown_default(name: str) -> str:
+    """The default of a setting with its unit, as help shows it."""
+    default, unit = FIELDS[name].default, FIELDS[name].metadata["unit"]
+    return (_as_text(default) or "none") + (f" {unit}" if unit and default is not None else "")
 
 
 def option(name: str) -> str:

@@ -1,7 +1,7 @@
 """Have a line that is being typed interrupted for what a server says meanwhile, and drawn again below it.
 
 ``input`` with readline blocks the main thread, and readline may be used by that thread only. So another
-thread does no more than watch the socket: when there is input it signals the main thread. Python runs the
+thread does no more than wait until there is something to do: then it signals the main thread. Python runs the
 handler of a signal in the main thread, in the midst of ``input``, where readline waits for a key. The
 handler has readline clear the line, shows what has come, and has readline draw prompt and line again, with
 the cursor where it was. Python's module has no names for the two functions that do so, so they are called
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import select
 import signal
 import sys
 import threading
@@ -29,15 +28,14 @@ SIGNAL: Final = signal.SIGUSR1
 
 
 class Interrupts:
-    """Calls ``show`` while a line is typed and ``fd`` has input.
+    """Calls ``show`` while a line is typed and ``wait`` says that there is something to show.
 
-    :param fd: of a socket.
-    :param show: takes the input and prints it, whole lines; what it raises ends the ``input`` that is under
-        way.
+    :param wait: blocks for as many seconds at most, in the other thread; returns whether there is something.
+    :param show: prints it, whole lines; what it raises ends the ``input`` that is under way.
     """
 
-    def __init__(self, fd: int, show: Callable[[], None]) -> None:
-        self._fd = fd
+    def __init__(self, wait: Callable[[float], object], show: Callable[[], None]) -> None:
+        self._wait = wait
         self._show = show
         self._typing = threading.Event()
         self._ended = threading.Event()
@@ -65,17 +63,16 @@ class Interrupts:
             self._typing.clear()
 
     def _watch(self, main: int) -> None:
-        poller = select.poll()
-        poller.register(self._fd, select.POLLIN)
         while not self._ended.is_set():
             self._typing.wait()
-            if poller.poll(AGAIN_SECONDS * 1000) and self._typing.is_set() and not self._ended.is_set():
+            if self._wait(AGAIN_SECONDS) and self._typing.is_set() and not self._ended.is_set():
                 signal.pthread_kill(main, SIGNAL)
                 self._ended.wait(AGAIN_SECONDS)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         """In the main thread."""
         if self._typing.is_set():
+            self._typing.clear()  # what is shown may take longer than until the next signal
             self._clear()
             try:
                 self._show()
@@ -86,6 +83,7 @@ class Interrupts:
             finally:
                 sys.stdout.flush()
             self._draw()
+            self._typing.set()
 
 
 def _readline_functions() -> tuple[Callable[[], object], Callable[[], object]]:

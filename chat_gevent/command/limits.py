@@ -151,6 +151,7 @@ def measure_connection(clients: int = MEASURED_CLIENTS) -> int:
             )  # few clients fit into pages that are there
             return max(least, (_resident() - before) // clients)
         finally:
+            server.stop(0)  # nobody is there who could be told to leave
             for fd in held:
                 os.close(fd)
 
@@ -255,6 +256,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--clients", type=int, metavar="N", help="clients to be carried (default: what the memory carries)"
     )
     parser.add_argument("--json", action="store_true", help="the figures as JSON")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "example:\n  chat-gevent limits --clients 100000     what to raise for so many"
 
 
 def run(arguments: argparse.Namespace) -> int:

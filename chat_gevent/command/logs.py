@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 from _queue import SimpleQueue
 from datetime import UTC, datetime
 from time import monotonic
@@ -35,10 +36,15 @@ access_log = logging.getLogger("chat_gevent.access")
 class TextFormatter(logging.Formatter):
     """``2026-01-31T12:00:00.000Z INFO message key=value``; line ends in what a client sent are escaped."""
 
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._worker = "" if worker is None else f" worker={worker}"
+
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line; a traceback or stack adds lines that are indented."""
         extra = "".join(f" {name}={value}" for name, value in _extra(record).items())
-        line = f"{_time(record)} {record.levelname} {_printable(record.getMessage())}{_printable(extra)}"
+        message = _printable(record.getMessage()) + self._worker + _printable(extra)
+        line = f"{_time(record)} {record.levelname} {message}"
         if record.exc_info:
             trace = self.formatException(record.exc_info).splitlines()
             line += "".join(f"\n    {_printable(each)}" for each in trace)
@@ -50,12 +56,17 @@ class TextFormatter(logging.Formatter):
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time, level, logger, message, traceback if there is one, and the extras."""
 
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._worker = {} if worker is None else {"worker": worker}
+
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line of JSON."""
         entry: dict[str, Any] = {
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
+            **self._worker,
             "message": record.getMessage(),
             **_extra(record),
         }
@@ -133,6 +144,7 @@ class BackgroundHandler(logging.Handler):
     def __init__(self, fd: int) -> None:
         super().__init__()
         self._fd = fd
+        self._process = os.getpid()
         self._queue: SimpleQueue[str | None] = SimpleQueue()
         self._ended = _allocate_lock()
         self._ended.acquire()
@@ -153,9 +165,10 @@ class BackgroundHandler(logging.Handler):
 
     def close(self) -> None:
         """Wait until all is written, for a second at most."""
-        self._queue.put(None)
-        if self._ended.acquire(timeout=1):
-            self._ended.release()
+        if self._process == os.getpid():  # the thread is not there in a process that was forked since
+            self._queue.put(None)
+            if self._ended.acquire(timeout=1):
+                self._ended.release()
         super().close()
 
     def _write(self) -> None:
@@ -179,10 +192,13 @@ def _lines_dropped(count: int) -> logging.LogRecord:
     return log.makeRecord(log.name, logging.WARNING, __file__, 0, message, (count,), None)
 
 
-def start(level: str, style: str, fd: int = 2) -> RepeatFilter:
-    """Log ``chat_gevent`` to ``fd``; returns the filter, for its ``flush``."""
+def start(level: str, style: str, fd: int = 2, worker: int | None = None) -> RepeatFilter:
+    """Log ``chat_gevent`` to ``fd``; returns the filter, for its ``flush``.
+
+    :param worker: a number that each line names, where several processes write to the same log.
+    """
     handler = BackgroundHandler(fd)
-    handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
+    handler.setFormatter(JsonFormatter(worker) if style == "json" else TextFormatter(worker))
     repeats = RepeatFilter()
     handler.addFilter(lambda record: hasattr(record, "flush") or repeats.filter(record))
     for old in list(log.handlers):

@@ -19,6 +19,10 @@ def main(argv: list[str] | None = None) -> int:
 
     130 after an interrupt, 141 where the reader of a pipe has left, 1 where the output can't be written.
     """
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what may come next in a line that is being typed
+        from chat_gevent.command.completion import complete
+
+        return complete()
     interrupts = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if interrupts:  # else it is ignored, as for what a script starts in the background
         signal.signal(signal.SIGINT, lambda *_: os._exit(EXIT_INTERRUPTED))
@@ -52,7 +56,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _wants_patching(arguments: list[str]) -> bool:
-    """Whether ``serve`` is to patch the standard library, by the last option or else the environment."""
+    """Whether ``serve`` is to patch the standard library, by the last option or else the environment.
+
+    Of several workers each patches it for itself: the master needs it as it is.
+    """
+    if os.environ.get("CHAT_GEVENT_WORKERS", "1") != "1" or any(
+        each.startswith("--workers") for each in arguments
+    ):
+        return False
     options = {"--monkey": True, "--no-monkey": False}
     for each in reversed(arguments):
         if each in options:

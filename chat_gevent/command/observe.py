@@ -25,6 +25,9 @@ from chat_gevent.lifecycle import REFUSALS, Lifecycle
 RATE_SECONDS: Final = 1.0
 """The least time over which a client's messages a second are counted."""
 
+RATE_FACTOR: Final = 20
+"""That time is at least so many times what a look at all clients takes: 5% of the loop's time at most."""
+
 
 def snapshot(
     core: Core,
@@ -129,17 +132,17 @@ class ClientRates:
         self._core = core
         self._seen = array("Q")  # messages at the last look, by descriptor
         self._since = array("q")  # ticks at which those connections began: a descriptor is soon another's
-        self._looked = -RATE_SECONDS
+        self._looked = self._due = 0.0
         self._found: tuple[list[dict[str, Any]], list[dict[str, Any]]] = [], []
 
     def top(self, count: int = 10) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """The clients with the most messages a second, and those with the most bytes due; most first.
 
-        An answer is kept for :data:`RATE_SECONDS`: rates over less than that would say little.
+        An answer is kept for :data:`RATE_SECONDS` or longer: rates over less than that would say little.
         """
         now = time.monotonic()
         passed, engine = now - self._looked, self._core.engine
-        if passed < RATE_SECONDS:
+        if now < self._due:
             return self._found
         self._looked = now
         more = len(engine.connections) - len(self._seen)
@@ -170,6 +173,8 @@ class ClientRates:
             ]
             for wanted in (rates, due)
         )
+        ended = time.monotonic()
+        self._due = ended + max(RATE_SECONDS, RATE_FACTOR * (ended - now))
         self._found = busiest, slowest
         return self._found
 

@@ -43,6 +43,12 @@ class Mailboxes:
             for each in pair:
                 each.setblocking(False)
 
+    def keep(self, slot: int) -> None:
+        """Close what a worker in ``slot`` has no use for: where the others read."""
+        for number, (inbox, _) in enumerate(self.pairs):
+            if number != slot:
+                inbox.close()
+
     def close(self) -> None:
         """Close them, for this process."""
         for pair in self.pairs:

@@ -6,15 +6,11 @@
 from __future__ import annotations
 
 import gc
-import ipaddress
 import logging
-import socket
 import sys
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 import gevent
-import gevent.socket
 from gevent.event import Event
 
 from chat_gevent import tls
@@ -22,28 +18,24 @@ from chat_gevent.command import logs, observe, signals, standard, systemd
 from chat_gevent.command.backplane import open_backplane
 from chat_gevent.command.blocking import HeldLoop
 from chat_gevent.command.handler import StartError, load_handler
+from chat_gevent.command.listening import close_listeners, read_certificates
 from chat_gevent.command.metrics import LoopLag, TimedHandler
+from chat_gevent.command.overview import Overview
 from chat_gevent.core import Core
-from chat_gevent.errors import CertificateError, ListenError
+from chat_gevent.errors import CertificateError
 from chat_gevent.files import connection_bounds
-from chat_gevent.listeners import Listener, await_handshakes, listen, take_no_more
+from chat_gevent.listeners import Listener, await_handshakes, take_no_more
 from chat_gevent.proxy_protocol import Proxies
 from chat_gevent.server import ChatServer
 
 if TYPE_CHECKING:
     from chat_gevent.command.admin import Admin
     from chat_gevent.command.config import ServeSettings
-    from chat_gevent.command.snapshot import Snapshot, Watched
+    from chat_gevent.command.snapshot import Snapshot
     from chat_gevent.lifecycle import Lifecycle
 
 EXIT_NOT_SERVING: Final = 1
 EXIT_CUT_OFF: Final = 3
-
-UNIX_MODE: Final = "0660"
-"""Permissions of a UNIX socket's file, unless others are set: its owner and group may connect."""
-
-NAME_SECONDS: Final = 1.0
-"""How long the start waits for the address of this machine's own name."""
 
 HOUSEKEEPING_SECONDS: Final = 0.5
 """How often loop lag is sampled and held-back log lines are told."""
@@ -57,42 +49,42 @@ log = logging.getLogger("chat_gevent")
 class ServerProcess:
     """All that one ``serve`` process consists of.
 
-    :param by_default: whether nobody has said where to listen.
+    :param listeners: where it serves; it closes them.
+    :param admin_listener: where its admin pages are, if there are any.
 
-    Raises StartError, ListenError, CertificateError.
+    Raises StartError, CertificateError.
     """
 
     def __init__(
-        self, settings: ServeSettings, repeats: logs.RepeatFilter, *, by_default: bool = False
+        self,
+        settings: ServeSettings,
+        repeats: logs.RepeatFilter,
+        listeners: list[Listener],
+        admin_listener: Listener | None = None,
     ) -> None:
         self.settings = settings
+        self.listeners = listeners
         self._urls: list[str] = []  # of the listeners
         self._lost: list[str] = []  # of those that others have shut down
         self._stopping = False
         self._repeats = repeats
         self._asked_to_stop = Event()
-        answers = load_handler(settings.handler) if settings.handler else None
-        self.certificates = (
-            tls.Certificates(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
-            if settings.tls_certificate
-            else None
-        )
         self.lag = LoopLag(HOUSEKEEPING_SECONDS)
-        self.listeners: list[Listener] = []
         self.servers: list[ChatServer] = []
         self.admin: Admin | None = None
         try:
-            self._listen(by_default)
+            answers = load_handler(settings.handler) if settings.handler else None
+            self.certificates = read_certificates(settings)
             self.core = Core(settings, answers)
             self.backplane = open_backplane(settings, self.core)
             self.timed_handler = None
             if answers is not None and settings.admin:
                 self.timed_handler = self.core.message = TimedHandler(self.core.message)
             self._make_servers()
-            if settings.admin:
-                self.admin = _admin(self, self.core, settings)
+            if admin_listener is not None:
+                self.admin = _admin(self, admin_listener)
         except BaseException:
-            self._close_listeners()
+            close_listeners(self.listeners)
             raise
 
     def __enter__(self) -> ServerProcess:
@@ -101,53 +93,9 @@ class ServerProcess:
     def __exit__(self, *error: object) -> None:
         if self.admin is not None:
             self.admin.stop()
-        self._close_listeners()
+        close_listeners(self.listeners)
 
     # -- to start ----------------------------------------------------------------------------------
-
-    def _listen(self, by_default: bool) -> None:
-        settings = self.settings
-        try:
-            handed_over = systemd.inherited_sockets()
-        except OSError as error:
-            raise StartError(str(error)) from None
-        for name, inherited in handed_over:
-            self.listeners.append(Listener(inherited, self._scheme_of(name, inherited), inherited=True))
-        if self.listeners and not settings.listen:
-            return  # host and port have defaults, so they don't say that these are wanted as well
-        for address in settings.addresses:
-            mode = int(settings.unix_mode or UNIX_MODE, 8)
-            self.listeners += listen(address, settings, ipv6_only=settings.ipv6_only, unix_mode=mode)
-        if by_default and self.certificates is None:
-            self._listen_at_own_name()
-
-    def _listen_at_own_name(self) -> None:
-        """Listen also where a client of the seed looks for its own machine, if that is a loopback address.
-
-        It connects to ``gethostbyname(gethostname())``, which is 127.0.1.1 on Debian and Ubuntu as they come.
-        """
-        name = socket.gethostname()
-        try:
-            found = gevent.with_timeout(NAME_SECONDS, gevent.socket.gethostbyname, name, timeout_value="")
-        except (OSError, UnicodeError):
-            found = ""
-        port = self.listeners[0].socket.getsockname()[1]
-        if not found or found == self.settings.host:
-            return
-        if not ipaddress.IPv4Address(found).is_loopback:
-            log.info("for clients that look for this machine by its name, %s: serve --host %s", name, found)
-            return
-        try:
-            self.listeners += listen(f"tcp://{found}:{port}", self.settings)
-        except ListenError as error:
-            log.warning("clients that look for this machine by its name, %s, find nobody: %s", name, error)
-
-    def _scheme_of(self, name: str, inherited: socket.socket) -> str:
-        if name.startswith("tls"):
-            if self.certificates is None:
-                raise StartError(f"the socket {name!r} that was handed over needs --tls-certificate", 2)
-            return "tls"
-        return Listener(inherited, "tcp").plain_scheme
 
     def _make_servers(self) -> None:
         proxies = Proxies(self.settings.proxy_from) if self.settings.proxy_from else None
@@ -156,16 +104,14 @@ class ServerProcess:
             if each.scheme == "tls" and self.certificates is not None:
                 opening = tls.opening(self.certificates, server_side=True)
             self.servers.append(ChatServer(each.socket, core=self.core, opening=opening, proxies=proxies))
-        bounds = connection_bounds()
-        narrowest = min(bounds, key=lambda name: bounds[name])
-        carried = bounds[narrowest]
-        limit = self.settings.max_connections or carried
-        if limit > carried:
-            log.warning("max_connections is %d, but %s carries about %d", limit, narrowest, carried)
+        limit = self._most_connections()
         for server in self.servers:
             server.max_connections = limit
         if self.settings.access_log:
             self.core.registry.on_close = self._log_access
+
+    def _most_connections(self) -> int:
+        return most_connections(self.settings)
 
     @property
     def draining(self) -> bool:
@@ -185,7 +131,7 @@ class ServerProcess:
             return self._serve()
 
     def _serve(self) -> int:
-        signals.install(self._stop, self._reload)
+        self._watch_signals()
         if self.backplane is not None:
             self.backplane.start(wait=BACKPLANE_SECONDS)
         self.servers[0].begin_serving()
@@ -197,19 +143,32 @@ class ServerProcess:
         if self.admin is not None:
             self.admin.start()
         self._urls = [each.url for each in self.listeners]
-        urls = " ".join(self._urls)
         housekeeping = gevent.spawn(self._keep_house)
-        log.info("serving %s to at most %d clients", urls, self.max_connections)
-        gc.collect()
-        gc.freeze()  # what start-up made stays: full collections need not walk it
-        _say_ready(urls)
-        systemd.notify("READY=1", f"STATUS=serving {urls}")
+        self._announce()
         self._asked_to_stop.wait()
         status = self._drain()
         housekeeping.kill()
         return status
 
+    def _watch_signals(self) -> None:
+        signals.install(self._stop, self._reload)
+
+    def _announce(self) -> None:
+        """Tell whoever started it that it serves."""
+        urls = " ".join(self._urls)
+        if self.admin is not None:
+            log.info("admin pages at %s", self.admin.listener.http_url)
+        log.info("serving %s to at most %d clients", urls, self.max_connections)
+        gc.collect()
+        gc.freeze()  # what start-up made stays: full collections need not walk it
+        say_ready(urls)
+        systemd.notify("READY=1", f"STATUS=serving {urls}")
+
     # -- what the admin pages ask ------------------------------------------------------------------
+
+    def overview(self) -> Overview:
+        """What its admin pages show."""
+        return Overview(self, self.core)
 
     @property
     def backplane_lost(self) -> bool:
@@ -253,16 +212,16 @@ class ServerProcess:
         systemd.notify("READY=1")
 
     def _keep_house(self) -> None:
-        watchdog = systemd.watchdog_seconds()
-        due = monotonic()
+        self._watchdog = systemd.Watchdog()
         while True:
-            # By the clock, because a round takes longer where the loop is late.
-            if watchdog and monotonic() + self.lag.interval > due:
-                systemd.notify("WATCHDOG=1")
-                due = monotonic() + watchdog
+            self._beat()
             self.lag.sample()
             self._repeats.flush()
             self._look_after_listeners()
+
+    def _beat(self) -> None:
+        """Say that the event loop runs, every :data:`HOUSEKEEPING_SECONDS` if it does."""
+        self._watchdog.feed(self.lag.interval)
 
     def _look_after_listeners(self) -> None:
         """Find listeners that do not listen any more. Where none is left, stop."""
@@ -292,22 +251,37 @@ class ServerProcess:
             if self._asked_to_stop.wait(delay):
                 log.warning("second signal: the drain begins now")
         log.info("draining %d clients for at most %g s", core.registry.live, seconds)
+        return self._end(seconds)
+
+    def _end(self, seconds: float) -> int:
+        """Have all clients leave within so many seconds; returns the exit status."""
+        core = self.core
         core.stopping(self.servers[0])
         self._stop_listening()
         self._asked_to_stop.clear()
         core.end_kept()
+        self._before_drain()
         drain = gevent.spawn(core.drain, seconds)
         drain.rawlink(lambda _: self._asked_to_stop.set())
         self._asked_to_stop.wait()
         if not drain.ready():
-            log.warning("second signal: the drain ends now")
-            core.hurry()
+            self._hurry()
         cut_off = drain.get()
         core.close()
-        log.info("stopped: %d messages answered, %d clients cut off", core.registry.past_messages, cut_off)
+        self._tell_end(core.registry.past_messages, cut_off)
         if len(self._lost) == len(self._urls):
             return EXIT_NOT_SERVING
         return EXIT_CUT_OFF if cut_off else 0
+
+    def _before_drain(self) -> None:
+        """Called when nobody is accepted any more, and nobody has been told to leave."""
+
+    def _hurry(self) -> None:
+        log.warning("second signal: the drain ends now")
+        self.core.hurry()
+
+    def _tell_end(self, messages: int, cut_off: int) -> None:
+        log.info("stopped: %d messages answered, %d clients cut off", messages, cut_off)
 
     def _stop_listening(self) -> None:
         """Close the listeners; who has connected, or is about to, is accepted before."""
@@ -321,14 +295,21 @@ class ServerProcess:
             server.accept_waiting()
             server.close()
 
-    def _close_listeners(self) -> None:
-        for each in self.listeners:
-            if each.socket.fileno() >= 0:
-                each.remove_file()
-                each.socket.close()
+
+def most_connections(settings: ServeSettings, workers: int = 1) -> int:
+    """Most clients at once, of all workers, by the settings, or else by what carries the fewest."""
+    bounds = connection_bounds()
+    bounds["the limit of open files"] *= workers  # which each has for itself
+    narrowest = min(bounds, key=lambda name: bounds[name])
+    carried = bounds[narrowest]
+    limit = settings.max_connections or carried
+    if limit > carried:
+        log.warning("max_connections is %d, but %s carries about %d", limit, narrowest, carried)
+    return limit
 
 
-def _say_ready(urls: str) -> None:
+def say_ready(urls: str) -> None:
+    """Print the line that says where clients are served, if anybody takes it."""
     try:
         # One write, with its LF: the log's thread may write to the same terminal.
         sys.stdout.write(f"ready {urls}\n")
@@ -338,10 +319,9 @@ def _say_ready(urls: str) -> None:
         standard.reader_left()
 
 
-def _admin(watched: Watched, core: Core, settings: ServeSettings) -> Admin:
+def _admin(process: ServerProcess, listener: Listener) -> Admin:
     try:
         from chat_gevent.command.admin import Admin
-        from chat_gevent.command.overview import Overview
     except ImportError as error:
         raise StartError(f"admin needs {error.name}: pip install 'chat-gevent[admin]'") from None
-    return Admin(Overview(watched, core), settings)
+    return Admin(process.overview(), process.settings, listener)

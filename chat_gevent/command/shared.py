@@ -104,6 +104,7 @@ class SharedFigures:
     def open(self, slot: int) -> None:
         """Publish into ``slot`` from now on, which the master claimed before it started this process."""
         self._own = slot
+        self.mailboxes.keep(slot)
 
     def publish(
         self,

@@ -2,7 +2,8 @@
 
 =========  =====================================================================================
 SIGTERM    drain; the second of these signals ends it at once
-SIGINT
+SIGINT     the same
+SIGQUIT    the same
 SIGHUP     read certificates again; drain, if it came because the controlling terminal is gone
 SIGUSR1    a log line: there is no log file that could be opened again
 SIGUSR2    a log line
@@ -15,8 +16,15 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from typing import Final
 
 import gevent
+
+STOP: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+"""What makes the server stop."""
+
+NO_LOG_FILE: Final = "SIGUSR1: there is no log file to open again; the log is standard error"
+NO_UPGRADE: Final = "SIGUSR2: does nothing here; to upgrade, start another server and stop this one"
 
 log = logging.getLogger("chat_gevent")
 
@@ -30,8 +38,8 @@ def has_terminal() -> bool:
     return True
 
 
-def install(stop: Callable[[], object], reload: Callable[[], object]) -> None:
-    """Call ``stop`` and ``reload`` in greenlets of their own when signals ask for it."""
+def on_hang_up(stop: Callable[[], object], reload: Callable[[], object]) -> Callable[[], None]:
+    """What SIGHUP is to call; to be made before another handler of it is installed."""
     # Ignored from the start on, as by nohup, it means: outlive the terminal.
     ends_with_terminal = has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
 
@@ -42,10 +50,14 @@ def install(stop: Callable[[], object], reload: Callable[[], object]) -> None:
         else:
             reload()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    return hang_up
+
+
+def install(stop: Callable[[], object], reload: Callable[[], object]) -> None:
+    """Call ``stop`` and ``reload`` in greenlets of their own when signals ask for it."""
+    hang_up = on_hang_up(stop, reload)
+    for number in STOP:
         gevent.signal_handler(number, stop)
     gevent.signal_handler(signal.SIGHUP, hang_up)
-    gevent.signal_handler(
-        signal.SIGUSR1, log.info, "SIGUSR1: there is no log file to open again; the log is standard error"
-    )
-    gevent.signal_handler(signal.SIGUSR2, log.info, "SIGUSR2: does nothing here")
+    gevent.signal_handler(signal.SIGUSR1, log.info, NO_LOG_FILE)
+    gevent.signal_handler(signal.SIGUSR2, log.info, NO_UPGRADE)

@@ -1,4 +1,4 @@
-"""The values of settings that only the ``serve`` command has: from what was given to what is meant.
+"""The values of settings that only the commands have: from what was given to what is meant.
 
 Each function returns the value, or raises ValueError that says what it must be.
 """
@@ -6,12 +6,16 @@ Each function returns the value, or raises ValueError that says what it must be.
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from chat_gevent.listeners import split_address, split_host_port
+from chat_gevent.addresses import split_address, split_host_port
+from chat_gevent.framing import BY_NAME, Delimiter, Framing, LengthPrefix
 
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+LOG_FORMATS: Final = ("text", "json")
 _DOTTED: Final = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 """A name of Python's, or several with dots between them."""
 
@@ -65,12 +69,12 @@ def mode(value: Any) -> str:
 
 def log_level(value: Any) -> str:
     """A level's name. Raises ValueError."""
-    return _one_of(value, ("debug", "info", "warning", "error"))
+    return _one_of(value, LOG_LEVELS)
 
 
 def log_format(value: Any) -> str:
     """``text`` or ``json``. Raises ValueError."""
-    return _one_of(value, ("text", "json"))
+    return _one_of(value, LOG_FORMATS)
 
 
 def _one_of(value: Any, known: tuple[str, ...]) -> str:
@@ -150,6 +154,23 @@ def backplane_url(value: Any) -> str:
     except ValueError:  # a port that is none, or half an IPv6 address
         pass
     raise ValueError("must be redis://HOST:PORT, rediss://HOST:PORT, unix:///PATH or none")
+
+
+def client_framing(value: str) -> Framing:
+    """The framing that a client speaks: a name, ``delimiter:TEXT`` or ``length:BYTES``. Raises ValueError."""
+    name, given, parameter = value.partition(":")
+    if name in BY_NAME and not given:
+        return BY_NAME[name]
+    if name == "delimiter" and parameter:
+        return Delimiter(re.sub(rb"\\(?:([0nrt\\])|x([0-9A-Fa-f]{2}))", _escaped, os.fsencode(parameter)))
+    if name == "length" and parameter in ("1", "2", "4", "8"):
+        return LengthPrefix(int(parameter))
+    raise ValueError("must be line, chunk, auto, delimiter:TEXT, or length: with 1, 2, 4 or 8")
+
+
+def _escaped(found: re.Match[bytes]) -> bytes:
+    known = {b"0": b"\0", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"\\": b"\\"}
+    return bytes.fromhex(found[2].decode()) if found[2] else known[found[1]]
 
 
 def without_secrets(shown: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from chat_gevent.errors import certificate_hint
 from loadtest.client.tcp_client import TcpClient
 from loadtest.client.transport import READ_BYTES, ClientOptions
 from loadtest.errors import (
@@ -49,6 +50,13 @@ def default_context() -> ssl.SSLContext:
     return make_context()
 
 
+def _failed(error: ssl.SSLError) -> TlsFailed:
+    """The failure that stands for OpenSSL's, with what can be done about it."""
+    reason = error.reason or type(error).__name__
+    hint = certificate_hint(error)
+    return TlsFailed(str(error), reason=f"{reason}: {hint}" if hint else reason)
+
+
 class TlsClient(TcpClient):
     """A client whose bytes go through TLS; the public methods are those of :class:`TcpClient`."""
 
@@ -82,7 +90,7 @@ class TlsClient(TcpClient):
                     self._incoming.write(data)
             self._flush()
         except ssl.SSLError as error:
-            raise TlsFailed(str(error), reason=error.reason or type(error).__name__) from None
+            raise _failed(error) from None
         self.tls_seconds = perf_counter() - started
 
     def _flush(self) -> None:
@@ -94,7 +102,7 @@ class TlsClient(TcpClient):
         try:
             self._tls.write(data)
         except ssl.SSLError as error:
-            raise TlsFailed(str(error), reason=error.reason or type(error).__name__) from None
+            raise _failed(error) from None
         self._flush()
 
     @classmethod
@@ -174,7 +182,7 @@ class TlsClient(TcpClient):
             except ssl.SSLZeroReturnError:
                 return b""
             except ssl.SSLError as error:
-                raise TlsFailed(str(error), reason=error.reason or type(error).__name__) from None
+                raise _failed(error) from None
             data = super().read(deadline)
             if not data:
                 return b""
@@ -207,7 +215,7 @@ class TlsClient(TcpClient):
         except ssl.SSLZeroReturnError:
             raise ConnectionClosed("while nothing was asked for") from None
         except ssl.SSLError as error:
-            raise TlsFailed(str(error), reason=error.reason or type(error).__name__) from None
+            raise _failed(error) from None
 
 
 def make_client(options: ClientOptions) -> TcpClient:

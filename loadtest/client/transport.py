@@ -9,6 +9,9 @@ pushed something, or went away), it is stopped until somebody does.
 Time-outs cost nothing per request: a deadline is a number, and a timer is armed only when none is
 pending. When it fires early, because the request it was armed for has long been answered, it is armed
 again for what is left of the current one.
+
+It is one module, somewhat longer than the others, because the watcher, the timer and the reader in wait are
+one state, which every method here changes.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ import os
 import socket
 import weakref
 from collections.abc import Callable, Iterator
-from itertools import islice
 from time import perf_counter, time
 from typing import Any, Final
 
@@ -29,17 +28,15 @@ from loadtest.count.counters import Counters
 from loadtest.count.health import Sampler
 from loadtest.count.run_record import RunRecord
 from loadtest.framing import ReplyFraming
-from loadtest.messages import Exchange, make_ring
+from loadtest.messages import Exchange, Rings
 from loadtest.run.alarm import Alarm
 from loadtest.run.options import Plan, read_client_options, read_plan
-from loadtest.run.workers import Workers
+from loadtest.run.workers import Workers, shortfall
 from loadtest.schedule import Schedule
 
 _load_tests: weakref.WeakKeyDictionary[Any, LoadTest] = weakref.WeakKeyDictionary()
 UNKNOWN_HOST: Final = "unknown"
 """What a report says of where the users connected to, before anybody has said it."""
-_STRIDE: Final = 389
-"""How far apart neighbouring users start in the ring: a prime, so that all places are used."""
 
 
 def load_test_of(environment: Any) -> LoadTest:
@@ -75,7 +72,7 @@ class LoadTest:
         """The user classes' names, and the options that each goes by."""
         self.kinds: list[tuple[str, ReplyFraming | None]] = []
         """Their hosts and framings."""
-        self._rings: dict[tuple[ReplyFraming, int], list[Exchange]] = {}
+        self._rings = Rings()
         self._schedules: set[Schedule] = set()
         self._users = 0
         self._alarm: Alarm | None = None
@@ -170,14 +167,7 @@ class LoadTest:
         """The messages of one user, without end."""
         if plan.template is not None:
             return plan.template.exchanges(plan.framing, user.number)
-        ring = self._ring(plan)
-        return _walk(ring, user.number * _STRIDE % len(ring))
-
-    def _ring(self, plan: Plan) -> list[Exchange]:
-        key = (plan.framing, plan.message_size)
-        if key not in self._rings:
-            self._rings[key] = make_ring(plan.framing, plan.message_size)
-        return self._rings[key]
+        return self._rings.exchanges(plan.framing, plan.message_size, user.number)
 
     def interval(self, plan: Plan) -> float:
         """Seconds from one message of a user to the next."""
@@ -248,20 +238,10 @@ class LoadTest:
         """What makes a distributed run incomplete, in words, with a short name each."""
         if not self.workers.known:
             return []
-        plan = self.plan
-        if not plan.rate:
-            shortfall = "its users were not replaced"
-        elif plan.rate_per_user:
-            shortfall = "the rate is one for each user, and so its share is missing since then"
-        else:
-            end = min(self.record.stopping_at, time())
-            due = plan.rate * max(0.0, end - (self.spawned_at or end))
-            short = max(0.0, due - self.record.counts["intended"])
-            shortfall = (
-                "its share of the rate was given to the others {after:.1f} s later; "
-                f"about {short:,.0f} of {due:,.0f} messages were never due to anybody, or not reported"
-            )
-        return self.workers.troubles(self._started_at, shortfall)
+        end = min(self.record.stopping_at, time())
+        seconds = max(0.0, end - (self.spawned_at or end))
+        missing = shortfall(self.plan, seconds, self.record.counts["intended"])
+        return self.workers.troubles(self._started_at, missing)
 
     def stop_sending(self) -> None:
         """Let nothing fall due from now on, and wait a moment for the replies to what was due before."""
@@ -364,9 +344,3 @@ class LoadTest:
             self.record.add(message)
             users = sum(data.get("user_classes_count", {}).values())
             self.workers.heard(client_id, message["process"], users, message["clock"])
-
-
-def _walk(ring: list[Exchange], start: int) -> Iterator[Exchange]:
-    yield from islice(ring, start, None)
-    while True:
-        yield from ring

@@ -14,6 +14,8 @@ from typing import Any, Final
 
 from locust.runners import STATE_MISSING, STATE_RUNNING, STATE_SPAWNING
 
+from loadtest.run.options import Plan
+
 CLOCK_SECONDS: Final = 0.5
 """A worker's clock that differs by more is told: the seconds of the course are put together by it."""
 
@@ -86,17 +88,15 @@ class Workers:
         """How many of ``target`` users are left to share the rate."""
         return max(1, target - sum(worker.users for worker in self.lost))
 
-    def troubles(self, began: float, shortfall: str) -> list[tuple[str, str]]:
-        """In words, with a short name each; ``shortfall`` says what became of the rate."""
+    def troubles(self, began: float, missing: str) -> list[tuple[str, str]]:
+        """In words, with a short name each; ``missing`` is what :func:`shortfall` says."""
         found = []
         for worker in self.lost:
             said = (
                 f"worker {worker.name} was lost {worker.heard_at - began:.1f} s into the test, "
                 f"with {worker.users:,} users: what it counted after that (up to 3 s) is not in these figures"
             )
-            found.append(
-                ("worker-lost", f"{said}; {shortfall.format(after=worker.lost_at - worker.heard_at)}")
-            )
+            found.append(("worker-lost", f"{said}; {missing.format(after=worker.lost_at - worker.heard_at)}"))
         for worker in self.known.values():
             if worker.clock is not None and abs(worker.clock) > CLOCK_SECONDS:
                 way = "ahead of" if worker.clock > 0 else "behind"
@@ -108,3 +108,17 @@ class Workers:
                     )
                 )
         return found
+
+
+def shortfall(plan: Plan, seconds: float, intended: float) -> str:
+    """What lost workers cost a test that has sent for ``seconds``; ``{after}`` stands for the delay."""
+    if not plan.rate:
+        return "its users were not replaced"
+    if plan.rate_per_user:
+        return "the rate is one for each user, and so its share is missing since then"
+    due = plan.rate * seconds
+    return (
+        "its share of the rate was given to the others {after:.1f} s later; "
+        f"about {max(0.0, due - intended):,.0f} of {due:,.0f} messages were never due to anybody, "
+        "or not reported"
+    )

@@ -32,7 +32,7 @@ def report_page(
     running: bool = False,
 ) -> str:
     """The whole page."""
-    points = record.points()
+    points = _whole(record.points())
     pace = tables.pace(record, plan, users)
     told = [fired.message for fired in report.warnings if fired.check in ("knee", "one-run")]
     generator = [
@@ -51,6 +51,7 @@ def report_page(
         running=running,
         warnings=[text for _, text in (*troubles, *tables.warnings(record))],
         notes=[*([pace] if pace else []), *told],
+        figures=_figures(record, points),
         percentiles=["p50", "p90", "p99", "p99.9", "max"],
         latencies=tables.latency_rows(record),
         ms=tables.milliseconds,
@@ -69,6 +70,24 @@ def report_page(
             ),
         ],
     )
+
+
+def _figures(record: RunRecord, points: list[tuple[int, Point]]) -> list[tuple[str, str]]:
+    """What a reader looks for first: a number and what it is."""
+    messages = record.messages()
+    rates = [point.rate for _, point in points]
+    done = messages.passed + messages.failed
+    found = [
+        (f"{sum(rates) / len(rates):,.0f}/s" if rates else "-", "answered"),
+        (f"{messages.failed / done:.2%}" if done else "-", f"of {done:,} requests failed"),
+    ]
+    counts, kind = (messages.response, "response") if messages.response else (messages.latencies, "service")
+    if counts:
+        latencies = histogram(counts)
+        for label, share in (("median", 50), ("p99", 99)):
+            value = latencies.get_value_at_percentile(share) / 1e3
+            found.append((f"{tables.milliseconds(value * 1e3)} ms", f"{kind} time, {label}"))
+    return found
 
 
 def _plots(record: RunRecord, points: list[tuple[int, Point]]) -> list[Plot]:
@@ -94,7 +113,7 @@ def _plots(record: RunRecord, points: list[tuple[int, Point]]) -> list[Plot]:
             "open",
             {"": (times, [float(point.open) for point in drawn])},
         ),
-        _latency("Connect time over the run", "connect", times, drawn),
+        *([_latency("Connect time over the run", "connect", times, drawn)] if _several(drawn) else []),
         _lines(
             "Generator",
             "Processor cores that the busiest generating process used, and seconds that its loop was late",
@@ -105,6 +124,16 @@ def _plots(record: RunRecord, points: list[tuple[int, Point]]) -> list[Plot]:
             },
         ),
     ]
+
+
+def _whole(points: list[tuple[int, Point]]) -> list[tuple[int, Point]]:
+    """The course without its first and last second, of which the run had only a part."""
+    return points[1:-1] if len(points) > 3 else points
+
+
+def _several(points: list[Point]) -> bool:
+    """Whether connects were made in more than one second: one point is no course, and stands in the table."""
+    return sum(bool(point.connect) for point in points) > 1
 
 
 Line = tuple[list[int], list[float]]

@@ -18,7 +18,7 @@ from loadtest.errors import OptionsError
 from loadtest.run.load_test import UNKNOWN_HOST, LoadTest
 from loadtest.run.options import check_used, own_options, read_client_options, read_plan
 from loadtest.run.shapes import make_shape
-from loadtest.show import tables
+from loadtest.show import form, tables
 from loadtest.show.outcome import RunOutcome
 
 KEY: Final = "tcp"
@@ -105,6 +105,17 @@ def attach(outcome: RunOutcome, web_ui: Any, *, own_shape: bool) -> None:
         text = outcome.page()
         return Response(text, mimetype="text/html")
 
+    @blueprint.route("/tcp/<name>")
+    def static(name: str) -> Response:
+        if name not in form.KINDS:
+            return Response("no such file\n", status=404, mimetype="text/plain")
+        return Response(form.static(name), mimetype=form.KINDS[name])
+
+    def add_form(response: Response) -> Response:
+        if response.mimetype == "text/html" and request.endpoint == "locust.index":
+            response.set_data(form.with_options(response.get_data(as_text=True)))
+        return response
+
     def add_rows(response: Response) -> Response:
         if request.path.endswith("/stats/requests") and response.is_json:
             data = response.get_json()
@@ -119,8 +130,8 @@ def attach(outcome: RunOutcome, web_ui: Any, *, own_shape: bool) -> None:
         if not (request.path.endswith("/swarm") and request.method == "POST"):
             return None
         wanted = dict(vars(load_test.options))
-        form = {name: value for name, value in request.form.items() if name in own}
-        for name, value in form.items():
+        given = {name: value for name, value in request.form.items() if name in own}
+        for name, value in given.items():
             kind = type(wanted[name])
             try:
                 wanted[name] = value == "true" if kind is bool else kind(value)
@@ -143,6 +154,7 @@ def attach(outcome: RunOutcome, web_ui: Any, *, own_shape: bool) -> None:
             return None  # Locust has its own words for a bad run time
         return None
 
+    web_ui.app.after_request(add_form)
     web_ui.app.after_request(add_rows)
     web_ui.app.before_request(check_form)
     web_ui.app.register_blueprint(blueprint)

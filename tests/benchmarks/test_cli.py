@@ -141,8 +141,18 @@ def test_help_of_a_scenario_has_its_parameters(capsys: pytest.CaptureFixture[str
     assert status_of("run", "memory", "--help") == 0
     out = capsys.readouterr().out
     assert "--plateaus" in out
-    assert "default 18000, quick 6000" in out
+    assert "(18000, quick 6000)" in out
     assert "--depth" not in out
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_help_of_a_scenario_fits_on_a_screen(scenario: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """All options with their defaults and an example, in 40 lines of 80 columns."""
+    assert status_of("run", scenario, "--help") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 80
+    assert f"python -m benchmarks run {scenario} --servers" in lines[-2]
 
 
 @pytest.mark.parametrize(

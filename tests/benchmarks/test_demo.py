@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -26,10 +27,10 @@ def demo(tmp_path: Path, cwd: Path = ROOT) -> subprocess.Popen[str]:
 
 
 def test_all_steps(tmp_path: Path) -> None:
-    """Both servers are loaded by Locust and measured side by side; reports and page are there.
+    """Both servers are loaded by Locust and measured side by side, and a room is filled.
 
-    The last words are the verdicts of both comparisons. All of it works in a folder with other packages of
-    these names.
+    Reports and page are there. The last words are what each part can stand for: a verdict only where servers
+    were measured in turn. All of it works in a folder with other packages of these names.
     """
     elsewhere = tmp_path / "elsewhere"
     (elsewhere / "benchmarks").mkdir(parents=True)
@@ -39,7 +40,7 @@ def test_all_steps(tmp_path: Path) -> None:
     with demo(tmp_path, elsewhere) as process:
         out, err = process.communicate(timeout=55)
     assert process.returncode == 0, out + err
-    assert out.count("ready tcp://") == 2
+    assert out.count("ready tcp://") == 3
     assert out.count("average, min, max, median [ms] |") == 2
     for name in ("locust-chat_gevent", "locust-threads", "confirm"):
         report = Report.load(tmp_path / f"{name}.json")
@@ -48,11 +49,20 @@ def test_all_steps(tmp_path: Path) -> None:
     assert (tmp_path / "confirm.html").read_text().startswith("<!doctype html>")
     assert "chat_gevent against threads" in out
     said = " ".join(out.split())
-    _, _, locust = said.rpartition("The two Locust runs: ")
+    _, _, locust = said.rpartition(" Locust: ")
     locust, _, side_by_side = locust.partition(" Side by side: ")
-    for verdict in (locust, side_by_side):
-        assert said.count(verdict) == 2
-        assert "chat_gevent" in verdict
+    side_by_side, _, room = side_by_side.partition(" Chat room: ")
+    for end, times in ((locust, 2), (side_by_side, 3), (room, 2)):  # `compare` says it as well
+        assert said.count(end) == times
+    assert re.fullmatch(
+        r"messages of 20 Locust users: [\d,]+ a second with chat_gevent and [\d,]+ a second with threads\. "
+        r"Figures of one run each, no verdict: .*",
+        locust,
+    )
+    assert "chat_gevent" in side_by_side
+    assert re.match(r"\d+ lines said by 3 of 10 in a room: all \d+ deliveries arrived, half of them ", room)
+    assert "* you are ann" in out
+    assert "#demo * bob has joined" in out
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

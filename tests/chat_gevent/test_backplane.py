@@ -242,7 +242,7 @@ def test_the_order_of_one_sender_is_kept(operate: Operate, redis_server: RedisSe
 
 
 def shows(server: ServerProcess, word: str, connected: int) -> None:
-    """Wait until ``/readyz`` and the metrics, which are kept for up to a second, say so."""
+    """Wait until ``/readyz`` and the metrics say so."""
     until(lambda: server.ask("/readyz") == (200, f"{word}\n"))
     until(lambda: server.metric("chat_gevent_backplane_connected") == connected)
 

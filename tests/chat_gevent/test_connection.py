@@ -484,8 +484,8 @@ def test_waiting_in_line_is_not_idleness(serve: Serve, unix: std.socket) -> None
         crowd = [stack.enter_context(Peer(server.address, send_buffer=2**20)) for _ in range(40)]
         for each in crowd:
             each.send(line * 20)
-        wait_until(lambda: sum(each.messages for each in server.core.engine.all()) == 800)
-        assert server.core.registry.errors == {}
+        wait_until(lambda: any(each.messages == 20 for each in server.core.engine.all()), 50)
+        assert server.core.registry.errors == {}  # by now each has waited for its turn twice
 
 
 def test_a_passed_descriptor_hides_no_message(

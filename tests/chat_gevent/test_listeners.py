@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from chat_gevent.errors import ListenError
-from chat_gevent.listeners import listen, take_no_more
+from chat_gevent.listeners import listen, listen_beside, take_no_more
 from chat_gevent.settings import Settings
 from tests.operate import ServerProcess, exchange, rest
 
@@ -78,12 +78,13 @@ def test_a_name_with_several_addresses_gets_one_port() -> None:
 
 
 def test_an_address_in_use_is_one_line_and_exit_1(operate: Operate) -> None:
-    """The line names the address and says why."""
+    """The line names the address, says why, and what to do."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         server = operate("--port", str(port), ready=False)
         assert server.process.wait(20) == 1
-    assert server.log == f"chat-gevent serve: error: tcp://127.0.0.1:{port}: Address already in use\n"
+    problem = "Address already in use; stop what listens there, or listen elsewhere"
+    assert server.log == f"chat-gevent serve: error: tcp://127.0.0.1:{port}: {problem}\n"
 
 
 def test_the_second_of_two_listeners_fails_and_the_first_is_cleaned_up(
@@ -119,7 +120,8 @@ def test_a_stale_socket_file_is_replaced_and_a_live_one_is_not(operate: Operate,
     first = operate("--listen", f"unix://{path}")
     second = operate("--listen", f"unix://{path}", ready=False)
     assert second.process.wait(20) == 1
-    assert second.log == f"chat-gevent serve: error: unix://{path}: Address already in use\n"
+    problem = "Address already in use; stop what listens there, or listen elsewhere"
+    assert second.log == f"chat-gevent serve: error: unix://{path}: {problem}\n"
     with connect_unix(str(path)) as client:
         exchange(client, b"still here")
     first.process.kill()
@@ -215,3 +217,22 @@ def test_accepted_clients_inherit_the_tuning(serve: Callable[..., object]) -> No
             assert mirror.getsockopt(tcp, socket.TCP_KEEPINTVL) == 8
             assert mirror.getsockopt(tcp, socket.TCP_KEEPCNT) == 9
             assert mirror.getsockopt(tcp, socket.TCP_USER_TIMEOUT) == 10_000
+
+
+def test_a_reserved_address_is_shared_by_those_beside_it_and_by_nobody_else() -> None:
+    """Who reserves refuses clients until a socket listens beside; another server, also one that would share,
+    is told that the address is in use; also for IPv6, and where IPv4 is to be left alone."""
+    for address in ("tcp://127.0.0.1:0", "tcp://[::]:0"):
+        [reserved] = listen(address, Settings(), ipv6_only=True, reserve=True)
+        port = reserved.socket.getsockname()[1]
+        host = "::1" if "[" in address else "127.0.0.1"
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((host, port))
+        beside = [listen_beside(reserved, Settings()) for _ in range(2)]
+        socket.create_connection((host, port)).close()
+        for reserve in (False, True):
+            with pytest.raises(ListenError, match="in use"):
+                listen(address.replace(":0", f":{port}"), Settings(), ipv6_only=True, reserve=reserve)
+        assert [each.url for each in beside] == [reserved.url] * 2
+        for each in (reserved, *beside):
+            each.socket.close()

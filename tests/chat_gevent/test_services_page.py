@@ -21,7 +21,8 @@ import pytest
 import chat_gevent
 from chat_gevent.testing import running
 from tests.conftest import require, wait_until
-from tests.operate import ServerProcess, receive, until
+from tests.operate import ServerProcess, receive, rest, until
+from tests.protocol import without_hint
 
 PAGE = Path(chat_gevent.__file__).with_name("SERVICES.md")
 EXAMPLES = dict(
@@ -92,7 +93,7 @@ def test_echo(load: Load, tmp_path: Path) -> None:
             client.sendall(b"hello\n")
             assert receive(client, 6) == b"HELLO\n"
             process.send_signal(signal.SIGTERM)
-            assert receive(client, 99) == b"Error: shutting-down: the server is going away\n"
+            assert without_hint(rest(client)) == b"Error: shutting-down: the server is going away\n"
         assert process.wait(10) == 0
     finally:
         process.kill()

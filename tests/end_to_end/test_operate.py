@@ -90,6 +90,7 @@ def test_a_handler_that_patches_everything(operate: Callable[..., ServerProcess]
     assert "Traceback" not in server.log
 
 
+@pytest.mark.alone
 def test_abuse_harms_neither_the_well_behaved_nor_the_memory(tmp_path: Path) -> None:
     """The abuse benchmark, small: who behaves gets every reply, and once the never-readers are stuck the
     memory stays where it is. (How little the p99 changes is measured by the benchmark, not tested here.)"""

@@ -56,7 +56,7 @@ def test_the_first_command(operate: Callable[..., ServerProcess]) -> None:
 def test_what_operating_says_of_settings() -> None:
     """Every option and setting that the page names exists, and the limits' defaults are as it says."""
     text = OPERATING.read_text().partition("## What was measured")[0]
-    own = {"--help", "--print-config", "--config"}
+    own = {"--help", "--help-all", "--print-config", "--config", "--reconnect"}
     own |= {"--reuse-port", "--certfile", "--keyfile", "--ca-certs", "--cert-reqs"}  # gunicorn's, and so on
     own |= {"--max-requests", "--threads", "--access-logfile", "--proxy-allow-from", "--proxy-protocol"}
     own |= {"--ciphers", "--ssl-version", "--worker-connections"}

@@ -29,6 +29,8 @@ from tests.loadtest.servers import ScriptedServer
 from tests.operate import ServerProcess
 from tests.timing import seconds
 
+pytestmark = pytest.mark.alone  # what a run counts in a second is judged
+
 
 @contextmanager
 def server_process(name: str, address: str = "127.0.0.1", prefix: tuple[str, ...] = ()) -> Iterator[str]:
@@ -107,7 +109,7 @@ def test_the_options_are_in_the_help() -> None:
     assert "``locust -f loadtest/locustfile.py --help-tcp``" in LOCUSTFILE.read_text()
     for command in (
         [*LOCUST, "-f", str(LOCUSTFILE), "--help-tcp"],
-        [sys.executable, "-m", "loadtest", "--help"],
+        [sys.executable, "-m", "loadtest", "--help-all"],
     ):
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
         for option in (

@@ -24,6 +24,8 @@ from tests.loadtest.ports import reserved_port
 from tests.loadtest.servers import ScriptedServer, lines
 from tests.timing import seconds
 
+pytestmark = pytest.mark.alone  # what a run counts in a second is judged
+
 OWN = """
 from locust import task, constant
 from loadtest.tcp_user import TcpUser

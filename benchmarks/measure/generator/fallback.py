@@ -2,6 +2,8 @@
 
 It costs more CPU a message than a good server, so its figures of messages a second are its own; CPU
 per confirmation of the server stays right. It checks replies as the C program does.
+
+It is one file, as the C program is, in the same order, so that the two can be read side by side.
 """
 
 from __future__ import annotations

@@ -15,8 +15,9 @@ from benchmarks.cli import main
 from benchmarks.judge.compare import Result, compare
 from benchmarks.judge.pooling import pool
 from benchmarks.judge.statistics import Verdict
+from benchmarks.reports.document import ReportError
 from benchmarks.reports.figures import figures
-from benchmarks.reports.report import Fired, HistogramKind, Report, ReportError
+from benchmarks.reports.report import Fired, HistogramKind, Report
 from benchmarks.show.html import comparison_page
 from benchmarks.show.wording import headline
 from tests.benchmarks.made_reports import RATE, encoded, make

@@ -11,6 +11,7 @@ from hdrh.histogram import HdrHistogram
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.reports.document import ReportError
 from benchmarks.reports.histograms import (
     HIGHEST_US,
     add_rounded,
@@ -24,7 +25,6 @@ from benchmarks.reports.histograms import (
     samples_needed,
     sure_quantile,
 )
-from benchmarks.reports.report import ReportError
 
 VALUES = st.lists(st.integers(1, 10_000), min_size=1, max_size=200)
 

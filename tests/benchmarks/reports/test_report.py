@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from benchmarks.reports.report import Report, ReportError, json_schema
+from benchmarks.reports.document import ReportError, json_schema
+from benchmarks.reports.report import Report
 from tests.benchmarks.made_reports import make
 
 

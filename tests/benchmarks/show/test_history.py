@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks.reports.report import ReportError
+from benchmarks.reports.document import ReportError
 from benchmarks.show import history
 from benchmarks.show.terminal import print_report
 from tests.benchmarks.made_reports import make

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cli import main
-from benchmarks.reports.report import Fired, Report, ReportError
+from benchmarks.reports.document import ReportError
+from benchmarks.reports.report import Fired, Report
 from benchmarks.show import tables
 from tests.benchmarks.made_reports import make
 

@@ -12,9 +12,10 @@ import sys
 
 from chat_gevent.command.config import ServeSettings
 from chat_gevent.command.shared import SharedFigures
+from chat_gevent.framing import LINE
 from chat_gevent.listeners import Listener, listen
 
-SETTINGS = ServeSettings(host="127.0.0.1", port=0, framing="line", linger_timeout=1, write_timeout=60)
+SETTINGS = ServeSettings(host="127.0.0.1", port=0, framing=LINE, linger_timeout=1, write_timeout=60)
 
 
 def main(count: int) -> None:
@@ -73,7 +74,7 @@ def serve(shared: SharedFigures, slot: int, admin: Listener) -> int:
 
     repeats = logs.start("warning", "text")
     try:
-        with ServerProcess(SETTINGS, repeats) as process:
+        with ServerProcess(SETTINGS, repeats, listen("tcp://127.0.0.1:0", SETTINGS)) as process:
             process.admin = Admin(Together(process, process.core, shared, slot), SETTINGS, admin)
             return process.run()
     finally:

@@ -213,7 +213,8 @@ def test_an_admin_address_in_use_is_one_line_and_exit_1(operate: Operate) -> Non
         port = taken.getsockname()[1]
         server = operate("--port", "0", "--admin", f":{port}", ready=False)
         assert server.process.wait(20) == 1
-    assert server.log == f"chat-gevent serve: error: tcp://127.0.0.1:{port}: Address already in use\n"
+    problem = "Address already in use; stop what listens there, or listen elsewhere"
+    assert server.log == f"chat-gevent serve: error: tcp://127.0.0.1:{port}: {problem}\n"
 
 
 def test_health_has_a_place_beside_silent_connections(operate: Operate) -> None:

@@ -184,9 +184,9 @@ def test_an_unknown_variable_is_an_error() -> None:
 
 
 def test_help_tells_each_option_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
-    """``serve --help`` lists all settings."""
+    """``serve --help-all`` lists all settings."""
     with pytest.raises(SystemExit) as end:
-        main(["serve", "--help"])
+        main(["serve", "--help-all"])
     assert end.value.code == 0
     out = capsys.readouterr().out
     for name in FIELDS:

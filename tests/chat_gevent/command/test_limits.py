@@ -230,3 +230,8 @@ def test_limits_refuses_nonsense(capfd: pytest.CaptureFixture[str]) -> None:
     done = subprocess.run(command("limits", "--workers", "0"), capture_output=True, timeout=50)
     assert done.returncode == 2
     assert done.stderr == b"chat-gevent limits: error: --workers = 0: must be from 1 to 1000000000\n"
+
+
+def test_the_answer_comes_at_once() -> None:
+    """Measuring takes some thousand clients, and nobody waits until each of them was told to leave."""
+    subprocess.run(command("limits"), capture_output=True, check=True, timeout=10)

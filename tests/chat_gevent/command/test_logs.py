@@ -124,6 +124,13 @@ def test_a_line_is_one_line_whatever_is_in_it() -> None:
     assert json.loads(JsonFormatter().format(record("from %s", "x\ny")))["message"] == "from x\ny"
 
 
+def test_each_line_of_a_worker_names_it() -> None:
+    """In text after the message, in JSON as a key; a process that serves alone has no number."""
+    assert TextFormatter(3).format(record("from %s", "here")).endswith(" from here worker=3")
+    assert json.loads(JsonFormatter(3).format(record("x %s", "y")))["worker"] == 3
+    assert "worker" not in JsonFormatter().format(record("x %s", "y"))
+
+
 def test_the_filter_lets_information_pass() -> None:
     """Only warnings and errors are held back, and each template by itself."""
     repeats = RepeatFilter()

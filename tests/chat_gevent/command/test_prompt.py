@@ -159,7 +159,8 @@ def test_no_server_is_one_line_and_status_1() -> None:
         port = unused.getsockname()[1]
         status, output, error = run("--port", str(port), "hello")
     assert (status, output) == (1, "")
-    assert error == f"chat-gevent client: can't connect to 127.0.0.1:{port}: Connection refused\n"
+    problem = "Connection refused; chat-gevent serve starts a server"
+    assert error == f"chat-gevent client: can't connect to 127.0.0.1:{port}: {problem}\n"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from loadtest.client.address import Target
 from loadtest.client.tls import make_client, make_context
 from loadtest.client.transport import ClientOptions
 from loadtest.errors import ConnectionClosed, ReadTimeout, TlsFailed, UnexpectedData
+from tests.conftest import require_tool
 from tests.loadtest import servers
 from tests.loadtest.servers import ScriptedServer
 from tests.operate import certificate
@@ -77,6 +79,26 @@ def test_a_server_with_a_wrong_name_or_an_unknown_ca_is_refused(folder: Path) ->
                 client.connect()
             assert repr(caught.value) == "TlsFailed(CERTIFICATE_VERIFY_FAILED)"
             assert not client.connected
+
+
+def test_a_ca_that_newer_pythons_refuse_is_told_with_the_remedy(folder: Path, tmp_path: Path) -> None:
+    """A CA without key usage, checked as Python 3.13 does: what is missing, and how to add it."""
+    make = [require_tool("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    make += ["-nodes", "-days", "2", "-subj", "/CN=ca", "-keyout", str(tmp_path / "ca.key")]
+    subprocess.run([*make, "-out", str(tmp_path / "ca.pem")], check=True, capture_output=True, timeout=30)
+    certificate(tmp_path, "server", signer="ca")
+    server, _ = tls_server(tmp_path, servers.confirm)
+    with server:
+        context = make_context(str(tmp_path / "ca.pem"))
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        target = Target("tls", "127.0.0.1", server.port)
+        client = make_client(ClientOptions(target, tls=context, server_name="localhost"))
+        with pytest.raises(TlsFailed) as caught:
+            client.connect()
+    assert repr(caught.value).startswith(
+        "TlsFailed(CERTIFICATE_VERIFY_FAILED: CA cert does not include key usage"
+    )
+    assert "keyUsage=critical,keyCertSign,cRLSign" in repr(caught.value)
 
 
 def test_a_client_certificate_opens_a_server_that_asks_for_one(folder: Path) -> None:

@@ -104,6 +104,28 @@ def wait_for_last_reports(page: str, end: float) -> None:
         time.sleep(0.1)
 
 
+def pictures(tab: Any, name: str, *, switched: bool = True) -> None:
+    """Take the page at both widths, light and dark; nothing may stick out sideways.
+
+    Locust's own pages have a switch for the colours, and do not go by the system's wish once they are open.
+    """
+    for scheme in ("light", "dark"):
+        tab.emulate_media(color_scheme=scheme)
+        tab.set_viewport_size({"width": 1200, "height": 900})
+        if switched and scheme == "dark":
+            tab.locator("header button").last.click()
+        for width in (1200, 400):
+            tab.set_viewport_size({"width": width, "height": 900})
+            tab.screenshot(
+                path=PICTURES / f"{name}-{width}-{scheme}.png", full_page=True, animations="disabled"
+            )
+            wide = tab.evaluate("document.documentElement.scrollWidth")
+            assert wide <= width, f"{name} at {width} px is {wide} px wide"
+    tab.set_viewport_size({"width": 1200, "height": 900})
+    if switched:
+        tab.locator("header button").last.click()
+
+
 @pytest.mark.browser
 def test_a_person_starts_a_paced_test_and_reads_the_tab(tmp_path: Path) -> None:
     """The form takes our options, refuses what does not fit, and the tab shows what is measured."""
@@ -113,7 +135,7 @@ def test_a_person_starts_a_paced_test_and_reads_the_tab(tmp_path: Path) -> None:
     PICTURES.mkdir(exist_ok=True)
     with server() as host, locust(host) as page, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(CHROMIUM))
-        tab = browser.new_page(viewport={"width": 1500, "height": 900})
+        tab = browser.new_page(viewport={"width": 1200, "height": 900})
         tab.goto(page)
         tab.locator("input[name=userCount]").fill("20")
         tab.locator("input[name=spawnRate]").fill("20")
@@ -122,13 +144,20 @@ def test_a_person_starts_a_paced_test_and_reads_the_tab(tmp_path: Path) -> None:
         expect(
             tab.locator("input[name=writeTimeout]").or_(tab.locator("input[name=write_timeout]"))
         ).to_be_visible()
-        tab.screenshot(path=PICTURES / "locust-form.png", full_page=True)
+        expect(tab.get_by_text("Knee p99", exact=True).first).to_be_visible()
+        headings = tab.locator(".tcp-group").all_inner_texts()
+        assert headings == ["What is sent", "How it is driven", "Connections", "Shape of the load"]
+        top = "name => document.querySelector(`[name=${name}]`).getBoundingClientRect().top"
+        tops = [tab.evaluate(top, name) for name in ("messageSize", "rate", "tlsCa", "kneeP99")]
+        assert tops == sorted(tops), "the fields are in the order of their groups"
+        pictures(tab, "locust-form")
         tab.get_by_role("button", name="Start").click()
         tab.get_by_role("tab", name="TCP").click()
         expect(tab.get_by_text("CONFIRM response")).to_be_visible(timeout=15_000)
         expect(tab.get_by_text("target 400.0/s")).to_be_visible(timeout=15_000)
         expect(tab.get_by_text("open now")).to_be_visible()
-        tab.screenshot(path=PICTURES / "locust-tcp-tab.png")
+        expect(tab.get_by_text(re.compile(r"intended [2-9],\d{3},"))).to_be_visible(timeout=15_000)
+        pictures(tab, "locust-tcp-tab")
         with tab.expect_download() as download:
             tab.get_by_role("tab", name="Download Data").click()
             tab.get_by_role("link", name="Download TCP report").click()
@@ -137,7 +166,7 @@ def test_a_person_starts_a_paced_test_and_reads_the_tab(tmp_path: Path) -> None:
         assert Report.load(saved).kind == "locust"
         tab.goto(f"{page}/tcp/report.html")
         expect(tab.get_by_role("heading", name="Latency in milliseconds")).to_be_visible()
-        tab.screenshot(path=PICTURES / "locust-tcp-report.png", full_page=True)
+        pictures(tab, "locust-tcp-report", switched=False)
         browser.close()
 
 
@@ -173,6 +202,7 @@ def test_the_tab_of_several_processes_has_all_of_them() -> None:
             assert Report.from_json(json.load(answer)).parameters["rate"] == "200"
 
 
+@pytest.mark.alone
 def test_a_reset_of_the_figures_leaves_no_backlog_that_was_not_there() -> None:
     """The page's button is the master's; what its workers counted before does not come back with a report."""
     with (
