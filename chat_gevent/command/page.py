@@ -107,11 +107,11 @@ _PLOTS: Final = (
 )
 _MINUTES: Final = (
     Place("minutes ago", "ago", "text"),
-    Place("connections, highest", "connections"),
+    Place("most connections", "connections"),
     Place("messages a second", "messages_per_second", "rate"),
     Place("pushes a second", "pushes_per_second", "rate"),
-    Place("loop lag p99, highest", "loop_lag_p99_seconds", "seconds"),
-    Place("queued pushes, highest", "queued_bytes", "bytes"),
+    Place("highest lag p99", "loop_lag_p99_seconds", "seconds"),
+    Place("most queued", "queued_bytes", "bytes"),
     Place("closed a second", "closed_per_second", "rate"),
     Place("refused a second", "refused_per_second", "rate"),
 )

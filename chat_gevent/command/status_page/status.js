@@ -176,7 +176,7 @@ function missing(why) {
   const first = document.getElementById("headline"), since = known ? ` since ${clock(known.time)}` : "";
   first.className = "lost";
   document.querySelector("main").className = "stale";
-  put(first, `The server does not answer${since}`);
+  put(first, `The server has not answered${since}`);
   document.title = first.textContent;
   put(document.getElementById("freshness"), `${why} The figures are the last that were told. It is asked again every two seconds.`);
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -19,22 +18,11 @@ from benchmarks.show.html import comparison_page, history_page, report_page, sub
 from benchmarks.show.plots import Subject
 from benchmarks.show.wording import markdown
 from tests.benchmarks.made_reports import RATE, make
-from tests.conftest import require, require_tool
+from tests.browser import CONTRAST, OVERLAPS, PICTURES, chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-OUTPUT = Path(__file__).parents[3] / "test-output"
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 NAMES = ["chat_gevent", "gevent_plain", "threads", "asyncio_protocol", "uvloop_protocol", "tornado", "trio",
          "twisted", "go", "c_epoll"]  # fmt: skip
 
@@ -76,22 +64,16 @@ PAGES: dict[str, Callable[[], str]] = {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, without a network of its own."""
-    path = require_tool("chromium")
-    require(importlib.util.find_spec("playwright"), "the Python package playwright")
-    from playwright import sync_api
-
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield chromium
-        chromium.close()
+    """Chromium."""
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Every kind of page as a file."""
     directory = tmp_path_factory.mktemp("pages")
-    OUTPUT.mkdir(exist_ok=True)
+    PICTURES.mkdir(exist_ok=True)
     written = {}
     for name, make_page in PAGES.items():
         written[name] = directory / f"{name}.html"
@@ -122,28 +104,8 @@ def test_a_page_opens_from_disk_and_fits(
     for details in page.query_selector_all("details"):
         details.evaluate("element => element.open = true")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    page.screenshot(path=OUTPUT / f"report-{name}-{width}-{scheme}.png", full_page=True)
+    page.screenshot(path=PICTURES / f"report-{name}-{width}-{scheme}.png", full_page=True)
     page.close()
-
-
-OVERLAPS = """() => {
-  const found = [];
-  for (const svg of document.querySelectorAll('figure svg')) {
-    const frame = svg.getBoundingClientRect();
-    const texts = [...svg.querySelectorAll('text')].map(t => [t.textContent, t.getBoundingClientRect()]);
-    for (const [text, box] of texts)
-      if (box.left < frame.left - 1 || box.right > frame.right + 1 || box.bottom > frame.bottom + 1)
-        found.push('cut: ' + text);
-    for (let i = 0; i < texts.length; i++)
-      for (let j = 0; j < i; j++) {
-        const [a, b] = [texts[i][1], texts[j][1]];
-        const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
-        const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
-        if (across > 2 && down > 4) found.push(texts[i][0] + ' over ' + texts[j][0]);
-      }
-  }
-  return found;
-}"""
 
 
 @pytest.mark.browser
@@ -160,22 +122,6 @@ def test_no_label_is_cut_or_covered(browser: Browser, pages: dict[str, Path], na
     page.close()
 
 
-CONTRAST = """() => {
-  const light = c => { const [r, g, b] = c.match(/[0-9.]+/g).slice(0, 3)
-    .map(v => v / 255).map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
-    return .2126 * r + .7152 * g + .0722 * b; };
-  const back = element => { for (let e = element; e; e = e.parentElement) {
-    const c = getComputedStyle(e).backgroundColor; if (!c.startsWith('rgba(0, 0, 0, 0')) return c; } };
-  const ratios = [];
-  for (const e of document.querySelectorAll('h1, h2, h3, p, td, th, li, summary, figure text')) {
-    const style = getComputedStyle(e), colour = e instanceof SVGElement ? style.fill : style.color;
-    const [a, b] = [light(colour), light(back(e))].sort((x, y) => y - x);
-    ratios.push([(a + .05) / (b + .05), e.textContent.slice(0, 30)]);
-  }
-  return ratios.sort((x, y) => x[0] - y[0])[0];
-}"""
-
-
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out(browser: Browser, pages: dict[str, Path], scheme: Any) -> None:
@@ -190,14 +136,14 @@ def test_text_stands_out(browser: Browser, pages: dict[str, Path], scheme: Any) 
 def test_on_paper_everything_is_there(browser: Browser, pages: dict[str, Path]) -> None:
     """Printed from a dark screen the page is black on white, and what is folded there is unfolded."""
     page, _ = _open(browser, pages["two"], color_scheme="dark")
-    page.pdf(path=OUTPUT / "report-two-print.pdf", format="A4")
+    page.pdf(path=PICTURES / "report-two-print.pdf", format="A4")
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.documentElement).color") == "rgb(0, 0, 0)"
     shown = page.get_by_text("CPython 3.11.7").first.bounding_box()
     assert shown is not None
     assert shown["height"] > 0
-    page.screenshot(path=OUTPUT / "report-two-print.png", full_page=True)
-    assert (OUTPUT / "report-two-print.pdf").stat().st_size > 10_000
+    page.screenshot(path=PICTURES / "report-two-print.png", full_page=True)
+    assert (PICTURES / "report-two-print.pdf").stat().st_size > 10_000
     page.close()
 
 

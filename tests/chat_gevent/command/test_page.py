@@ -148,7 +148,7 @@ def test_under_load_while_draining_and_afterwards(browser: Browser, operate: Ope
     server.process.send_signal(signal.SIGTERM)
     server.process.wait(20)
     for each in views:
-        each.says("The server does not answer since ")
+        each.says("The server has not answered since ")
         each.until("document.querySelector('main').className", "stale")
         each.picture("gone")
     again = operate("--port", "0", "--admin", base.removeprefix("http://"))
