@@ -230,6 +230,11 @@ class Lifecycle(Outgoing):
         else:  # which may wait for room in the socket: it would wait on, once that is closed
             self.give_up(reason)
 
+    def without_memory(self) -> None:
+        """Close, because there is no memory for what the client has sent: what it had is given back."""
+        log.error("out of memory: closed a client that has sent %d bytes", self.received)
+        self.cut("no-memory")
+
     def cut(self, reason: str) -> None:
         """Close the socket now. A reason that was there before, of the finish, is kept."""
         if self.state is CLOSED:
