@@ -282,7 +282,7 @@ def _as_toml(value: Any, name: str = "") -> str:
 
 
 def _in_toml(character: str) -> str:
-    """A character within a TOML string: nothing that would end it, nor command the terminal it is shown on."""
+    """A character within a TOML string: nothing that would end it, or command a terminal that shows it."""
     if character in '"\\':
         return "\\" + character
     if character.isprintable() or character in _NO_TEXT:

@@ -10,9 +10,9 @@ recorder         what a recorded client and server may say, up to the locustfile
 admin            requests to the admin pages
 ===============  ====================================================================================
 
-Each target is a module of :mod:`tests.faults.fuzz.targets` with a function ``check(data)``, which raises where
-a property does not hold. Its inputs are bytes that begin with choices (:mod:`tests.faults.fuzz.choices`) and
-end with what is read.
+Each target is a module of :mod:`tests.faults.fuzz.targets` with a function ``check(data)``, which raises
+where a property does not hold. Its inputs are bytes that begin with choices
+(:mod:`tests.faults.fuzz.choices`) and end with what is read.
 
 Inputs that reach something are kept in the repository, one a line in ``corpus/TARGET.base64``. The tests run
 them all through ``check`` without atheris, and atheris starts from them, with the words of
