@@ -13,6 +13,7 @@
 ``certificates``  certificates that expire, on both sides, and are renewed
 ``come-and-go``   clients that connect and leave, as many as the machine can make
 ``silent``        thousands of clients that say nothing: memory of each, and the idle time-out
+``unauthenticated`` what a client costs that is silent, or within a line, a TLS handshake or a PROXY header
 ``slow-readers``  subscribers that read no pushes: the others get all of them, and memory is bounded
 
 Beside each there are clients that behave: they send a line at a time, and every reply must be right. At the
@@ -36,7 +37,7 @@ from chat_gevent.files import raise_file_limit
 PLACES: Final = {
     "processes": ("killed", "stopped", "clock", "disk-full", "files", "memory", "ports"),
     "links": ("resets", "half-open", "link", "certificates"),
-    "crowds": ("come-and-go", "silent", "slow-readers"),
+    "crowds": ("come-and-go", "silent", "unauthenticated", "slow-readers"),
 }
 """The modules, and the faults that each has a function for."""
 

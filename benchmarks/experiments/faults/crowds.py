@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
+import tempfile
 import time
+from pathlib import Path
 
 import gevent
 from gevent import socket
 
 from benchmarks.experiments.faults import NotHere
+from benchmarks.experiments.faults.links import certificate
 from benchmarks.experiments.faults.served import Served, WellBehaved, hold, reset, same_counts, settle, until
 from chat_gevent.files import raise_file_limit
 
@@ -87,6 +91,66 @@ def silent(scale: float) -> str:
         hold(each < 1000, f"{each:.0f} bytes a silent client")
         server.stop()
     return f"{count:,} silent clients took {each:.0f} bytes each, all were told; 10 beside were served"
+
+
+def unauthenticated(scale: float) -> str:
+    """What one costs who has shown nothing yet: silent, with half a line, within a handshake or a header."""
+    count = max(300, int(3000 * scale))
+    if raise_file_limit() < count + 200:
+        raise NotHere(f"{count + 200} open files")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        certificate(folder, "server")
+        tls = ("--tls-certificate", f"{folder}/server.pem", "--tls-key", f"{folder}/server.key")
+        listen = (
+            "--listen",
+            "tcp://127.0.0.1:0,tls://127.0.0.1:0,tcp://127.0.0.2:0",
+            "--proxy-from",
+            "127.0.0.2",
+        )
+        hello = _client_hello()
+        kinds = {
+            "silent": (0, b"", 1000),
+            "half a line of 100 bytes": (0, b"x" * 100, 1500),
+            "half a line of 60,000 bytes": (0, b"x" * 60_000, 2**17),
+            "TLS, silent": (1, b"", 16_000),
+            "TLS, half a hello": (1, hello[:100], 60_000),
+            "TLS, answered": (1, hello, 100_000),
+            "PROXY, silent": (2, b"", 16_000),
+            "PROXY, half a header": (2, b"PROXY TCP4 192.0", 16_000),
+        }
+        figures = []
+        for kind, (index, said, bound) in kinds.items():
+            with Served(*LINE, *listen, *tls, "--handshake-timeout", "60") as server:
+                source = ("127.0.0.2", 0) if index == 2 else None
+                with socket.create_connection(server.address(index), 10, source_address=source) as first:
+                    first.sendall(said)  # what is set up once is not counted
+                    until(lambda: server.metric("chat_gevent_connections") == 1, kind)
+                empty = server.uss()
+                crowd = []
+                for _ in range(count):
+                    each = socket.create_connection(server.address(index), 10, source_address=source)
+                    each.sendall(said)
+                    crowd.append(each)
+                until(lambda: server.metric("chat_gevent_connections") >= count, kind)
+                gevent.sleep(0.5)
+                size = (server.uss() - empty) / count
+                hold(size < bound, f"{kind}: {size:,.0f} bytes a client, {bound:,} are allowed")
+                figures.append(f"{kind} {size:,.0f}")
+                for each in crowd:
+                    reset(each)
+                settle(server, 0, server.files())
+                server.stop()
+    return f"bytes a client, of {count:,} each: {', '.join(figures)}"
+
+
+def _client_hello() -> bytes:
+    """The first message of a TLS client."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read()
 
 
 def slow_readers(scale: float) -> str:
