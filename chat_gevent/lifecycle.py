@@ -190,6 +190,8 @@ class Lifecycle(Outgoing):
         elif age >= core.idle_ticks and self.state not in (OPENING, BUSY):
             if self.state is WAITING and type(self.framing) is Auto:
                 return  # what it sent will be answered in a moment
+            if self._has_input():
+                return  # it came in time, and we are late: the process stood still, or was busy
             self.expire("idle-timeout")
 
     def expire(self, reason: str) -> None:

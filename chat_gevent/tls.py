@@ -107,6 +107,10 @@ class TlsSocket:
                 self._send_encrypted()
                 return
 
+    def recv(self, size: int, flags: int) -> bytes:
+        """Encrypted bytes, as a look at what has come (``MSG_PEEK``) wants them. Raises OSError."""
+        return self._raw.recv(size, flags)
+
     def recv_into(self, buffer: bytearray, size: int) -> int:
         """Decrypted input; once the output has ended, whatever is there, only fit to be dropped.
 
