@@ -77,7 +77,7 @@ def test_counts_that_differ_are_a_failure() -> None:
 
 def test_the_relay_breaks_what_it_is_to_break() -> None:
     """Of many connections some are broken; of all, what was handed over is what the server answered."""
-    assert replies_to(b"a\r\nb\n\nc") == b"Received: a\nReceived: b\nReceived: \nReceived: c\n"
+    assert replies_to(b"a\r\nb\n\nc\r") == b"Received: a\nReceived: b\nReceived: \nReceived: c\r\n"
     from gevent import socket
 
     with Served("--framing", "line") as server:

@@ -187,7 +187,7 @@ def link(scale: float) -> str:
             due, said = replies_to(bytes(each.asked)), bytes(each.said)
             hold(
                 due.startswith(said) if each.broken else due == said,
-                f"{bytes(each.asked)!r} was answered {said!r}",
+                f"what ends with {bytes(each.asked[-200:])!r} was answered {said[-200:]!r}",
             )
             whole, broken = whole + (not each.broken), broken + each.broken
             messages += said.count(b"\n")

@@ -115,6 +115,5 @@ def replies_to(asked: bytes) -> bytes:
     """What a server that confirms lines of ASCII has to say to all that it was handed, with its end."""
     lines = asked.split(b"\n")
     last = lines.pop()
-    return b"".join(
-        b"Received: " + line.removesuffix(b"\r") + b"\n" for line in [*lines, *([last] if last else [])]
-    )
+    messages = [line.removesuffix(b"\r") for line in lines] + ([last] if last else [])
+    return b"".join(b"Received: " + message + b"\n" for message in messages)
