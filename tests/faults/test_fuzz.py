@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import require
 from tests.faults.fuzz import TARGETS, corpus, replay
 
-SECONDS = {"report": 2, "recorder": 2, "admin": 2, "settings": 2}
+SECONDS = {"report": 1, "recorder": 1, "admin": 1, "settings": 1}
 """Those that do more for each input run for so long at most; the others make all their runs."""
 
 
