@@ -5,11 +5,12 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 # A test that must not be disturbed is marked "alone", and the others wait for it.
 SIDE_BY_SIDE := -n logical --maxprocesses 4
+EXTRAS ?= dev
 QUICK  := tests/chat_gevent/test_framing.py tests/chat_gevent/test_conversation.py tests/chat_gevent/test_confirm.py \
           tests/chat_gevent/test_handlers.py tests/chat_gevent/test_server.py tests/chat_gevent/test_settings.py \
           tests/benchmarks/judge tests/loadtest/test_framing.py
 
-.PHONY: demo test quick coverage matrix docs check format clean
+.PHONY: demo test quick coverage matrix docs check audit licences format clean
 
 demo: $(READY)  ## server, Locust, the thread-per-client server, and a comparison of the two
 	@$(BIN)/python -m benchmarks demo
@@ -35,6 +36,14 @@ check: $(READY)  ## lint, format, types, and which package imports which
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+audit: $(READY)  ## known vulnerabilities of all that is installed; it asks PyPI, and says where it can't
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip-audit
+	@$(BIN)/python .ci/audit
+
+licences: $(READY)  ## every package that is installed, with its licence
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip-licenses
+	@$(BIN)/pip-licenses --from=mixed --order=license --with-urls --ignore-packages chat-gevent
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -44,5 +53,5 @@ clean:
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@

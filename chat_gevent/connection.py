@@ -121,6 +121,8 @@ class Connection(Answering):
             self.cut("write-timeout")
         except OSError as error:
             self.lost(error)
+        except MemoryError:
+            self.without_memory()
         except BaseException:
             self.cut("killed")
             raise

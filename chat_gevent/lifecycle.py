@@ -237,6 +237,8 @@ class Lifecycle(Outgoing):
         elif age >= core.idle_ticks and self.state not in (OPENING, BUSY):
             if self.state is WAITING and type(self.framing) is Auto:
                 return  # what it sent will be answered in a moment
+            if self._has_input():
+                return  # it came in time, and we are late: the process stood still, or was busy
             self.expire("idle-timeout")
 
     def expire(self, reason: str) -> None:
@@ -276,6 +278,11 @@ class Lifecycle(Outgoing):
             self.cut(reason)
         else:  # which may wait for room in the socket: it would wait on, once that is closed
             self.give_up(reason)
+
+    def without_memory(self) -> None:
+        """Close, because there is no memory for what the client has sent: what it had is given back."""
+        log.error("out of memory: closed a client that has sent %d bytes", self.received)
+        self.cut("no-memory")
 
     def cut(self, reason: str) -> None:
         """Close the socket now. A reason that was there before, of the finish, is kept."""

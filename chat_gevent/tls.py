@@ -27,6 +27,10 @@ from chat_gevent.stream import NeedsOutput
 RECORD_BYTES: Final = 16_384 + 325
 """Room for one whole record of TLS: 2^14 bytes, and header, padding and checksum (RFC 8446, 5246)."""
 
+CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL"
+"""Those of TLS 1.2: with forward secrecy and authenticated encryption. What Python's ssl adds to them are the
+CBC modes, which scanners name as weak. TLS 1.3 has none but such, and is not touched by this."""
+
 _buffer = bytearray(RECORD_BYTES)  # of all reads: nothing is kept in it
 _view = memoryview(_buffer)
 
@@ -102,6 +106,10 @@ class TlsSocket:
             else:
                 self._send_encrypted()
                 return
+
+    def recv(self, size: int, flags: int) -> bytes:
+        """Encrypted bytes, as a look at what has come (``MSG_PEEK``) wants them. Raises OSError."""
+        return self._raw.recv(size, flags)
 
     def recv_into(self, buffer: bytearray, size: int) -> int:
         """Decrypted input; once the output has ended, whatever is there, only fit to be dropped.
@@ -184,7 +192,7 @@ class TlsSocket:
 class Certificates:
     """A server's certificate with its key, and the CAs that its clients must be signed by, if any.
 
-    TLS 1.2 and later, no ALPN, no renegotiation. Raises CertificateError.
+    TLS 1.2 and later with :data:`CIPHERS`, no ALPN, no renegotiation. Raises CertificateError.
     """
 
     def __init__(self, certificate: str, key: str = "", client_ca: str = "") -> None:
@@ -201,6 +209,7 @@ class Certificates:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # gevent's, where a handler has patched it in
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+        context.set_ciphers(CIPHERS)
         for file in filter(None, self._files):
             try:
                 with open(file, "rb"):  # noqa: PTH123 - only to say which file it is; OpenSSL doesn't

@@ -245,7 +245,11 @@ class Several:
     def split(self, kept: Any, data: bytes, limit: int) -> tuple[list[bytes], Any]:
         """Cut after each message that matches. Raises MessageTooLong, FramingError."""
         whole, size, rest = kept or ([], 0, b"")
-        found, rest = self.each.split(rest, data, limit)
+        refused: FramingError | None = None
+        try:
+            found, rest = self.each.split(rest, data, limit)
+        except FramingError as error:  # what was whole before it may complete a reply
+            found, refused = error.complete, error
         messages: list[bytes] = []
         for message in found:
             whole.append(message)
@@ -255,6 +259,9 @@ class Several:
             if self.last.match(message):
                 messages.append(b"".join(whole))
                 whole, size = [], 0
+        if refused is not None:
+            refused.complete = messages
+            raise refused
         return messages, (whole, size, rest) if whole or rest else b""
 
     def finish(self, kept: Any, limit: int) -> list[bytes]:

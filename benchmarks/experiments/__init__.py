@@ -12,6 +12,8 @@ from typing import Final
 
 EXPERIMENTS: Final = {
     "abuse": "what abusive clients cost the well-behaved ones",
+    "faults": "break the server, its machine and its clients on purpose, and look at who notices",
+    "soak": "half an hour of everything at once: what grows, and whether both sides count the same",
     "blocking": "how long thousands of clients wait whose handler blocks",
     "many-connections": "hold very many connections, each confirmed twice (as root)",
     "storm": "all clients lose their server at once, and come back",

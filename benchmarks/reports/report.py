@@ -4,7 +4,8 @@ A runner fills a :class:`Report` and calls :meth:`Report.save` after every trial
 in one step, so a run that is interrupted leaves a readable report with ``complete`` false. Readers
 call :meth:`Report.load`, which checks the file against ``schema/report-1.json`` and against itself
 (every trial names a server of the report, every value a metric) and raises :class:`ReportError` with
-one line for anything else: a truncated file, another program's JSON, an older or a newer schema.
+one line for anything else: a truncated file, another program's JSON, an older or a newer schema. Control
+characters are written out in what is loaded.
 
 Units: seconds unless a name says otherwise; a metric, a series and a histogram each carry their own.
 A value that was not measured is left out, never written as zero or NaN.
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self, TypedDict, cast
 
 from benchmarks.reports.document import SCHEMA, SCHEMA_VERSION, ReportError, check_schema, check_version
+from benchmarks.reports.plain import plain
 
 Kind = Literal["benchmark", "locust"]
 Better = Literal["lower", "higher", "none"]
@@ -163,7 +165,7 @@ class Report:
     def from_json(cls, document: object, where: str = "report") -> Self:
         """The report in ``document``; :class:`ReportError` names ``where`` and what is wrong."""
         check_version(document, where)
-        data = cast(dict[str, Any], document)
+        data = cast(dict[str, Any], plain(document))
         check_schema(data, where)
         try:
             report = cls(

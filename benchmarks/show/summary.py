@@ -180,7 +180,7 @@ def summarize(report: Report, width: int) -> Summary:
     )
     table.add_column("server", overflow="fold", max_width=NAME_COLUMNS)
     for column in columns:
-        table.add_column(column.heading, justify="right", no_wrap=True)
+        table.add_column(Text(column.heading), justify="right", no_wrap=True)
     for server in servers:
         table.add_row(Text(server), *(Text(column.cells[server]) for column in columns))
     return Summary(table, _legend(report, shown, columns, left_out, servers))

@@ -30,8 +30,8 @@ def print_report(report: Report, console: Console, verbose: bool = False) -> Non
     for figure in figures(report):
         unit = figure.metric.unit
         table = Table(
-            title=f"{figure.metric.title} ({figure.metric.better} is better)", title_justify="left",
-            title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1),
+            title=Text(f"{figure.metric.title} ({figure.metric.better} is better)", style="bold"),
+            title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1),
         )  # fmt: skip
         table.add_column("server", overflow="fold")
         for heading in ("figure", "lowest", "highest", "trials"):

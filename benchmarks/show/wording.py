@@ -344,14 +344,13 @@ def _table(title: str, first: str, rows: Sequence[Comparison]) -> Table:
     from rich.text import Text
 
     table = Table(
-        title=title,
+        title=Text(title, style="bold"),
         title_justify="left",
-        title_style="bold",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1),
     )
-    table.add_column(first, ratio=None, overflow="fold")
+    table.add_column(Text(first), ratio=None, overflow="fold")
     for heading in ("baseline", "this" if first == "server" else "candidate", "ratio", "95% interval"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)

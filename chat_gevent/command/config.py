@@ -42,6 +42,9 @@ from chat_gevent.settings import Settings, seconds, setting, whole
 
 ENVIRONMENT_PREFIX: Final = "CHAT_GEVENT_"
 
+_NO_TEXT: Final = {chr(number) for number in range(0xD800, 0xE000)}
+"""What stands for bytes that are no UTF-8, as a path may have; TOML has no form for them."""
+
 LONGEST_SHOWN: Final = 200
 """Most characters of a wrong value that a complaint repeats."""
 
@@ -290,5 +293,14 @@ def _as_toml(value: Any, name: str = "") -> str:
         return "[" + ", ".join(_as_toml(each) for each in value) + "]"
     if isinstance(value, (bool, int, float)):
         return _as_text(value)
-    escaped = _as_text(value, name).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    return '"' + "".join(map(_in_toml, _as_text(value, name))) + '"'
+
+
+def _in_toml(character: str) -> str:
+    """A character within a TOML string: nothing that would end it, or command a terminal that shows it."""
+    if character in '"\\':
+        return "\\" + character
+    if character.isprintable() or character in _NO_TEXT:
+        return character
+    number = ord(character)
+    return f"\\u{number:04x}" if number < 2**16 else f"\\U{number:08x}"

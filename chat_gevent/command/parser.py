@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn
 
 from chat_gevent import __version__
 from chat_gevent.command.programs import PROGRAMS, start
-from chat_gevent.command.standard import complain, say
+from chat_gevent.command.standard import complain, printable, say
 from chat_gevent.command.usual import Usual
 
 COMMANDS: Final = {
@@ -49,7 +49,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit with status 2."""
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: error: {printable(message)} (see {self.prog} --help)\n")
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """Print help to standard output, the rest to standard error. Raises StreamError."""

@@ -252,6 +252,13 @@ def _piece(piece: bytes | Value) -> str:
 
 
 def _braces(data: bytes) -> str:
-    """Text for within an f-string in double quotes."""
-    text = raw(data.decode())[1:-1] if b"'" not in data else data.decode().replace("\\", "\\\\")
-    return text.replace("\\'", "'").replace('"', '\\"').replace("{", "{{").replace("}", "}}")
+    """Text for within an f-string in double quotes; bytes that are no UTF-8 are replaced."""
+    return "".join(map(_in_f_string, data.decode(errors="replace")))
+
+
+def _in_f_string(character: str) -> str:
+    if character in '"\\':
+        return "\\" + character
+    if character in "{}":
+        return 2 * character
+    return character if character.isprintable() else repr(character)[1:-1]

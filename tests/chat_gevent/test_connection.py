@@ -521,6 +521,20 @@ def test_idle_clients_are_told_and_closed(serve: Serve, park_after: float | None
     assert server.core.registry.closed == {"idle-timeout": 2, "eof": 1}
 
 
+def test_a_message_that_waits_to_be_read_is_no_silence(serve: Serve, park_after: float | None) -> None:
+    """It came in time where the process stood still, or was busy, until the sweep: its client is answered."""
+    server = serve(framing=LINE, park_after=park_after)
+    with Peer(server.address) as late, Peer(server.address) as silent:
+        late.ask(b"once")
+        silent.ask(b"once")
+        late.socket.send(b"late\n")  # which lets nothing else run, so that it has not been read
+        for each in server.core.engine.all():
+            each.overdue(2**40)
+        late.expect(b"Received: late\n")
+        late.ask(b"again")
+        assert silent.rest().startswith(b"Error: idle-timeout: ")
+
+
 def test_message_rate_delays_and_loses_nothing(serve: Serve, park_after: float | None) -> None:
     """A client above its rate waits; every message of it is confirmed."""
     server = serve(framing=LINE, park_after=park_after, message_rate=50)

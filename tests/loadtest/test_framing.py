@@ -241,6 +241,17 @@ def test_a_reply_beyond_the_limit_is_refused_and_the_whole_ones_before_it_are_th
     assert found + caught.value.complete == [b"one"]
 
 
+def test_replies_before_a_broken_message_are_given_however_they_came() -> None:
+    """A reply of several messages that was whole is told with the error, as it is where it came alone."""
+    reply = b"D\0\0\0\5xZ\0\0\0\5I"
+    with pytest.raises(FramingError) as together:
+        POSTGRES.split(b"", reply + b"D\0\0\0\1", 1000)
+    assert together.value.complete == POSTGRES.split(b"", reply, 1000)[0] == [b"DxZI"]
+    with pytest.raises(FramingError) as unfinished:
+        POSTGRES.split(b"", reply[:6] + b"D\0\0\0\1", 1000)
+    assert unfinished.value.complete == []  # not the message that was only a part of a reply
+
+
 def test_a_count_below_its_own_size_breaks_the_framing() -> None:
     """What an inclusive prefix can't say."""
     with pytest.raises(FramingError, match="below its own size"):

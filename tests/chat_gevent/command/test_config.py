@@ -87,6 +87,18 @@ def test_print_config_shows_no_password(url: str, shown: str) -> None:
     assert f'backplane = "{shown}"' in load({"backplane": url}, {}).show()
 
 
+@pytest.mark.parametrize(
+    "value", ["a\tb", "a\nhandler = 'x:y'", "\x1b]0;title\x07", '\u202e"\\', "\U000e0041"]
+)
+def test_print_config_of_control_characters(value: str, tmp_path: Path) -> None:
+    """What a setting has in it commands no terminal, begins no line, and is taken again as it was."""
+    shown = load({}, {"CHAT_GEVENT_BACKPLANE_PREFIX": value}).show()
+    assert all(line.isprintable() for line in shown.split("\n"))
+    file = tmp_path / "settings.toml"
+    file.write_text(shown)
+    assert load({}, {}, str(file)).settings.backplane_prefix == value
+
+
 def test_print_config_is_a_configuration_file(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,6 +75,17 @@ def test_a_command_of_redis_is_written_in_words() -> None:
     assert 'self.client.request(f"AUTH {SECRET_1}", name="AUTH", expect=b"+OK")' in text
     assert 'self.client.request(Resp.command("SET", "k", "two words"), name="SET", expect=b"+OK")' in text
     assert r'self.client.request("INCR n", name="INCR", expect=re.compile(rb"^:\d+\Z"))' in text
+
+
+@pytest.mark.parametrize("value", [b"o'\n\x1b[2J", b"o'\"\n#{os}", b"\\'", b"caf\xe9", b"''"])
+def test_a_unique_value_never_becomes_code(value: bytes) -> None:
+    """Quotes, line ends, control characters and bytes that are no text stay within the string."""
+    text = written(tape_of((C, b"NICK <" + value + b">\r\n"), (S, b"ok\r\n")), unique=(r"(?s)<(.+)>",))
+    lines = [line.strip() for line in text.splitlines() if "self.unique_1 = " in line]
+    assert len(lines) == 1
+    names: dict[str, str] = {}
+    exec(lines[0].replace("self.unique_1", "result").replace("self.number", "7"), names)
+    assert names["result"] == value.decode(errors="replace") + "7"
 
 
 def test_a_unique_value_has_the_number_of_the_user() -> None:
