@@ -109,9 +109,9 @@ def test_under_load_while_draining_and_afterwards(browser: Browser, operate: Ope
         "--port",
         "0",
         "--drain-timeout",
-        "10",
+        "40",
         "--linger-timeout",
-        "20",
+        "40",
         "--slow-consumer",
         "drop-newest",
     ]
