@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import math
 import re
 import signal
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,7 @@ from tests.browser import CONTRAST, OVERLAPS, PICTURES, chromium
 from tests.operate import ServerProcess, exchange, until
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Locator, Page
 
 Operate = Callable[..., ServerProcess]
 VIEWS = [(1200, "light"), (1200, "dark"), (400, "light"), (400, "dark")]
@@ -107,9 +109,9 @@ def test_under_load_while_draining_and_afterwards(browser: Browser, operate: Ope
         "--port",
         "0",
         "--drain-timeout",
-        "10",
+        "40",
         "--linger-timeout",
-        "20",
+        "40",
         "--slow-consumer",
         "drop-newest",
     ]
@@ -238,6 +240,11 @@ def made() -> dict[str, Any]:
     }
 
 
+def reads(place: Locator, text: str) -> bool:
+    """Whether that text stands there."""
+    return place.inner_text() == text
+
+
 def fill(watched: Watched, told: dict[str, Any], first: dict[str, Any] | None = None) -> None:
     """Open the page as a server would send it that tells ``first``, or ``told``, and afterwards ``told``."""
     headers = {"Content-Security-Policy": status_page.POLICY, "Content-Type": "text/html; charset=utf-8"}
@@ -309,7 +316,7 @@ def test_names_are_text_not_markup(browser: Browser) -> None:
         view.page.on("dialog", lambda dialog: pytest.fail(f"ran: {dialog.message}"))
         first = view.page.locator("[data-rows=busiest] tbody th").first
         first.wait_for()
-        assert first.inner_text() == EVIL
+        until(partial(reads, first, EVIL))
         assert EVIL in view.page.locator("[data-rows=closed]").inner_text()
         assert view.page.locator("main img, main script").count() == 0
         assert view.complaints == []
@@ -341,6 +348,40 @@ def test_the_policy_lets_nothing_else_run(browser: Browser) -> None:
     assert view.page.locator("main").is_visible()
     assert failed == ["http://elsewhere.example/"]
     assert all("Content Security Policy" in complaint for complaint in view.complaints)
+    view.page.close()
+
+
+@pytest.mark.browser
+def test_every_worker_has_a_row(browser: Browser, operate: Operate) -> None:
+    """Of two workers each is there with its process, and of a client by which of them it is served."""
+    server = operate("--port", "0", "--admin", ":0", "--framing", "line", "--workers", "2")
+    with server.connect() as client:
+        exchange(client, b"hello")
+        view = Watched(browser)
+        view.page.goto(f"{base_of(server)}/")
+        view.says("Ready")
+        pids = [each["pid"] for each in json.loads(server.ask("/status.json")[1])["workers"]]
+        assert view.page.locator("[data-rows=workers] td:nth-child(2)").all_inner_texts() == list(
+            map(str, pids)
+        )
+        assert len(set(pids)) == 2
+        assert view.page.locator("[data-rows=busiest] thead").inner_text().startswith("address\tworker\t")
+        view.is_in_order(base_of(server))
+        view.page.close()
+
+
+@pytest.mark.browser
+def test_a_server_that_stands_still_is_told(browser: Browser, operate: Operate) -> None:
+    """One that takes connections but answers nothing is told after three seconds; then that it is back."""
+    server = operate("--port", "0", "--admin", ":0")
+    view = Watched(browser)
+    view.page.goto(f"{base_of(server)}/")
+    view.until("known !== null", True)
+    server.process.send_signal(signal.SIGSTOP)
+    view.says("The server has not answered since ")
+    assert "It takes long to answer." in view.page.locator("#freshness").inner_text()
+    server.process.send_signal(signal.SIGCONT)
+    view.says("Ready")
     view.page.close()
 
 
