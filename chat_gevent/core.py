@@ -309,12 +309,15 @@ class Core:
         self.draining.set()
         leaving = self.engine.all()
         pace = (spread or min(DRAIN_PACE * len(leaving), DRAIN_SHARE * seconds)) / max(1, len(leaving))
-        for done, connection in enumerate(leaving):
+        told = 0
+        for connection in leaving:
+            if connection.state >= CLOSING:
+                continue  # it left while others were told: nobody has to be spared its return
             connection.ask_to_leave(ErrorCode.SHUTTING_DOWN)
-            ahead = began + (done + 1) * pace - system.monotonic()
+            told += 1
+            ahead = began + told * pace - system.monotonic()
             if ahead > 0.01:
-                # A spread may be long: it ends once all are gone, or it is to end at once.
-                self._finished.wait(ahead) if spread else system.sleep(ahead)
+                self._finished.wait(ahead)  # ends once all are gone, or the drain is to end at once
             if self._hurry.is_set():
                 break
         self._finished.wait(max(0.0, deadline - system.monotonic()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import gevent
 from locust.runners import WorkerRunner
 
 from chat_gevent.files import raise_file_limit
@@ -36,6 +37,9 @@ def attach(environment: Any, classes: Sequence[Any] = ()) -> LoadTest:
     if not isinstance(environment.runner, WorkerRunner):
         _attach_end(environment, load_test)
     load_test.collect_each_second()
+    # Timers count from the time that the loop knows, and it has not run since before all was imported:
+    # of a short --run-time, a slow start would have taken the most part.
+    gevent.get_hub().loop.update_now()
     return load_test
 
 

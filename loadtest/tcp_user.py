@@ -153,6 +153,17 @@ class TcpUser(User):
         for other in self._others:
             other.leave()
 
+    def stop(self, force: bool = False) -> bool:
+        """Stop the user, as Locust does: at once where it waits, else once its task is done.
+
+        Locust's kill of a user that waits comes in the next turn of its loop. A wait that ends before, as
+        several do at once where a process was held up, must not begin a request that is then killed.
+        """
+        if self._state == LOCUST_STATE_WAITING:
+            self._state = LOCUST_STATE_STOPPING
+            force = True
+        return bool(super().stop(force))
+
     def wait_time(self) -> float:
         """The pause between two tasks, as ``--rate`` or ``--think-time`` say, unless a class has its own.
 
@@ -183,6 +194,8 @@ class TcpUser(User):
             raise StopUser
         self._state = LOCUST_STATE_WAITING
         load_test_of(self.environment).alarm.sleep_until(moment)
+        if self.stopping:
+            raise StopUser
         self._state = LOCUST_STATE_RUNNING
 
     def ensure_connected(self) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from loadtest.client.address import SourcePool, ports_per_address
+from loadtest.count.counters import CONNECTION
 from loadtest.count.health import advice
 from loadtest.errors import OptionsError
 from loadtest.run.load_test import LoadTest
@@ -116,6 +117,25 @@ class Finishing:
             sys.stderr.write(f"failed: {reason}\n")
         if reasons:
             environment.process_exit_code = EXIT_FAILED_CONDITION
+        elif environment.process_exit_code is None and self._nothing_passed():
+            sys.stderr.write("failed: nothing was answered\n")
+            environment.process_exit_code = self._load_test.options.exit_code_on_error
+
+    def _nothing_passed(self) -> bool:
+        """Whether nobody has had an answer, though perhaps no request failed in Locust's eyes either.
+
+        A run may be over before its first connect has failed, or while first replies are waited for. Where
+        clients only hold their connections, to connect is enough; requests of other kinds of users are in
+        Locust's own figures.
+        """
+        load_test = self._load_test
+        environment = load_test.environment
+        entries = load_test.record.entries
+        passed = any(
+            kept.passed and (load_test.plan.hold or kept.kind != CONNECTION) for kept in entries.values()
+        )
+        others = [each for each in environment.stats.entries.values() if each.name not in entries]
+        return not passed and not any(each.num_requests > each.num_failures for each in others)
 
     def _write(self, option: str, write: Callable[[str], None]) -> None:
         """Write a file that was asked for; one that can't be written is one line, and exit status 1."""

@@ -28,6 +28,7 @@ from chat_gevent.state import State
 from tests.conftest import require_tool, wait_until
 from tests.peers import Peer, TlsPeer
 from tests.protocol import without_hint
+from tests.timing import seconds
 
 Serve = Callable[..., Any]
 
@@ -136,6 +137,24 @@ def test_stop_cuts_off_who_takes_too_long(serve: Serve, park_after: float | None
         assert reader.get(timeout=5).startswith(b"Error: shutting-down")
     wait_until(lambda: ended == ["a"])
     assert server.core.registry.live == 0
+
+
+def test_stop_takes_no_time_for_clients_that_have_left(serve: Serve) -> None:
+    """A thousand that closed a moment ago are not told one after the other, which would take 10 s."""
+    server = serve(framing=LINE, drain_timeout=30.0, linger_timeout=0.1)
+    peers = [Peer(server.address) for _ in range(1001)]
+    for peer in peers:
+        peer.ask(b"a")
+    stays, *leave = peers
+    for peer in leave:  # the server's loop does not run meanwhile
+        peer.close()
+    assert server.core.registry.live == 1001
+    reader = gevent.spawn(stays.rest)
+    began = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - began < seconds(5)
+    assert without_hint(reader.get(timeout=5)) == b"Error: shutting-down: the server is going away\n"
+    stays.close()
 
 
 def test_stop_serves_those_who_wait_to_be_accepted(serve: Serve) -> None:

@@ -77,6 +77,71 @@ def test_a_condition_that_holds_fails_the_run_with_status_3(tmp_path: Path) -> N
     assert line.startswith("failed: p50>20ms: p50 was 5")
 
 
+def test_a_run_in_which_nothing_was_answered_fails(tmp_path: Path) -> None:
+    """Status 1, though no request failed: all were in flight at the end. Who only holds, has to connect."""
+    with ScriptedServer(servers.never) as server:
+        done = run(tmp_path, server.host, "-u", "2", "-r", "2", "-t", "1s")
+        held = run(tmp_path, server.host, "-u", "2", "-r", "2", "-t", "1s", "--hold", "1000")
+    assert (done.status, done.errors) == (1, {})
+    assert "failed: nothing was answered\n" in done.output
+    assert (held.status, held.errors) == (0, {}), held.output
+
+
+SLOW_START = """
+from gevent.monkey import get_original
+from loadtest.locustfile import *
+get_original("time", "sleep")(1.5)
+"""
+
+
+def test_a_slow_start_takes_nothing_of_the_run_time(tmp_path: Path) -> None:
+    """A locustfile that takes 1.5 s to load has its second to run all the same."""
+    path = tmp_path / "locustfile.py"
+    path.write_text(SLOW_START)
+    with ScriptedServer(servers.confirm) as server:
+        done = run(tmp_path, server.host, "-t", "1s", "--rate", "50", locustfile=path)
+    assert done.status == 0, done.output
+    assert done.total("messages") >= 40
+
+
+HELD_UP = """
+import gevent
+from gevent.monkey import get_original
+from locust import events, task
+from loadtest.framing import Line
+from loadtest.tcp_user import TcpUser
+
+class Asks(TcpUser):
+    framing = Line()
+    @task
+    def ask(self):
+        self.client.request("a", name="ASK")
+
+@events.test_stopping.add_listener
+def hold_up(**_):
+    gevent.spawn(get_original("time", "sleep"), 0.1)
+"""
+
+
+def test_no_request_begins_while_users_that_wait_are_stopped(tmp_path: Path) -> None:
+    """All pauses end at once where the process is held up just then; each request has its reply counted."""
+    came = 0
+
+    def count(connection: Any, _: Any) -> None:
+        nonlocal came
+        for line in servers.lines(connection):
+            came += 1
+            connection.sendall(line)
+
+    path = tmp_path / "locustfile.py"
+    path.write_text(HELD_UP)
+    with ScriptedServer(count) as server:
+        options = ("-u", "20", "-r", "20", "-t", "2s", "--stop-timeout", "5", "--think-time", "0.05")
+        done = run(tmp_path, server.host, *options, locustfile=path)
+    assert done.status == 0, done.output
+    assert done.total("messages") == came > 20
+
+
 BAD_OPTIONS = [
     (("--rate", "fast"), "rate 'fast': write messages a second"),
     (("--hold", "5", "--rate", "5"), "--hold already says when messages are sent"),
