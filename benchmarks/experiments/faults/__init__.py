@@ -1,20 +1,20 @@
 """Faults, one after the other, each against a server of its own, with a truth that is checked.
 
-``killed``        SIGKILL under load: what was received is right, and a new server takes the same addresses
-``stopped``       SIGSTOP and SIGCONT under load: every message is answered, nobody is closed for the pause
-``clock``         the wall clock jumps a day ahead and back: nobody is closed early, and all time-outs work
-``disk-full``     the log's disk is full: clients don't notice, and the log goes on when there is room
-``files``         fewer open files than clients: those inside are served, the others are told
-``memory``        an address space without room: clients inside are served, and the process goes on
-``ports``         no port is free to listen on: one line, and status 1
-``resets``        clients reset in every state that a connection can have: nothing is left behind
-``half-open``     peers that are gone without a word are found by TCP's probes
-``link``          a relay that delays, trickles, reorders and drops bytes and connections, cuts and heals
-``certificates``  certificates that expire, on both sides, and are renewed
-``come-and-go``   clients that connect and leave, as many as the machine can make
-``silent``        thousands of clients that say nothing: memory of each, and the idle time-out
+``killed``          SIGKILL under load: what was received is right, and a new server takes the same addresses
+``stopped``         SIGSTOP and SIGCONT under load: every message is answered, nobody is closed for the pause
+``clock``           the wall clock jumps a day ahead and back: nobody is closed early, and all time-outs work
+``disk-full``       the log's disk is full: clients don't notice, and the log goes on when there is room
+``files``           fewer open files than clients: those inside are served, the others are told
+``memory``          an address space without room: clients inside are served, and the process goes on
+``ports``           no port is free to listen on: one line, and status 1
+``resets``          clients reset in every state that a connection can have: nothing is left behind
+``half-open``       peers that are gone without a word are found by TCP's probes
+``link``            a relay that delays, trickles, reorders and drops bytes and connections, cuts and heals
+``certificates``    certificates that expire, on both sides, and are renewed
+``come-and-go``     clients that connect and leave, as many as the machine can make
+``silent``          thousands of clients that say nothing: memory of each, and the idle time-out
 ``unauthenticated`` what a client costs that is silent, or within a line, a TLS handshake or a PROXY header
-``slow-readers``  subscribers that read no pushes: the others get all of them, and memory is bounded
+``slow-readers``    subscribers that read no pushes: the others get all of them, and memory is bounded
 
 Beside each there are clients that behave: they send a line at a time, and every reply must be right. At the
 end of each the server must stop with status 0 (unless it was killed) and without a traceback, and the
