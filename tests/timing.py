@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Final
 
-FACTOR: Final = float(os.environ.get("CHAT_GEVENT_TEST_TIME_FACTOR", "1"))
-"""``CHAT_GEVENT_TEST_TIME_FACTOR`` of the environment, 1 unless given."""
+FACTOR: Final = float(os.environ.get("TEST_TIME_FACTOR", "1"))
+"""``TEST_TIME_FACTOR`` of the environment, 1 unless given."""
 
 
 def seconds(x: float) -> float:

@@ -4,7 +4,7 @@ Random operations on real sockets: clients come over TCP and TLS, speak, flood, 
 end of stream and reset, fail their handshake, break limits and time-outs, are closed by the service, are
 slow, and are drained. The ledger knows nothing of how the server works: it only counts what hooks are told.
 
-``CHAT_GEVENT_OPERATIONS=1000000`` makes it a long run; a failure names its seed.
+``TEST_OPERATIONS=1000000`` makes it a long run; a failure names its seed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from chat_gevent.service import Client, Service
 from tests.conftest import wait_until
 from tests.operate import certificate
 
-OPERATIONS = int(os.environ.get("CHAT_GEVENT_OPERATIONS", "24000"))
+OPERATIONS = int(os.environ.get("TEST_OPERATIONS", "24000"))
 PER_ROUND = 3000
 """Operations of one server, which is drained at their end."""
 MOST_CLIENTS = 40
