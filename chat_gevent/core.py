@@ -293,8 +293,6 @@ class Core:
         except BaseException:  # whatever a hook raises is its own failure, not the server's
             log.exception("stopping failed")
 
-    # -- the end -------------------------------------------------------------------------------------
-
     def drain(self, seconds: float, spread: float = 0.0) -> int:
         """Have every client leave within ``seconds``; returns how many were cut off, with replies still due.
 

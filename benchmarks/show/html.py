@@ -18,7 +18,7 @@ from benchmarks.reports.drawing import Plot
 from benchmarks.reports.figures import Figure, figures
 from benchmarks.reports.page import FactRow, Facts, render
 from benchmarks.reports.report import Report
-from benchmarks.show import history, plots, wording
+from benchmarks.show import fired, history, plots, wording
 from benchmarks.show.plots import Subject
 
 _MANY: Final = 9
@@ -59,7 +59,7 @@ def comparison_page(result: Result) -> str:
             *([f"{_capital(line)}."] if (line := wording.legend(result)) else []),
         ],
         plots=[*_ratio_plots(result), *subject_plots(subjects)] if result.comparisons else [],
-        warnings=wording.warnings(result),
+        warnings=fired.each(result),
         conditions=_facts(result.labels, result.reports),
         command="compare",
     )
@@ -81,7 +81,7 @@ def report_page(report: Report, label: str = "", before: Iterable[Plot] = ()) ->
         groups=_report_tables(report),
         after=[],
         plots=[*before, *subject_plots(subjects)],
-        warnings=wording.warnings(result),
+        warnings=fired.each(result),
         conditions=_facts(result.labels, [report]),
         command="show",
     )

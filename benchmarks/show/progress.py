@@ -16,9 +16,10 @@ from rich.text import Text
 
 from benchmarks.judge.compare import Result
 from benchmarks.reports.report import Metric, Report, Trial
+from benchmarks.show import fired
 from benchmarks.show.console import Console
 from benchmarks.show.summary import summarize
-from benchmarks.show.wording import grouped_warnings, number, warnings
+from benchmarks.show.wording import number
 
 
 def shown(value: float, metric: Metric) -> str:
@@ -96,7 +97,7 @@ def summary(report: Report, console: rich.console.Console, verbose: bool = False
     for line in made.legend:
         _line(Text(line, style="dim"), console)
     result = Result(labels=[report.id], reports=[report], margin=0, baseline="")
-    for line in warnings(result) if verbose else grouped_warnings(result):
+    for line in fired.each(result) if verbose else fired.grouped(result):
         _line(Text(f"warning: {line}", style="yellow"), console)
     if not report.complete:
         console.print("[bold red]incomplete[/]: not all of it was measured")

@@ -8,7 +8,7 @@ from benchmarks.judge.comparable import flatten, said
 from benchmarks.judge.compare import Result
 from benchmarks.reports.figures import figures
 from benchmarks.reports.report import Report
-from benchmarks.show import wording
+from benchmarks.show import fired, wording
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,5 +48,5 @@ def print_report(report: Report, console: Console, verbose: bool = False) -> Non
         said_facts = ", ".join(f"{key} {said(value)}" for key, value in flatten(facts))
         console.print(Text(f"{name}: {said_facts}", style="dim"))
     result = Result(labels=[report.id], reports=[report], margin=0, baseline="")
-    for line in wording.warnings(result) if verbose else wording.grouped_warnings(result):
+    for line in fired.each(result) if verbose else fired.grouped(result):
         console.print(Text(f"warning: {line}", style="yellow"))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from benchmarks.judge.compare import Mean, Result
 from benchmarks.judge.statistics import Verdict
 from benchmarks.judge.verdicts import Comparison
-from benchmarks.reports.report import Fired
+from benchmarks.show import fired
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,8 +32,6 @@ STEPS: Final[dict[str, tuple[tuple[str, float], ...]]] = {
     "KiB": (("KiB", 1), ("MiB", 1024), ("GiB", 1024**2)),
     "MiB": (("MiB", 1), ("GiB", 1024)),
 }
-_NAMED: Final = 4
-"""So many servers are named in a sentence; more are counted."""
 _MEMORY_UNITS: Final = ("B", "KiB", "MiB")
 
 
@@ -108,7 +106,7 @@ def _found(result: Result) -> str:
     for verdict in Verdict:
         names = [c.candidate for c in judged if c.metric.title == leading and c.verdict is verdict]
         if names:
-            who = f" ({', '.join(names)})" if len(names) <= _NAMED else ""
+            who = f" ({', '.join(names)})" if len(names) <= fired.NAMED else ""
             said.append(
                 f"{len(names)} {'is' if len(names) == 1 else 'are'} {_phrase(verdict, judged[0])}{who}"
             )
@@ -267,47 +265,12 @@ def markdown(result: Result) -> str:
     if result.comparisons:
         lines += [f"- {line}" for line in (method(result), legend(result)) if line]
     lines += [f"- {_escape(note)}" for note in (*reasons(result), *result.notes, *result.differences)]
-    lines += [f"- {_escape(text)}" for text in warnings(result)]
+    lines += [f"- {_escape(text)}" for text in fired.each(result)]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _escape(text: str) -> str:
     return text.replace("|", "\\|")
-
-
-def warnings(result: Result) -> list[str]:
-    """The checks that fired, one line for each kind and server, with how often."""
-    lines = []
-    for label, report in zip(result.labels, result.reports, strict=True):
-        counts: dict[tuple[str, str | None], list[str]] = {}
-        for fired in report.warnings:
-            counts.setdefault((fired.check, fired.server), []).append(fired.message)
-        for (check, server), messages in counts.items():
-            who = f" {server}:" if server else ""
-            where = f"{label}: " if len(result.labels) > 1 else ""
-            often = f" ({len(messages)} times; the last is shown)" if len(messages) > 1 else ""
-            lines.append(f"{where}{check}:{who} {messages[-1]}{often}")
-    return lines
-
-
-def grouped_warnings(result: Result, most: int = 10) -> list[str]:
-    """The checks that fired, one line for each kind with the servers that it fired for; at most ``most``."""
-    lines = []
-    for label, report in zip(result.labels, result.reports, strict=True):
-        fired: dict[str, list[Fired]] = {}
-        for each in report.warnings:
-            fired.setdefault(each.check, []).append(each)
-        where = f"{label}: " if len(result.labels) > 1 else ""
-        for check, all_of_it in fired.items():
-            names = list(dict.fromkeys(each.server for each in all_of_it if each.server))
-            who = ", ".join(names[:_NAMED]) + (
-                f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-            )
-            often = f" ({len(all_of_it)} times; the last is shown)" if len(all_of_it) > 1 else ""
-            lines.append(f"{where}{check}:{f' {who}:' if who else ''} {all_of_it[-1].message}{often}")
-    if len(lines) > most:
-        lines[most - 1 :] = [f"{len(lines) - most + 1} more kinds of warnings: -v shows them all"]
-    return lines
 
 
 def print_result(result: Result, console: Console, verbose: bool = False) -> None:
@@ -334,7 +297,7 @@ def print_result(result: Result, console: Console, verbose: bool = False) -> Non
         console.print(Text(line, style="yellow"))
     for note in (*result.notes, *result.differences):
         console.print(Text(f"note: {note}", style="dim"))
-    for line in warnings(result) if verbose else grouped_warnings(result):
+    for line in fired.each(result) if verbose else fired.grouped(result):
         console.print(Text(f"warning: {line}", style="yellow"))
 
 

@@ -70,7 +70,7 @@ def test_scenario_gives_what_it_promises(name: str) -> None:
 @pytest.mark.parametrize("name", list(SCENARIOS))
 def test_scenario_is_described(name: str) -> None:
     """It asks one question, explains each parameter, and has presets only for parameters it has."""
-    from benchmarks.cli import HELP
+    from benchmarks.running import HELP
 
     scenario = SCENARIOS[name]
     assert scenario.question.endswith("?")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks.cli import _summary
 from benchmarks.reports.report import Fired, Report
+from benchmarks.running import tell
 from benchmarks.show.progress import summary
 from tests.benchmarks.made_reports import make
 
@@ -35,11 +35,11 @@ def test_only_measured_blocks_are_claimed(blocks: int, title: str) -> None:
 def test_a_comparison_is_proposed_where_there_is_one(capsys: pytest.CaptureFixture[str]) -> None:
     """Not where nothing was measured, nor where only one server was."""
     report = make({"a": 10, "b": 12}, blocks=1)
-    _summary(report, Path("r.json"))
+    tell(report, Path("r.json"))
     assert "compare the servers: python -m benchmarks compare r.json" in capsys.readouterr().out
     for trials in (report.trials[:1], []):
         report.trials = trials
-        _summary(report, Path("r.json"))
+        tell(report, Path("r.json"))
         shown = capsys.readouterr().out
         assert "report: r.json" in shown
         assert "compare" not in shown
