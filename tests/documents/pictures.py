@@ -7,6 +7,7 @@ the last lines of ``make demo``, as a terminal shows them. Needs Chromium, and a
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 import time
@@ -47,7 +48,7 @@ def status_page() -> None:
         time.sleep(LOAD_SECONDS - 10)
         browser = playwright.chromium.launch(executable_path=require_tool("chromium"), args=list(CHROMIUM))
         for scheme in ("light", "dark"):
-            tab = browser.new_page(viewport={"width": 1000, "height": 1010}, color_scheme=scheme)
+            tab = browser.new_page(viewport={"width": 1100, "height": 880}, color_scheme=scheme)
             tab.goto(url)
             tab.wait_for_timeout(3000)
             tab.screenshot(path=PICTURES / f"status-{scheme}.png")
@@ -67,7 +68,10 @@ def demo() -> None:
         console = Console(record=True, width=100, file=io.StringIO(), force_terminal=True)
         console.print("$ make demo\n...", highlight=False)
         console.print(last, highlight=False, markup=False)
-        console.save_svg(str(PICTURES / f"demo-{scheme}.svg"), title="make demo", theme=theme)
+        picture = console.export_svg(title="make demo", theme=theme)
+        # Without the fonts of another host: the reader's own monospaced one will do.
+        picture = re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)
+        (PICTURES / f"demo-{scheme}.svg").write_text(picture, encoding="utf-8")
 
 
 if __name__ == "__main__":
