@@ -10,7 +10,7 @@ QUICK  := tests/chat_gevent/test_framing.py tests/chat_gevent/test_conversation.
           tests/chat_gevent/test_handlers.py tests/chat_gevent/test_server.py tests/chat_gevent/test_settings.py \
           tests/benchmarks/judge tests/loadtest/test_framing.py
 
-.PHONY: demo test quick coverage matrix docs pictures check audit licences format clean
+.PHONY: demo test quick coverage matrix matrix-short docs pictures check audit licences format clean
 
 demo: $(READY)  ## server, Locust, the thread-per-client server, and a comparison of the two
 	@$(BIN)/python -m benchmarks demo
@@ -26,6 +26,9 @@ coverage: $(READY)  ## branch coverage of chat_gevent and loadtest, over the pro
 
 matrix: $(READY)  ## the wheel on Python 3.11 to 3.13, with the lowest and newest gevent and Locust, and each extra alone
 	$(BIN)/python tests/packaging/matrix.py
+
+matrix-short: $(READY)  ## what CI runs of it: three rows with fewer tests, under three minutes
+	$(BIN)/python tests/packaging/matrix.py --short
 
 pictures: $(READY)  ## the pictures of README.md, from real runs; three minutes
 	$(BIN)/python -m tests.documents.pictures

@@ -31,6 +31,8 @@ SHORTER = {
     "make coverage": Shorter("make --dry-run coverage", "it runs all tests"),
     "make check": Shorter("make --dry-run check", "CI runs it beside the tests"),
     "make matrix": Shorter("make --dry-run matrix", "many minutes, and a network"),
+    "make matrix-short": Shorter("make --dry-run matrix-short", "minutes, and a network"),
+    "make audit": Shorter("make --dry-run audit", "it asks an index, which not every machine can reach"),
     "make docs": Shorter("make --dry-run docs", "the test of the API pages runs it"),
     "make format": Shorter("make --dry-run format", "it changes the checkout"),
     "chat-gevent client": Shorter(

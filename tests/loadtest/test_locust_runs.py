@@ -57,7 +57,8 @@ def test_500_users_end_with_no_failure_and_two_reports_compare(
     assert max(trial.values["connections"] for trial in first.report.trials) == 500
     assert "closed loop: not corrected" in first.output
     text = page.read_text()
-    assert text.count("<svg") == 6
+    # That of the connects is drawn where they fell into several seconds, which takes a busy machine.
+    assert text.count("<svg") == 5 + ("Connect time over the run" in text)
     assert "http://" not in text.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
         "http://creativecommons.org", ""
     )

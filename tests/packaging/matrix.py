@@ -1,9 +1,11 @@
 """``make matrix``: the wheel on each Python, with the lowest and the newest versions of what it needs.
 
-Each row has an environment of its own, made by pip, with the wheel and not with the checkout; a part of the
-suite of about a minute runs there. ``lowest`` are the lowest gevent, Locust and gunicorn that pyproject.toml
+Each row has an environment of its own, made by pip, with the wheel and not with the checkout; :data:`SUITE`
+runs there, a part of the tests. ``make matrix-short``, which CI runs, is three rows with the smaller
+:data:`SHORT_SUITE`. ``lowest`` are the lowest gevent, Locust and gunicorn that pyproject.toml
 asks for, ``newest`` what pip takes without any bound, ``alone`` each extra by itself. A Python that is not
-installed is skipped and said to be. The exit status is 1 where a row failed.
+installed is skipped and said to be. A test that fails is not tried again. The exit status is 1 where a row
+failed.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ PYTHONS: Final = ("3.11", "3.12", "3.13")
 SUITE: Final = (
     "tests/chat_gevent/test_framing.py",
     "tests/chat_gevent/test_conversation.py",
+    "tests/chat_gevent/test_handlers.py",
     "tests/chat_gevent/test_server.py",
     "tests/chat_gevent/test_service.py",
     "tests/chat_gevent/test_tls.py",
@@ -41,8 +44,28 @@ SUITE: Final = (
 )
 """What runs in each row: every package, over the network, with TLS, gunicorn and Locust."""
 
+SHORT_SUITE: Final = (
+    "tests/chat_gevent/test_framing.py",
+    "tests/chat_gevent/test_conversation.py",
+    "tests/chat_gevent/test_server.py",
+    "tests/chat_gevent/test_tls.py",
+    "tests/chat_gevent/command/test_main.py",
+    "tests/chat_gevent/command/test_worker.py",
+    "tests/loadtest/client",
+    "tests/loadtest/test_library.py",
+)
+"""The same in about half a minute."""
+
+SHORT_ROWS: Final = (("3.11", "lowest"), ("3.12", "newest"), ("3.13", "newest"))
+
+EXTRAS: Final = "workers,admin,redis,loadtest,bench,completion"
+SHORT_EXTRAS: Final = "workers,admin,loadtest"
+
 LEFT_OUT: Final = "not without_the_extra and not experiment_prints"
 """Tests of :data:`SUITE` that look into the checkout, of which nothing is there."""
+
+SHORT_LEFT_OUT: Final = " and not programs_are_found"
+"""What needs the benchmarks, whose extra takes the longest to install."""
 
 NEEDS: Final = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "packaging")
 """What the tests of :data:`SUITE` import beside the extras."""
@@ -97,8 +120,9 @@ def last_line(log: Path) -> str:
     return log.read_text().splitlines()[-1]
 
 
-def try_row(row: Row, python: str, wheel: Path, work: Path, extras: str) -> None:
+def try_row(row: Row, python: str, wheel: Path, work: Path, *, short: bool) -> None:
     """Make the environment of a row, and run its tests."""
+    extras, suite = (SHORT_EXTRAS, SHORT_SUITE) if short else (EXTRAS, SUITE)
     folder = work / f"{row.python}-{row.versions}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -119,13 +143,11 @@ def try_row(row: Row, python: str, wheel: Path, work: Path, extras: str) -> None
     if not run([python, "-m", "venv", str(own)], log) or not run(install, log):
         row.outcome, row.detail = "failed", f"could not be installed: {log}"
         return
-    pytest = [str(own / "bin" / "python"), "-P", "-m", "pytest", "-q", *SUITE, "-k", LEFT_OUT]
-    passed = run([*pytest, "-n", "2"], log, PYTHONPATH=str(folder))
-    row.detail = last_line(log)
-    if not passed:  # once more one by one: some tests are about time, and the machine may have been busy
-        passed = run([*pytest, "--last-failed"], log, PYTHONPATH=str(folder))
-        row.detail += f"; those that failed, alone: {last_line(log)}" + ("" if passed else f"; {log}")
+    left_out = LEFT_OUT + SHORT_LEFT_OUT if short else LEFT_OUT
+    pytest = [str(own / "bin" / "python"), "-P", "-m", "pytest", "-q", "-n", "2", *suite, "-k", left_out]
+    passed = run(pytest, log, PYTHONPATH=str(folder))
     row.outcome = "passed" if passed else "failed"
+    row.detail = last_line(log) + ("" if passed else f"; {log}")
 
 
 def try_alone(row: Row, python: str, work: Path) -> None:
@@ -150,6 +172,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0] if __doc__ else "")
     parser.add_argument("--pythons", default=",".join(PYTHONS), help="default: %(default)s")
     parser.add_argument("--versions", default=",".join(VERSIONS), help="default: %(default)s")
+    parser.add_argument("--short", action="store_true", help="three rows, fewer tests: what CI runs")
     arguments = parser.parse_args()
     work = ROOT / "build" / "matrix"
     shutil.rmtree(work / "dist", ignore_errors=True)
@@ -162,6 +185,8 @@ def main() -> int:
     shutil.copytree(ROOT / "tests", work / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     (wheel,) = (work / "dist").glob("*.whl")
     rows = [Row(p, v) for p in arguments.pythons.split(",") for v in arguments.versions.split(",")]
+    if arguments.short:
+        rows = [Row(python, versions) for python, versions in SHORT_ROWS]
     for row in rows:
         begin = time.monotonic()
         print(f"Python {row.python}, {row.versions} ...", file=sys.stderr)
@@ -171,7 +196,7 @@ def main() -> int:
         elif row.versions == "alone":
             try_alone(row, python, work)
         else:
-            try_row(row, python, wheel, work, "workers,admin,redis,loadtest,bench,completion")
+            try_row(row, python, wheel, work, short=arguments.short)
         row.seconds = time.monotonic() - begin
     print(f"{'Python':<8} {'versions':<9} {'outcome':<8} {'seconds':>7}  detail")
     for row in rows:

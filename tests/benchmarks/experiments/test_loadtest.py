@@ -34,14 +34,18 @@ def test_the_cost_of_a_request_is_measured_beside_a_bare_user(tmp_path: Path) ->
 def test_holding_users_is_measured_in_memory(tmp_path: Path) -> None:
     """Every user holds a connection, has its messages confirmed on it, and costs some KiB.
 
-    10.9 KiB were measured with Python 3.11 and 15.4 with 3.13, whose frames and greenlets are larger.
+    10.9 KiB were measured with Python 3.11 and 15.4 with 3.13. From Python 3.12 on, greenlet makes a frame
+    object of about 0.2 KiB for each Python frame of a greenlet that waits, and a user waits seven frames
+    deep: tracemalloc counts seven blocks, 1.6 KiB, more for each user where it waits (``_await_input``).
+    Python takes memory in arenas of 1 MiB, which is another 1 KiB of a user either way. The copies of C
+    stacks (4.3 and 4.4 KiB of heap) and the stacks of Python frames (3.7 and 4.3 KiB, mapped) hardly grew.
     """
     done = experiment(tmp_path, "loadtest-connections", "--users", "1200", "--pause", "2", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert (found["open"], found["failures"]) == (1200, 0)
     assert found["messages"] >= 1200
-    assert 4 < found["kib_per_user"] < (14 if sys.version_info < (3, 13) else 18)
+    assert 4 < found["kib_per_user"] < (14 if sys.version_info < (3, 12) else 18)
 
 
 def test_a_stall_is_in_the_response_time_and_nothing_is_lost(tmp_path: Path) -> None:
