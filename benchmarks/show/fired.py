@@ -36,9 +36,7 @@ def grouped(result: Result, most: int = 10) -> list[str]:
         where = f"{label}: " if len(result.labels) > 1 else ""
         for check, all_of_it in fired.items():
             names = list(dict.fromkeys(one.server for one in all_of_it if one.server))
-            who = ", ".join(names[:NAMED]) + (
-                f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-            )
+            who = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
             often = f" ({len(all_of_it)} times; the last is shown)" if len(all_of_it) > 1 else ""
             lines.append(f"{where}{check}:{f' {who}:' if who else ''} {all_of_it[-1].message}{often}")
     if len(lines) > most:

@@ -25,7 +25,6 @@ TWENTY_MINUTES = "twenty minutes on a quiet machine"
 NETWORK = "would install from the network; this says what it would do"
 
 SHORTER = {
-    "make demo": Shorter(f"{BENCH} demo --quick", "a minute"),
     "make test": Shorter("make --dry-run test", "it is what runs this test"),
     "make quick": Shorter("make --dry-run quick", "a minute of other tests"),
     "make coverage": Shorter("make --dry-run coverage", "it runs all tests"),
@@ -35,9 +34,6 @@ SHORTER = {
     "make audit": Shorter("make --dry-run audit", "it asks an index, which not every machine can reach"),
     "make docs": Shorter("make --dry-run docs", "the test of the API pages runs it"),
     "make format": Shorter("make --dry-run format", "it changes the checkout"),
-    "chat-gevent client": Shorter(
-        "printf 'hello\\n/exit\\n' | chat-gevent client", "is for a person at a terminal"
-    ),
     "pip install .": Shorter(f"{PIP} --no-deps --no-build-isolation .", NETWORK),
     "pip install '.[loadtest]'": Shorter(f"{PIP} --no-deps --no-build-isolation .", NETWORK),
     "pip install -e '.[loadtest]'": Shorter(f"{PIP} --no-deps --no-build-isolation .", NETWORK),
@@ -103,6 +99,16 @@ SHORTER = {
     ),
     f"{BENCH} {MANY} 3000000 --output benchmarks/results/crowd.json": Shorter(
         f"{BENCH} {MANY} 1000 --output crowd.json", "5 minutes, 16 GiB"
+    ),
+    f"{BENCH} experiment faults": Shorter(f"{BENCH} experiment faults ports --scale 0.1", "three minutes"),
+    f"{BENCH} experiment faults link memory --scale 0.1": Shorter(
+        f"{BENCH} experiment faults memory --scale 0.02", "ten seconds"
+    ),
+    f"{BENCH} experiment soak": Shorter(
+        f"{BENCH} experiment soak --minutes 0.05 --every 0.5", "half an hour"
+    ),
+    f"{BENCH} experiment storm": Shorter(
+        f"{BENCH} experiment storm --clients 50 --rate 500", "18,000 clients"
     ),
     "apt-get install tsung": Shorter("apt-cache show --no-all-versions bash", NETWORK),
     f"{BENCH} experiment tsung": Shorter(f"{BENCH} experiment tsung --help", "needs Tsung, and minutes"),

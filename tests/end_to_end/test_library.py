@@ -1,4 +1,4 @@
-"""The README's server of one's own, as a real process that is stopped while clients are busy and idle."""
+"""The first server of SERVICES.md, as a real process that is stopped while clients are busy and idle."""
 
 from __future__ import annotations
 
@@ -12,18 +12,24 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "chat_gevent" / "SERVICES.md"
+TOLD_PORT = """server = ChatServer(("127.0.0.1", 0), shout)
+    server.start()
+    print(f"listening on port {server.server_port}", flush=True)
+    raise SystemExit(server.run())"""
 
 
 def example(tmp_path: Path) -> Path:
-    """The first Python block of the README as a program, whose handler takes a while where it is asked to."""
-    block = re.search(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    """The page's first block as a program that tells its port; its handler takes a while where asked to."""
+    block = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert block
-    source = block[1].replace(
+    source = block[1].replace('ChatServer(("127.0.0.1", 12345), shout).run()', TOLD_PORT)
+    source = source.replace(
         "return message.upper()",
         "__import__('gevent').sleep(0.3 if message == 'wait' else 0); return message.upper()",
     )
     assert "sleep" in source
+    assert "listening" in source
     program = tmp_path / "shout.py"
     program.write_text(source)
     return program

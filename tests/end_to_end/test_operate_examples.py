@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,29 +12,6 @@ from tests.operate import ServerProcess, exchange
 
 ROOT = Path(__file__).parent.parent.parent
 OPERATING = ROOT / "chat_gevent" / "OPERATING.md"
-
-
-def test_the_readmes_handler_of_your_own() -> None:
-    """The example of the README, run as a program: it answers, and is stopped by Ctrl-C."""
-    text = (ROOT / "README.md").read_text()
-    [example] = re.findall(r"```python\n(from chat_gevent import ChatServer\n.*?)```", text, re.DOTALL)
-    assert len([line for line in example.splitlines() if line]) <= 10
-    program = subprocess.Popen(
-        [sys.executable, "-u", "-c", example], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert program.stdout is not None
-        port = int(program.stdout.readline().removeprefix("listening on port "))
-        with socket.create_connection(("127.0.0.1", port), 10) as client:
-            client.sendall(b"hello\n")
-            assert client.recv(100) == b"HELLO\n"
-        program.send_signal(signal.SIGINT)
-        assert program.communicate(timeout=20)[1] == ""
-        assert program.returncode == 0
-    finally:
-        if program.poll() is None:
-            program.kill()
-            program.communicate()
 
 
 def test_the_first_command(operate: Callable[..., ServerProcess]) -> None:
