@@ -110,6 +110,9 @@ SHORTER = {
     f"{BENCH} experiment storm": Shorter(
         f"{BENCH} experiment storm --clients 50 --rate 500", "18,000 clients"
     ),
+    f"{BENCH} experiment storm --clients 40000 --workers 3": Shorter(
+        f"{BENCH} experiment storm --clients 60 --workers 3 --rate 500", "40,000 clients"
+    ),
     "apt-get install tsung": Shorter("apt-cache show --no-all-versions bash", NETWORK),
     f"{BENCH} experiment tsung": Shorter(f"{BENCH} experiment tsung --help", "needs Tsung, and minutes"),
 }
