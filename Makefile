@@ -19,7 +19,7 @@ test: $(READY)  ## the whole test suite
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 quick: $(READY)  ## what a contributor runs before each commit: under a minute
-	$(BIN)/python -m pytest -q $(QUICK)
+	$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) $(QUICK)
 
 coverage: $(READY)  ## branch coverage of chat_gevent and loadtest, over the processes that tests start too
 	$(BIN)/python -m pytest -q $(SIDE_BY_SIDE) --cov --cov-report=term:skip-covered
@@ -58,6 +58,7 @@ clean:
 	rm -rf $(VENV) build dist
 
 $(READY): pyproject.toml constraints.txt
+	@echo "setting up $(VENV) with pip: a minute or two, without a word"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@
