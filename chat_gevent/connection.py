@@ -178,7 +178,7 @@ class Connection(Answering):
         A short read shows that, unless the event said more than "input": then only a read that finds nothing
         does.
         """
-        plain = not self.encrypted
+        plain = type(self.socket) is self.core.system.socket  # as ``encrypted``, without its call
         to_the_end = event != EPOLLIN
         reads = taken = 0
         while True:

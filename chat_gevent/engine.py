@@ -3,8 +3,6 @@
 It knows no protocol. A connection is registered once, edge-triggered, with one epoll descriptor of the
 engine's own. The hub watches only that descriptor, so a client that waits costs no watcher and no greenlet.
 
-How it works:
-
 * When the descriptor is readable, the hub takes a **turn**: it collects the ready connections (at most
   :data:`TURN_CONNECTIONS`) and wakes each. What can be done without blocking is done there and then.
 * The others are served by a **worker**, a greenlet from the free list, which is leased to one connection
@@ -51,7 +49,6 @@ QUEUED_AT_ONCE: Final = 8
 
 SLICE_SECONDS: Final = 0.002
 """How long pushes are sent before the hub looks at others again."""
-
 SLICE_PUSHES: Final = 16
 """How many connections are pushed to between two looks at the clock."""
 
@@ -288,7 +285,10 @@ class Engine:
         while pushed and clock() < end:
             for _ in range(min(SLICE_PUSHES, len(pushed))):
                 connection, _ = pushed.popitem()
-                self._guard(connection, connection.flush_in_hub)
+                try:  # not by _guard, whose call would be paid for each push
+                    connection.flush_in_hub()
+                except BaseException as error:  # noqa: BLE001 - the others would get nothing
+                    self._failed(connection, error)
         if pushed:
             self._push_timer.stop()
             self._push_timer.start(self._flush)
