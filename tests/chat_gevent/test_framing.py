@@ -316,6 +316,20 @@ def test_undecided_becomes_line_with_the_first_lf_at_the_end_of_a_read() -> None
     assert UNDECIDED.split(b"", b"a\nb") == ([b"a\nb"], b"")
 
 
+# -- delimiter ---------------------------------------------------------------------------------------
+
+
+def test_an_unfinished_message_is_bounded_without_a_part_of_its_delimiter() -> None:
+    """It may have as many bytes as a message, and of the delimiter all but one; more is refused at once."""
+    framing = Delimiter(b"<>")
+    assert framing.split(b"xxxx", b"xxxx<", 8) == ([], b"xxxxxxxx<")
+    assert framing.split(b"", b"a<>xxxxxxxx<", 8) == ([b"a"], b"xxxxxxxx<")
+    for kept, data, complete in ((b"xxxx", b"xxxxxx", []), (b"a<", b">xxxxxxxxxx", [b"a"])):
+        with pytest.raises(MessageTooLong, match="limited to 8 bytes") as caught:
+            framing.split(kept, data, 8)
+        assert caught.value.complete == complete
+
+
 # -- length ------------------------------------------------------------------------------------------
 
 
