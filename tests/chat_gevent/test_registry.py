@@ -174,7 +174,7 @@ def test_places_are_given_back(serve: Serve) -> None:
 
 
 def test_unix_clients_take_no_places(serve: Serve, tmp_path: Path) -> None:
-    """They have no address that could be full, whether they are bound to a path or to none."""
+    """They have no address that could be full, and neither have those of a proxy that does not tell one."""
     listener = std.socket(std.AF_UNIX)
     listener.bind(str(tmp_path / "socket"))
     listener.listen()
@@ -182,6 +182,10 @@ def test_unix_clients_take_no_places(serve: Serve, tmp_path: Path) -> None:
     with Peer(server.address) as one, Peer(server.address) as two:
         one.ask(b"in")
         two.ask(b"in")
+        for connection in server.core.engine.all():
+            server.core.registry.attribute(connection, None)
+        one.ask(b"still in")
+        two.ask(b"still in")
     wait_until(server.core.registry.empty.is_set)
     assert server.core.registry.refused == {}
 
