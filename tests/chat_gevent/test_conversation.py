@@ -26,8 +26,8 @@ from chat_gevent.framing import (
 from chat_gevent.telnet import TELNET
 from tests.protocol import Expected, Refused, expect, without_telnet
 
-CONVERSATIONS = 2_100_000 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 210_000
-"""How many random conversations are held: ten seconds, or a minute or two."""
+CONVERSATIONS = {"long": 2_100_000, "short": 10_500}.get(os.environ.get("HYPOTHESIS_PROFILE", ""), 210_000)
+"""How many random conversations are held: ten seconds; a minute or two; half a second."""
 
 WORDS = [
     *(b"a", b"hello", b" ", b"\r", b"\n", b"\r\n", b"\n", "é".encode(), "🐍".encode(), b"\xc3", b"\xf0\x9f"),
@@ -201,6 +201,15 @@ def test_a_message_that_is_too_long_is_refused_before_more_is_kept(framing: Fram
 def test_without_an_exit_word_each_message_is_one(word: str | None) -> None:
     """A service may have no such word."""
     assert read(LINE, b"", b"/exit\n\n", Rules(100, exit_word=word))[1:3] == (["/exit", ""], None)
+
+
+def test_what_telnet_offers_is_refused_before_its_lines_are_answered() -> None:
+    """The refusals that a read is due come first, in one piece, wherever in it the commands were."""
+    _, events, ending, _ = read(TELNET, b"", b"a\n\xff\xfb\x01b\n\xff\xfd\x03c", Rules(100))
+    control, *messages = events
+    assert isinstance(control, Control)
+    assert control.data == b"\xff\xfe\x01\xff\xfc\x03"
+    assert (messages, ending) == (["a", "b"], None)
 
 
 def test_each_framing_settles_once() -> None:

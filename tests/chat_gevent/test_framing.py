@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Literal
 
 import pytest
 from hypothesis import example, given
@@ -17,6 +18,7 @@ from chat_gevent.framing import (
     SEGMENT_SECONDS,
     UNDECIDED,
     Auto,
+    BadCount,
     Chunk,
     Delimiter,
     Framing,
@@ -42,6 +44,9 @@ EXAMPLES: list[tuple[Framing, bytes, list[bytes]]] = [
     (LengthPrefix(1), b"\3abc\0\1\0\2x", [b"abc", b"", b"\0"]),
     (LengthPrefix(2), b"\0\3abc\0\0\0\1\n\0", [b"abc", b"", b"\n"]),
     (LengthPrefix(4), b"\0\0\0\2\r\n\0\0\0\0\0\0\0", [b"\r\n", b""]),
+    (LengthPrefix(2, "little"), b"\3\0abc\0\0\1\0\n\0", [b"abc", b"", b"\n"]),
+    (LengthPrefix(2, inclusive=True), b"\0\5abc\0\2\0\3\n\0", [b"abc", b"", b"\n"]),
+    (LengthPrefix(1, "little", inclusive=True), b"\4abc\1\2x\5y", [b"abc", b"", b"x"]),
     (LengthPrefix(8), b"\0\0\0\0\0\0\0\1x\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1", [b"x", b""]),
 ]
 BOUNDED = [
@@ -52,6 +57,12 @@ BOUNDED = [
     Delimiter(b"abab"),
     LengthPrefix(1),
     LengthPrefix(2),
+]
+
+COUNTS = [
+    LengthPrefix(2, "little"),
+    LengthPrefix(4, inclusive=True),
+    LengthPrefix(8, "little", inclusive=True),
 ]
 
 interesting = st.binary(max_size=40) | st.text(alphabet="aé🐍/\r\n", max_size=30).map(str.encode)
@@ -124,7 +135,7 @@ def test_any_stream_in_any_pieces(framing: Framing, stream: bytes, places: list[
 
 
 @given(st.lists(st.binary(max_size=12), max_size=6), st.lists(st.integers(0, 200), max_size=8))
-@pytest.mark.parametrize("framing", [LINE, *BOUNDED[2:], LengthPrefix(4), LengthPrefix(8)], ids=repr)
+@pytest.mark.parametrize("framing", [LINE, *BOUNDED[2:], LengthPrefix(4), LengthPrefix(8), *COUNTS], ids=repr)
 def test_what_is_encoded_comes_out_again(framing: Framing, messages: list[bytes], places: list[int]) -> None:
     """Messages that are encoded one after the other are the messages that the other end reads."""
     if not isinstance(framing, LengthPrefix):  # a message that has the terminator in it would be two
@@ -224,9 +235,9 @@ def test_an_unfinished_line_is_bounded() -> None:
         (b"x" * 8 + b"\r", b"\r\n"),
         (b"", b"x" * 9),
     ):
-        with pytest.raises(MessageTooLong):
+        with pytest.raises(MessageTooLong, match="limited to 8 bytes"):
             LINE.split(kept, data, 8)
-    with pytest.raises(MessageTooLong):
+    with pytest.raises(MessageTooLong, match="limited to 8 bytes"):
         LINE.finish(b"x" * 8 + b"\r", 8)
 
 
@@ -305,6 +316,20 @@ def test_undecided_becomes_line_with_the_first_lf_at_the_end_of_a_read() -> None
     assert UNDECIDED.split(b"", b"a\nb") == ([b"a\nb"], b"")
 
 
+# -- delimiter ---------------------------------------------------------------------------------------
+
+
+def test_an_unfinished_message_is_bounded_without_a_part_of_its_delimiter() -> None:
+    """It may have as many bytes as a message, and of the delimiter all but one; more is refused at once."""
+    framing = Delimiter(b"<>")
+    assert framing.split(b"xxxx", b"xxxx<", 8) == ([], b"xxxxxxxx<")
+    assert framing.split(b"", b"a<>xxxxxxxx<", 8) == ([b"a"], b"xxxxxxxx<")
+    for kept, data, complete in ((b"xxxx", b"xxxxxx", []), (b"a<", b">xxxxxxxxxx", [b"a"])):
+        with pytest.raises(MessageTooLong, match="limited to 8 bytes") as caught:
+            framing.split(kept, data, 8)
+        assert caught.value.complete == complete
+
+
 # -- length ------------------------------------------------------------------------------------------
 
 
@@ -315,11 +340,46 @@ def test_a_count_above_the_bound_is_refused_as_soon_as_it_is_known(size: int) ->
     good, bad = framing.encode(b"x" * 8), (9).to_bytes(size, "big")
     kept = framing.split(b"", good + bad[:-1], 8)[1]
     assert kept == bad[:-1]
-    with pytest.raises(MessageTooLong):
+    with pytest.raises(MessageTooLong, match="limited to 8 bytes"):
         framing.split(kept, bad[-1:], 8)
-    with pytest.raises(MessageTooLong) as caught:
+    with pytest.raises(MessageTooLong, match="limited to 8 bytes") as caught:
         framing.split(b"", good + good + bad, 8)
     assert caught.value.complete == [b"x" * 8] * 2
+
+
+def test_a_count_that_is_not_complete_says_nothing() -> None:
+    """Its bytes are kept, even where they alone would be more than a message may have."""
+    assert LengthPrefix(2).split(b"", b"\0\1x\x09", 8) == ([b"x"], b"\x09")
+    assert LengthPrefix(2, "little").split(b"", b"\1\0x\x09", 8) == ([b"x"], b"\x09")
+
+
+def test_the_order_of_a_count() -> None:
+    """The most significant byte first, or last; encoded as it is read."""
+    assert LengthPrefix(2).encode(b"abc") == b"\0\3abc"
+    assert LengthPrefix(2, "little").encode(b"abc") == b"\3\0abc"
+    assert LengthPrefix(2, "little").split(b"\2\0", b"a", 100) == ([], b"\2\0a")
+    assert LengthPrefix(2, "little").split(b"\2\0a", b"bc", 100) == ([b"ab"], b"c")
+
+
+def test_a_count_that_includes_itself() -> None:
+    """It is larger by its own size, and the bound holds for the message alone."""
+    framing = LengthPrefix(2, inclusive=True)
+    assert framing.encode(b"abc") == b"\0\5abc"
+    assert framing.split(b"", b"\0\5abc", 3) == ([b"abc"], b"")
+    assert framing.split(b"\0\5ab", b"c", 3) == ([b"abc"], b"")
+    with pytest.raises(MessageTooLong, match=r"^a message is limited to 3 bytes$") as caught:
+        framing.split(b"", b"\0\6", 3)
+    assert not isinstance(caught.value, BadCount)
+
+
+def test_a_count_that_includes_itself_is_not_below_its_own_size() -> None:
+    """Such a count is refused at once; the messages before it are handed over."""
+    framing = LengthPrefix(2, inclusive=True)
+    assert framing.split(b"", b"\0\2", 8) == ([b""], b"")
+    with pytest.raises(BadCount, match=r"^a count that includes itself is below its own size$") as caught:
+        framing.split(b"", b"\0\3x\0\1", 8)
+    assert caught.value.complete == [b"x"]
+    assert caught.value.limit == 8
 
 
 def test_a_message_of_no_bytes_is_one() -> None:
@@ -346,14 +406,21 @@ def test_a_message_longer_than_its_count_can_say() -> None:
 @pytest.mark.parametrize("size", [0, 3, 5, 16, -1])
 def test_a_length_prefix_of_another_size_is_refused(size: int) -> None:
     """Only the sizes that formats have."""
-    with pytest.raises(ValueError, match="1, 2, 4 or 8 bytes"):
+    with pytest.raises(ValueError, match=r"^a length prefix has 1, 2, 4 or 8 bytes$"):
         LengthPrefix(size)
+
+
+@pytest.mark.parametrize("order", ["middle", "", None])
+def test_a_length_prefix_of_another_order_is_refused(order: Literal["big"]) -> None:
+    """Only the two orders that there are."""
+    with pytest.raises(ValueError, match=r"^the order of a length prefix is big or little$"):
+        LengthPrefix(2, order)
 
 
 @pytest.mark.parametrize("end", [b"", "text", None])
 def test_a_delimiter_that_is_none_is_refused(end: bytes) -> None:
     """One or more bytes."""
-    with pytest.raises(ValueError, match="one or more bytes"):
+    with pytest.raises(ValueError, match=r"^a delimiter must be one or more bytes$"):
         Delimiter(end)
 
 
@@ -362,19 +429,22 @@ def test_framings_are_equal_where_kind_and_parameters_are() -> None:
     different: list[Framing] = [
         *(Line(), Auto(), Chunk(), Chunk(16), Chunk(16, until_lf=True)),
         *(Delimiter(b"a"), Delimiter(b"b"), LengthPrefix(1), LengthPrefix(4)),
+        *(LengthPrefix(4, "little"), LengthPrefix(4, inclusive=True)),
     ]
     again: list[Framing] = [
         *(Line(), Auto(), Chunk(1024, False), Chunk(16), Chunk(16, until_lf=True)),
         *(Delimiter(b"a"), Delimiter(b"b"), LengthPrefix(1), LengthPrefix()),
+        *(LengthPrefix(order="little"), LengthPrefix(inclusive=True)),
     ]
     assert different == again
     assert len({*different, *again}) == len(different)
+    assert len({hash(each) for each in different}) == len(different)  # or a table of many would be slow
     assert Line() != "line"
 
 
 def test_a_framing_shows_how_it_was_made() -> None:
     """Its repr is the expression that makes it."""
-    for framing in (Line(), Auto(), Chunk(), UNDECIDED, Delimiter(b"\r\n"), LengthPrefix(2, "little")):
+    for framing in (Line(), Auto(), Chunk(), UNDECIDED, Delimiter(b"\r\n"), *COUNTS):
         assert eval(repr(framing)) == framing
     assert repr(Delimiter(b"\0")) == r"Delimiter(b'\x00')"
 

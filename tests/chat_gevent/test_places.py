@@ -16,3 +16,5 @@ def test_an_address_has_so_many_places() -> None:
     places.give_back("192.0.2.1")
     assert not places.full("192.0.2.1")
     assert places.take("192.0.2.1")
+    assert places.full("192.0.2.1")
+    assert not places.take("192.0.2.1")
