@@ -6,6 +6,8 @@ core. Printed is the CPU time per request of each, and the ratios:
 ``bare``   the leanest hand-written socket user: ``send``, ``recv``, ``request.fire`` in a loop
 ``task``   the same as one Locust task per request, as people write it
 ``tcp``    ``loadtest.tcp_user.ConfirmUser`` with all it does: every reply compared, time-outs, histograms
+``own``    a ``TcpUser`` of one's own: ``client.request(message, name=..., expect=...)`` in a loop
+``push``   a ``TcpUser`` that takes and counts what the server sends, 33,000 a second; a push is its request
 ``http``   Locust's ``FastHttpUser`` and an HTTP server that answers as much
 
 Latency and rate play no part: CPU time per request is how many requests a core can make.
@@ -26,7 +28,7 @@ from typing import Final
 from benchmarks.experiments import ExperimentFailed
 from benchmarks.measure.launch import environment, pinned, python
 
-KINDS: Final = ("bare", "task", "tcp", "http")
+KINDS: Final = ("bare", "task", "tcp", "own", "push", "http")
 LOCUSTFILE: Final = Path(__file__).parent / "locustfiles" / "cost.py"
 USERS: Final = 100
 
@@ -35,7 +37,8 @@ def measure(kind: str, seconds: float) -> float:
     """Microseconds of the generator's CPU per request, in a fresh pair of processes."""
     cores = sorted(os.sched_getaffinity(0))
     scheme = "http" if kind == "http" else "tcp"
-    serve = python("-m", "benchmarks.experiments.programs.trivial_server", scheme)
+    serves = "push" if kind == "push" else scheme
+    serve = python("-m", "benchmarks.experiments.programs.trivial_server", serves)
     with tempfile.TemporaryDirectory() as folder, pinned(cores[:1]):
         figures = Path(folder, "figures.json")
         with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True, env=environment()) as server:

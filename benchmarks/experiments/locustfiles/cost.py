@@ -23,6 +23,41 @@ SETTLE_SECONDS = 1.5
 if KIND == "tcp":
     from loadtest.tcp_user import ConfirmUser  # noqa: F401 - Locust finds it here
 
+if KIND in ("own", "push"):
+    from loadtest.tcp_user import TcpUser
+
+    class Own(TcpUser):
+        """A user of one's own, which says what has to come back."""
+
+        abstract = KIND != "own"
+
+        @task
+        def drive(self) -> None:
+            """Without Locust between two requests."""
+            message, reply = MESSAGE[:-1], b"Received: " + MESSAGE[:-1]
+            while True:
+                self.client.request(message, name="CONFIRM", expect=reply)
+
+    class Pushed(TcpUser):
+        """A user that only takes what the server sends."""
+
+        abstract = KIND != "push"
+        taken = 0
+        """Pushes of all users."""
+
+        def on_connect(self) -> None:
+            """Have each push counted, as the load test does, and once more for these figures."""
+            self.client.push(self.take)
+
+        def take(self, message: bytes) -> None:
+            """Count it."""
+            Pushed.taken += 1
+
+        @task
+        def wait(self) -> None:
+            """There is nothing to do but to take them."""
+            gevent.sleep(3600)
+
 
 class Bare(User):
     """The leanest user that a person would write."""
@@ -88,12 +123,17 @@ events.init.add_listener(init)  # type: ignore[no-untyped-call]
 def measure(environment: Any) -> None:
     """Take the steady part of the run."""
     gevent.sleep(SETTLE_SECONDS)
-    before, cpu = environment.stats.num_requests, process_time()
+    before, cpu = done(environment), process_time()
     gevent.sleep(float(os.environ["COST_SECONDS"]))
     figures = {
-        "requests": environment.stats.num_requests - before,
+        "requests": done(environment) - before,
         "cpu": process_time() - cpu,
         "failures": environment.stats.num_failures,
     }
     Path(os.environ["COST_FIGURES"]).write_text(json.dumps(figures))
     environment.runner.quit()
+
+
+def done(environment: Any) -> int:
+    """Requests so far, or pushes."""
+    return int(Pushed.taken if KIND == "push" else environment.stats.num_requests)

@@ -24,10 +24,10 @@ def experiment(folder: Path, name: str, *options: str) -> subprocess.CompletedPr
 
 def test_the_cost_of_a_request_is_measured_beside_a_bare_user(tmp_path: Path) -> None:
     """Every kind runs against the same kind of server, without a failure, and ratios are printed."""
-    done = experiment(tmp_path, "loadtest-cost", "--blocks", "1", "--seconds", "0.5")
+    done = experiment(tmp_path, "loadtest-cost", "--blocks", "1", "--seconds", "0.4")
     assert done.returncode == 0, done.stderr
     rows = re.findall(r"^(\w+) +([\d.]+) µs a request, .* ([\d.]+) of bare", done.stdout, re.MULTILINE)
-    assert [kind for kind, _, _ in rows] == ["bare", "task", "tcp", "http"]
+    assert [kind for kind, _, _ in rows] == ["bare", "task", "tcp", "own", "push", "http"]
     assert all(float(cost) > 0 for _, cost, _ in rows)
 
 
