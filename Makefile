@@ -10,7 +10,7 @@ QUICK  := tests/chat_gevent/test_framing.py tests/chat_gevent/test_conversation.
           tests/chat_gevent/test_handlers.py tests/chat_gevent/test_server.py tests/chat_gevent/test_settings.py \
           tests/benchmarks/judge tests/loadtest/test_framing.py
 
-.PHONY: demo test quick coverage matrix matrix-short docs pictures check audit licences format clean
+.PHONY: demo test quick coverage matrix matrix-short mutation docs pictures check audit licences format clean
 
 demo: $(READY)  ## server, Locust, the thread-per-client server, and a comparison of the two
 	@$(BIN)/python -m benchmarks demo
@@ -29,6 +29,10 @@ matrix: $(READY)  ## the wheel on Python 3.11 to 3.13, with the lowest and newes
 
 matrix-short: $(READY)  ## what CI runs of it: three rows with fewer tests, under three minutes
 	$(BIN)/python tests/packaging/matrix.py --short
+
+mutation: $(READY)  ## whether the tests notice small changes of the code; most of an hour; GROUP=framing for one group
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt mutmut
+	$(BIN)/python -m tests.mutation.run $(GROUP)
 
 pictures: $(READY)  ## the pictures of README.md, from real runs; three minutes
 	$(BIN)/python -m tests.documents.pictures

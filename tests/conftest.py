@@ -13,15 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from tests.machine import held
 
 # The same examples for everybody in CI, where a failure must repeat; others each time elsewhere.
 # HYPOTHESIS_PROFILE=long looks for longer: minutes, for a change of how clients are parked and served.
+# "short" is for mutants, which are tested by the hundred; a failure is not made smaller there.
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("long", settings.get_profile("local"), max_examples=3000)
+settings.register_profile(
+    "short", settings.get_profile("ci"), max_examples=30, phases=[Phase.explicit, Phase.generate]
+)
 pytest.register_assert_rewrite("tests.peers")
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "local"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket as std
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -207,39 +208,45 @@ def test_a_client_of_a_proxy_is_put_down_to_its_own_address(serve: Serve) -> Non
     assert books.refused == {}
 
 
-def test_a_client_of_a_full_address_behind_a_proxy_is_refused(serve: Serve) -> None:
-    """It is told so, is counted once, and gives back no place that it never had."""
+def test_clients_of_a_full_address_behind_a_proxy_are_refused(serve: Serve) -> None:
+    """Each is told so, is counted once, and gives back no place that it never had."""
     server = serve(framing=LINE, max_connections_per_address=1)
     books = server.core.registry
-    with Peer(server.address) as peer:
-        peer.ask(b"in")
-        books.places.give_back(HOST)
+    with ExitStack() as stack:
+        peers = []
+        for _ in range(2):
+            peers.append(stack.enter_context(Peer(server.address)))
+            peers[-1].ask(b"in")
+            books.places.give_back(HOST)  # as of a proxy, whose address takes none
         books.places.take(ELSEWHERE[0])
-        connection = only(server)
-        books.attribute(connection, ELSEWHERE)
-        assert connection.leaving == ErrorCode.ADDRESS_FULL
-        assert (books.refused, books.refusals) == ({ErrorCode.ADDRESS_FULL: 1}, 1)
-        books.attribute(connection, ELSEWHERE)  # a second time changes nothing
-        assert (books.refused, books.refusals) == ({ErrorCode.ADDRESS_FULL: 1}, 1)
-        assert connection.peer == ELSEWHERE
-        peer.send(b"not answered\n")
-        assert peer.rest().startswith(b"Error: address-full: ")
+        for count, connection in enumerate(server.core.engine.all(), 1):
+            for _ in range(2):  # a second time changes nothing
+                books.attribute(connection, ELSEWHERE)
+                assert connection.leaving == ErrorCode.ADDRESS_FULL
+                assert connection.peer == ELSEWHERE
+                assert (books.refused, books.refusals) == ({ErrorCode.ADDRESS_FULL: count}, count)
+        for peer in peers:
+            peer.send(b"not answered\n")
+            assert peer.rest().startswith(b"Error: address-full: ")
     wait_until(books.empty.is_set)
     assert books.refusals == 0
     assert books.address_is_full(ELSEWHERE)
 
 
 def test_what_a_proxy_said_goes_with_its_client(serve: Serve) -> None:
-    """It is forgotten with the client that it is about, and no other's is."""
+    """It is forgotten with the client that it is about, and with no other."""
     server = serve(framing=LINE)
     books = server.core.registry
-    with Peer(server.address) as one, Peer(server.address) as two:
-        one.ask(b"here")
-        two.ask(b"here")
-        first, second = server.core.engine.all()
-        books.proxied[first] = books.proxied[second] = ProxyIdentity()
+    with Peer(server.address) as unknown, Peer(server.address) as one, Peer(server.address) as two:
+        unknown.ask(b"one message")
+        for peer in (one, one, two, two):
+            peer.ask(b"two messages")
+        known = [each for each in server.core.engine.all() if each.messages == 2]
+        books.proxied.update(dict.fromkeys(known, ProxyIdentity()))
+        unknown.close()
+        wait_until(lambda: books.live == 2)
+        assert [*books.proxied] == known
         one.close()
-        wait_until(lambda: len(books.proxied) == 1)
         wait_until(lambda: books.live == 1)
         assert [*books.proxied] == server.core.engine.all()
     wait_until(books.empty.is_set)

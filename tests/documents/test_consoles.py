@@ -32,6 +32,7 @@ SHORTER = {
     "make matrix": Shorter("make --dry-run matrix", "many minutes, and a network"),
     "make matrix-short": Shorter("make --dry-run matrix-short", "minutes, and a network"),
     "make audit": Shorter("make --dry-run audit", "it asks an index, which not every machine can reach"),
+    "make mutation": Shorter("make --dry-run mutation", "most of an hour"),
     "make docs": Shorter("make --dry-run docs", "the test of the API pages runs it"),
     "make format": Shorter("make --dry-run format", "it changes the checkout"),
     "pip install .": Shorter(f"{PIP} --no-deps --no-build-isolation .", NETWORK),
