@@ -36,7 +36,7 @@ if KIND in ("own", "push"):
             """Without Locust between two requests."""
             message, reply = MESSAGE[:-1], b"Received: " + MESSAGE[:-1]
             while True:
-                self.client.request(message, name="CONFIRM", expect=reply)
+                self.client.request(message, name="ECHO", expect=reply)
 
     class Pushed(TcpUser):
         """A user that only takes what the server sends."""

@@ -10,7 +10,7 @@ import sys
 from typing import ClassVar, Final, cast
 
 RESPONSE = b"Received: " + b"0123456789abcdef0123456789abcdef\n"
-PUSH_SECONDS: Final = 0.003
+PUSH_SECONDS: Final = 0.001
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nContent-Type: text/plain\r\n\r\n" % len(RESPONSE)
 
 
@@ -50,7 +50,7 @@ class Push(asyncio.Protocol):
 
 
 async def push() -> None:
-    """Send a message to everybody, each 3 ms."""
+    """Send a message to everybody, each millisecond at most."""
     while True:
         for each in list(Push.everybody):
             each.write(RESPONSE)
