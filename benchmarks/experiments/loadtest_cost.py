@@ -7,7 +7,7 @@ core. Printed is the CPU time per request of each, and the ratios:
 ``task``   the same as one Locust task per request, as people write it
 ``tcp``    ``loadtest.tcp_user.ConfirmUser`` with all it does: every reply compared, time-outs, histograms
 ``own``    a ``TcpUser`` of one's own: ``client.request(message, name=..., expect=...)`` in a loop
-``push``   a ``TcpUser`` that takes and counts what the server sends, as fast as it goes, request by push
+``push``   a ``TcpUser`` that takes and counts what the server sends as fast as it goes; pushes, not requests
 ``http``   Locust's ``FastHttpUser`` and an HTTP server that answers as much
 
 Latency and rate play no part: CPU time per request is how many requests a core can make.
