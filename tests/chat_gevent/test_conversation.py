@@ -11,12 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_gevent.conversation import Control, Ending, Invalid, Rules, end, join, read, time_is_up
+from chat_gevent.conversation import Control, Ending, Rules, join, read, time_is_up
 from chat_gevent.framing import (
     AUTO,
     CHUNK,
     LINE,
-    Auto,
     Delimiter,
     Framing,
     Kept,
@@ -24,7 +23,8 @@ from chat_gevent.framing import (
     MessageTooLong,
 )
 from chat_gevent.telnet import TELNET
-from tests.protocol import Expected, Refused, expect, without_telnet
+from tests.faults.fuzz.targets.conversation import converse
+from tests.protocol import Refused, expect, without_telnet
 
 CONVERSATIONS = {"long": 2_100_000, "short": 10_500}.get(os.environ.get("HYPOTHESIS_PROFILE", ""), 210_000)
 """How many random conversations are held: ten seconds; a minute or two; half a second."""
@@ -78,33 +78,6 @@ def conversations(kind: str, chosen: random.Random, count: int) -> Iterator[tupl
         # Telnet is for text: a service of bytes would see a data byte of 255 as 254.
         text = chosen.random() < 0.7 or (kind in ("auto", "telnet") and stream.startswith(b"\xff"))
         yield reads, Rules(chosen.choice((4, 8, 40, 65_536)), text, chosen.choice(EXIT_WORDS))
-
-
-def converse(framing: Framing, reads: list[bytes | None], rules: Rules) -> tuple[Expected, bytes, int]:
-    """What the library makes of ``reads``: what was said, what is sent as it is, how many reads it took."""
-    said: list[str | bytes | Refused] = []
-    sent = b""
-    kept: Kept = b""
-    ending: Ending | None = None
-    taken = 0
-    for data in [*reads, b""]:
-        taken += 1
-        if data is None:
-            if type(framing) is not Auto:
-                continue
-            framing, events, ending, kept = time_is_up(kept, rules)
-        elif data:
-            framing, events, ending, kept = read(framing, kept, data, rules)
-        else:
-            framing, events, ending = end(framing, kept, rules)
-        for event in events:
-            if isinstance(event, Control):
-                sent += event.data
-            else:
-                said.append(Refused(event.explanation) if isinstance(event, Invalid) else event)
-        if ending is not None:
-            break
-    return (said, ending.value if ending else None), sent, taken
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -14,17 +14,15 @@ import time
 from pathlib import Path
 from typing import Final
 
-from playwright.sync_api import sync_playwright
 from rich.console import Console
 from rich.terminal_theme import DIMMED_MONOKAI, TerminalTheme
 
-from tests.conftest import require_tool
+from tests.browser import chromium
 from tests.operate import ServerProcess
 
 ROOT: Final = Path(__file__).parents[2]
 PICTURES: Final = Path(__file__).with_name("pictures")
 LOAD_SECONDS: Final = 75
-CHROMIUM: Final = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
 LIGHT: Final = TerminalTheme(
     (255, 255, 255),
     (27, 31, 36),
@@ -44,15 +42,13 @@ def status_page() -> None:
     with subprocess.Popen(
         [*load, "-t", f"{LOAD_SECONDS}s", "--rate", "4000"], cwd=ROOT, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-    ) as users, sync_playwright() as playwright:  # fmt: skip
+    ) as users, chromium() as browser:  # fmt: skip
         time.sleep(LOAD_SECONDS - 10)
-        browser = playwright.chromium.launch(executable_path=require_tool("chromium"), args=list(CHROMIUM))
         for scheme in ("light", "dark"):
             tab = browser.new_page(viewport={"width": 1100, "height": 880}, color_scheme=scheme)
             tab.goto(url)
             tab.wait_for_timeout(3000)
             tab.screenshot(path=PICTURES / f"status-{scheme}.png")
-        browser.close()
         users.wait()
     server.stop()
     server.close()

@@ -12,7 +12,7 @@ import gevent
 from gevent import socket
 
 from benchmarks.experiments.faults import NotHere
-from benchmarks.experiments.faults.links import certificate
+from benchmarks.experiments.faults.links import every_opening
 from benchmarks.experiments.faults.served import Served, WellBehaved, hold, reset, same_counts, settle, until
 from chat_gevent.files import raise_file_limit
 
@@ -100,14 +100,7 @@ def unauthenticated(scale: float) -> str:
         raise NotHere(f"{count + 200} open files")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        certificate(folder, "server")
-        tls = ("--tls-certificate", f"{folder}/server.pem", "--tls-key", f"{folder}/server.key")
-        listen = (
-            "--listen",
-            "tcp://127.0.0.1:0,tls://127.0.0.1:0,tcp://127.0.0.2:0",
-            "--proxy-from",
-            "127.0.0.2",
-        )
+        options = every_opening(folder)
         hello = _client_hello()
         kinds = {
             "silent": (0, b"", 1000),
@@ -121,7 +114,7 @@ def unauthenticated(scale: float) -> str:
         }
         figures = []
         for kind, (index, said, bound) in kinds.items():
-            with Served(*LINE, *listen, *tls, "--handshake-timeout", "60") as server:
+            with Served(*LINE, *options, "--handshake-timeout", "60") as server:
                 source = ("127.0.0.2", 0) if index == 2 else None
                 with socket.create_connection(server.address(index), 10, source_address=source) as first:
                     first.sendall(said)  # what is set up once is not counted

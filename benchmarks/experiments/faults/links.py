@@ -74,16 +74,9 @@ def resets(scale: float) -> str:
     total = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        certificate(folder, "server")
-        tls = ("--tls-certificate", f"{folder}/server.pem", "--tls-key", f"{folder}/server.key")
-        listen = (
-            "--listen",
-            "tcp://127.0.0.1:0,tls://127.0.0.1:0,tcp://127.0.0.2:0",
-            "--proxy-from",
-            "127.0.0.2",
-        )
+        options = every_opening(folder)
         for handler in ((), ("--handler", own_handler(folder, SLOW))):
-            with Served(*LINE, *listen, *tls, *handler, folder=folder) as server:
+            with Served(*LINE, *options, *handler, folder=folder) as server:
                 before = server.files()
                 load = WellBehaved(server, 10)
                 for _ in range(each_state):
@@ -198,6 +191,15 @@ def link(scale: float) -> str:
         settle(server, 0, server.files())
         server.stop()
     return f"{whole} connections whole and {broken} broken: {messages} replies, those to what was handed over"
+
+
+def every_opening(folder: Path) -> tuple[str, ...]:
+    """Options of a server with a plain listener, one with TLS, one behind a proxy; raises NotHere."""
+    certificate(folder, "server")
+    return (
+        *("--tls-certificate", f"{folder}/server.pem", "--tls-key", f"{folder}/server.key"),
+        *("--listen", "tcp://127.0.0.1:0,tls://127.0.0.1:0,tcp://127.0.0.2:0", "--proxy-from", "127.0.0.2"),
+    )
 
 
 def certificate(folder: Path, name: str, *, seconds: int = 86_400, client: bool = False) -> None:

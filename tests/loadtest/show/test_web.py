@@ -17,16 +17,10 @@ from urllib.request import urlopen
 import pytest
 
 from benchmarks.reports.report import Report
-from tests.conftest import require_tool
+from tests.browser import PICTURES, chromium
 from tests.loadtest.locust_command import LOCUST, LOCUSTFILE, ROOT
 from tests.loadtest.ports import reserved_port
 from tests.timing import seconds
-
-PICTURES = ROOT / "test-output"
-CHROMIUM = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
 
 
 @contextmanager
@@ -129,12 +123,10 @@ def pictures(tab: Any, name: str, *, switched: bool = True) -> None:
 @pytest.mark.browser
 def test_a_person_starts_a_paced_test_and_reads_the_tab(tmp_path: Path) -> None:
     """The form takes our options, refuses what does not fit, and the tab shows what is measured."""
-    chromium = require_tool("chromium")
-    from playwright.sync_api import expect, sync_playwright
-
     PICTURES.mkdir(exist_ok=True)
-    with server() as host, locust(host) as page, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(CHROMIUM))
+    with server() as host, locust(host) as page, chromium() as browser:
+        from playwright.sync_api import expect
+
         tab = browser.new_page(viewport={"width": 1200, "height": 900})
         tab.goto(page)
         tab.locator("input[name=userCount]").fill("20")
@@ -167,7 +159,6 @@ def test_a_person_starts_a_paced_test_and_reads_the_tab(tmp_path: Path) -> None:
         tab.goto(f"{page}/tcp/report.html")
         expect(tab.get_by_role("heading", name="Latency in milliseconds")).to_be_visible()
         pictures(tab, "locust-tcp-report", switched=False)
-        browser.close()
 
 
 def test_the_tab_of_several_processes_has_all_of_them() -> None:
