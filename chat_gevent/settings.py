@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
+from chat_gevent import framing_names
 from chat_gevent.errors import SettingError
 from chat_gevent.framing import BY_NAME, MAX_MESSAGE_BYTES, Framing
 
@@ -86,14 +87,14 @@ def _whole(value: float) -> int:
 
 
 def framing(value: Any) -> Framing | None:
-    """A :class:`Framing`, or the name of one; None for whatever suits who answers. Raises ValueError."""
+    """A :class:`Framing`, or how one is written; None for whatever suits who answers. Raises ValueError."""
     if value is None or value == "":
         return None
-    if isinstance(value, str) and value in BY_NAME:
-        return BY_NAME[value]
+    if isinstance(value, str):
+        return framing_names.parse(value)
     if all(hasattr(value, each) for each in ("split", "finish", "encode", "name")):
         return value  # type: ignore[no-any-return]
-    raise ValueError("must be line, chunk or auto")
+    raise ValueError(f"must be {framing_names.FORMS}, or have split, finish, encode and name")
 
 
 def one_of(*known: str) -> Callable[[Any], str]:
@@ -145,8 +146,8 @@ class Settings:
     framing: Framing | None = setting(
         None,
         framing,
-        "how messages are told apart: line, chunk, auto; without it auto, line for a handler",
-        words=tuple(BY_NAME),
+        f"how messages are told apart: {framing_names.FORMS}; without it auto, line for a handler",
+        words=(*BY_NAME, "delimiter:", "length:"),
     )
     park_after: float | None = setting(
         0.0,

@@ -33,6 +33,7 @@ from chat_gevent.framing import (
     Line,
     MessageTooLong,
 )
+from chat_gevent.framing_names import parse
 from loadtest.counted import Counted, Varint
 from loadtest.replies import Dot, Lines, Raw, Resp, Several, TextLength, UntilClose
 
@@ -104,19 +105,13 @@ def one_message(framing: ReplyFraming, wire: bytes) -> bytes:
 
 
 def parse_framing(text: str) -> ReplyFraming:
-    r"""``line``, ``chunk``, ``delimiter:TEXT`` (with Python's escapes: ``\0``, ``\x1f``) or ``length:N[le]``.
+    """What a person wrote, by :func:`chat_gevent.framing_names.parse`; not ``auto``, which only a server has.
 
     Raises ValueError with a sentence for a person.
     """
-    kind, _, argument = text.partition(":")
-    if kind == "line" and not argument:
-        return Line()
-    if kind == "chunk" and not argument:
-        return Chunk()
-    if kind == "delimiter" and argument:
-        return Delimiter(
-            argument.encode("latin-1", "backslashreplace").decode("unicode_escape").encode("latin-1")
-        )
-    if kind == "length" and argument.removesuffix("le").isdigit():
-        return LengthPrefix(int(argument.removesuffix("le")), "little" if argument.endswith("le") else "big")
-    raise ValueError(f"unknown framing {text!r}: use line, chunk, delimiter:TEXT or length:BYTES[le]")
+    if text == "auto":
+        raise ValueError("framing auto: a load test must know how replies end; a server with auto takes line")
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise ValueError(f"framing {text}: {error}") from None

@@ -19,7 +19,7 @@ from chat_gevent.command.programs import PROGRAMS, start
 FILES: Final = ("FILE", "PATH")
 """What the help shows where an option takes a file."""
 
-WORDS: Final = {"client": {"framing": ("line", "chunk", "auto", "delimiter:", "length:")}}
+WORDS: Final = {"client": {"framing": FIELDS["framing"].metadata["words"]}}
 """Values of options that have no setting, by command."""
 
 

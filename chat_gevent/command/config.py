@@ -38,6 +38,7 @@ from chat_gevent.command.values import (
     host as host_value,
 )
 from chat_gevent.errors import ChatError, SettingError
+from chat_gevent.framing_names import written
 from chat_gevent.settings import Settings, seconds, setting, whole
 
 ENVIRONMENT_PREFIX: Final = "CHAT_GEVENT_"
@@ -285,7 +286,7 @@ def _as_text(value: Any, name: str = "") -> str:
         return "true" if value else "false"
     if isinstance(value, tuple):
         return ",".join(value)
-    return str(getattr(value, "name", value))
+    return written(value) if hasattr(value, "name") else str(value)
 
 
 def _as_toml(value: Any, name: str = "") -> str:

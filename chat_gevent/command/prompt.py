@@ -10,10 +10,10 @@ import socket
 import ssl
 from functools import partial
 
+from chat_gevent import framing_names
 from chat_gevent.client import ChatClient, encoded
 from chat_gevent.command.standard import complain
 from chat_gevent.command.talk import Talk, fail, note
-from chat_gevent.command.values import client_framing
 from chat_gevent.errors import ConnectionLost, certificate_hint
 from chat_gevent.reconnect import Reconnect
 
@@ -48,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--framing",
         default="line",
         metavar="FRAMING",
-        help="how messages are told apart, as the server has it: line, auto (which takes lines), chunk, "
-        "delimiter:TEXT with \\0, \\n, \\r, \\t, \\xHH, length:BYTES (default: %(default)s)",
+        help=f"how messages are told apart, as the server has it: {framing_names.FORMS}; auto takes lines "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--reconnect",
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not all(map(_is_text, arguments.message)):
         return fail("a message must be UTF-8 text", 2)
     try:
-        framing = client_framing(arguments.framing)
+        framing = framing_names.parse(arguments.framing)
     except ValueError as error:
         return fail(f"--framing {arguments.framing}: {error}", 2)
     try:

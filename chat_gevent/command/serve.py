@@ -49,7 +49,7 @@ _USUAL: Final = {
     "what answers": {
         "--workers N": "processes; 0: one a core",
         "--handler MODULE:NAME": "a function or service of your own",
-        "--framing FRAMING": "line, chunk or auto",
+        "--framing FRAMING": "line, chunk, auto, delimiter:TEXT, length:BYTES",
     },
     "limits": {
         "--max-connections N": "default: what the machine carries",

@@ -6,13 +6,11 @@ Each function returns the value, or raises ValueError that says what it must be.
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from chat_gevent.addresses import split_address, split_host_port
-from chat_gevent.framing import BY_NAME, Delimiter, Framing, LengthPrefix
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_FORMATS: Final = ("text", "json")
@@ -154,23 +152,6 @@ def backplane_url(value: Any) -> str:
     except ValueError:  # a port that is none, or half an IPv6 address
         pass
     raise ValueError("must be redis://HOST:PORT, rediss://HOST:PORT, unix:///PATH or none")
-
-
-def client_framing(value: str) -> Framing:
-    """The framing that a client speaks: a name, ``delimiter:TEXT`` or ``length:BYTES``. Raises ValueError."""
-    name, given, parameter = value.partition(":")
-    if name in BY_NAME and not given:
-        return BY_NAME[name]
-    if name == "delimiter" and parameter:
-        return Delimiter(re.sub(rb"\\(?:([0nrt\\])|x([0-9A-Fa-f]{2}))", _escaped, os.fsencode(parameter)))
-    if name == "length" and parameter in ("1", "2", "4", "8"):
-        return LengthPrefix(int(parameter))
-    raise ValueError("must be line, chunk, auto, delimiter:TEXT, or length: with 1, 2, 4 or 8")
-
-
-def _escaped(found: re.Match[bytes]) -> bytes:
-    known = {b"0": b"\0", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"\\": b"\\"}
-    return bytes.fromhex(found[2].decode()) if found[2] else known[found[1]]
 
 
 def without_secrets(shown: str) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from chat_gevent import SettingError, Settings
 from chat_gevent.framing import CHUNK, LINE
+from chat_gevent.framing_names import FORMS
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_values_may_be_given_as_people_write_them(name: str, given: Any, value: 
         ("backlog", 70000, "must be from 1 to 65535 connections"),
         ("keepalive_probes", 128, "must be from 1 to 127 probes"),
         ("linger_timeout", 0, "must be at least 0.01 s"),
-        ("framing", "lines", "must be line, chunk or auto"),
+        ("framing", "lines", f"must be {FORMS}; BYTES is 1, 2, 4 or 8"),
         ("park_after", "always", "must be 0 or never"),
         ("park_after", "2s", "must be 0 or never"),
     ],

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from chat_gevent.command.values import client_framing
-from chat_gevent.framing import AUTO, CHUNK, LINE, Delimiter, LengthPrefix
 from tests.operate import ServerProcess
 
 from .test_prompt import Terminal, at, run
@@ -113,17 +111,6 @@ def test_the_framings_of_services(operate: Operate, tmp_path: Path) -> None:
     for name, framing in (("Ends", r"delimiter:\r\x00"), ("Counts", "length:2")):
         server = operate("--port", "0", "--handler", f"framed:{name}", cwd=tmp_path)
         assert run(*at(server), "--any-reply", "--framing", framing, "abc", "de") == (0, "cba\ned\n", "")
-
-
-def test_names_of_framings() -> None:
-    """What the option takes."""
-    for name, framing in (("line", LINE), ("chunk", CHUNK), ("auto", AUTO)):
-        assert client_framing(name) == framing
-    assert client_framing(r"delimiter:\0\n\r\t\\\x7Fä:") == Delimiter(b"\0\n\r\t\\\x7f\xc3\xa4:")
-    assert client_framing("length:4") == LengthPrefix(4)
-    for wrong in ("", "lines", "line:", "delimiter", "delimiter:", "length", "length:3", "chunk:5"):
-        with pytest.raises(ValueError, match="must be line, chunk, auto, delimiter:TEXT"):
-            client_framing(wrong)
 
 
 def test_wrong_framings_and_messages_are_one_line_and_status_2() -> None:

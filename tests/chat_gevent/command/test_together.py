@@ -291,4 +291,6 @@ def test_the_status_is_of_all_and_its_history_is_handed_over(workers: Workers) -
 
 
 def _holds_a_lock(pid: int) -> bool:
-    return any(int(line.split()[4]) == pid for line in Path("/proc/locks").read_text().splitlines())
+    # "1: FLOCK  ADVISORY  WRITE 123 ...", with "->" behind the number where it is one that waits.
+    locks = (line.split()[1:] for line in Path("/proc/locks").read_text().splitlines())
+    return any(words[0] != "->" and int(words[3]) == pid for words in locks)
