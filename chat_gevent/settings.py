@@ -35,8 +35,10 @@ def _with_unit(value: Any, units: Mapping[str, float], example: str) -> float:
         match = re.fullmatch(r"\s*(-?[0-9]*\.?[0-9]+)\s*([A-Za-z]*)\s*", value)
         if not match or match[2] not in units:
             raise ValueError(f"must be a number such as {example}")
-        return float(match[1]) * units[match[2]]
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        value = float(match[1]) * units[match[2]]
+        if not value.is_integer():
+            value = float(f"{value:.15g}")  # 1.1 ms are 0.0011 s, not 0.0011000000000000001 s
+    elif isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"must be a number such as {example}")
     if abs(value) > LARGEST and value != math.inf:
         raise ValueError("is too large a number")

@@ -279,7 +279,7 @@ def _as_text(value: Any, name: str = "") -> str:
     if name == "park_after" and value is None:
         return "never"
     if isinstance(value, float):
-        return f"{value:.15g}"
+        return repr(value).removesuffix(".0")
     if value is None:
         return ""
     if isinstance(value, bool):

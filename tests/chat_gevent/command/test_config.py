@@ -256,3 +256,22 @@ def test_an_empty_host_is_an_error() -> None:
 def test_brackets_around_a_host_are_taken_off() -> None:
     """``--host '[::1]'`` is ``--host ::1``."""
     assert load({"host": "[::1]"}, {}).settings.addresses == ("tcp://[::1]:12345",)
+
+
+@pytest.mark.parametrize("given", ["1.1ms", "0.1", "7" * 18, "123456789.123456789", "2h", "9007199254740991"])
+def test_numbers_are_shown_as_they_are_read_again(given: str, tmp_path: Path) -> None:
+    """To the last digit, with any unit."""
+    loaded = load({"drain_timeout": given}, {})
+    file = tmp_path / "server.toml"
+    file.write_text(loaded.show())
+    assert load({}, {}, str(file)).settings == loaded.settings
+    assert "0.0011 " in load({"drain_timeout": "1.1ms"}, {}).show()
+
+
+def test_numbers_of_any_origin_have_one_bound(tmp_path: Path) -> None:
+    """What is too large in a file is too large in the environment."""
+    file = tmp_path / "server.toml"
+    file.write_text(f"drain_delay = {'7' * 26}\n")
+    for environment, path in (({"CHAT_GEVENT_DRAIN_DELAY": "7" * 26}, None), ({}, str(file))):
+        with pytest.raises(ConfigError, match=r"(?i)drain_delay = 7.*: is too large a number"):
+            load({}, environment, path)
