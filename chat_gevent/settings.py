@@ -42,7 +42,8 @@ def _with_unit(value: Any, units: Mapping[str, float], example: str) -> float:
         raise ValueError(f"must be a number such as {example}")
     if abs(value) > LARGEST and value != math.inf:
         raise ValueError("is too large a number")
-    return value
+    number: float = value
+    return number
 
 
 def seconds(value: Any) -> float:
