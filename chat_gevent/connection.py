@@ -94,7 +94,7 @@ class Connection(Answering):
         if self.greenlet is not None:  # another greenlet is at it
             if self.waiter is not None:
                 waiter, self.waiter = self.waiter, None
-                self.core.engine.resume(waiter, event)
+                self.core.engine.leases.resume(waiter, event)
             else:
                 self.missed |= event
             return

@@ -5,12 +5,8 @@ engine's own. The hub watches only that descriptor, so a client that waits costs
 
 * When the descriptor is readable, the hub takes a **turn**: it collects the ready connections (at most
   :data:`TURN_CONNECTIONS`) and wakes each. What can be done without blocking is done there and then.
-* The others are served by a **worker**, a greenlet from the free list, which is leased to one connection
-  after the other. A worker that blocks (a handler that sleeps, a client that is slow to read) keeps its
-  connection, and the hub sees that the turn is unfinished and puts the next worker on it. So handlers are
-  written as for any gevent server, greenlets = clients that are busy right now, and a switch is paid for a
-  turn, not for a message.
-* A greenlet that waits for its connection's input is switched into by the hub at the end of the turn.
+* The others are served by a **worker**, a greenlet that is leased to one connection after the other and may
+  block (:mod:`chat_gevent.leases`), so handlers are written as for any gevent server.
 * Connections that send more than their share are **queued**: their events are off until it is their turn.
 * Pushes are sent at the end of the turn in which they were made, and in slices of :data:`SLICE_SECONDS` where
   they are many, so that the loop stays responsive.
@@ -26,13 +22,11 @@ from __future__ import annotations
 
 from _socket import AF_UNIX
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from operator import length_hint
+from collections.abc import Callable
 from select import EPOLLET, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, EPOLLRDNORM
 from typing import Any, Final
 
-from greenlet import GreenletExit, getcurrent, greenlet
-
+from chat_gevent.leases import Leases
 from chat_gevent.system import System
 
 INTEREST: Final = EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET
@@ -87,15 +81,9 @@ class Engine:
         self.tick = 0
         self.tick_seconds = tick_seconds
         self._youngest = youngest
-        self._spare_greenlets = spare_greenlets
         self._wakes = wakes and not resident
-        self._resident = resident
-        self._shares = shares
+        self.leases = Leases(hub, spare_greenlets, resident=resident, shares=shares)
         self._epoll = system.epoll()
-        self._turn: Iterator[tuple[Any, int]] = iter(())
-        self._free: list[greenlet] = []
-        self._workers = 0
-        self._resume: list[tuple[greenlet, int]] = []
         self._queue: deque[Any] = deque()
         self._called: list[Any] = []
         self._pushed: dict[Any, None] = {}  # a set
@@ -149,13 +137,6 @@ class Engine:
         if len(self._called) == 1:
             self.hub.loop.run_callback(self._serve_called)
 
-    def resume(self, waiter: greenlet, event: int) -> None:
-        """Have the hub switch into a greenlet that waits for input, at the end of this turn.
-
-        Only for what is served in a turn; :meth:`chat_gevent.stream.Stream.end_wait` is for all others.
-        """
-        self._resume.append((waiter, event))
-
     def flush_soon(self, connection: Any) -> None:
         """Send what is due to ``connection`` at the end of this turn."""
         if connection in self._without_room:
@@ -202,7 +183,7 @@ class Engine:
             except BaseException as error:  # noqa: BLE001 - the others would lose their events
                 self._failed(connection, error)
         if due:
-            self._lease(due)
+            self.leases.lease(due)
         if self._pushed:
             self._flush()
 
@@ -217,50 +198,9 @@ class Engine:
         connection.cut("killed")
         self.hub.handle_error(self, type(error), error, error.__traceback__)
 
-    def _lease(self, due: Iterable[tuple[Any, int]]) -> None:
-        """Have workers serve what is due, and resume the greenlets whose input has come. In the hub."""
-        self._turn = turn = iter(due)
-        while length_hint(turn):  # again, where a worker has blocked before the end
-            (self._free.pop() if self._free else self._new_worker()).switch()
-        while self._resume:
-            resume, self._resume = self._resume, []
-            for waiter, event in resume:
-                waiter.switch(event)
-
-    def _new_worker(self) -> greenlet:
-        self._workers += 1
-        return greenlet(self._work, self.hub)
-
-    def _work(self) -> None:
-        """What a worker does: serve whatever is left of the turn, wait on the free list, and again."""
-        me = getcurrent()
-        free, wait = self._free, self.hub.switch
-        resident, shares = self._resident, self._shares
-        try:
-            while True:
-                for connection, event in self._turn:
-                    connection.serve(event, resident)
-                    if shares:
-                        # What the handler left in this greenlet must not be leased to the next client:
-                        # gevent.local keeps its values by greenlet, and context variables live in it.
-                        if me.__dict__:
-                            return
-                        me.gr_context = None
-                free.append(me)
-                if wait() is False:
-                    return
-        except GreenletExit:
-            pass
-        except BaseException as error:  # noqa: BLE001 - nothing may escape into the hub; it decides
-            self.hub.handle_error(self, type(error), error, error.__traceback__)
-        finally:
-            self._workers -= 1
-            if me in free:  # what a handler left, such as a timer that runs, has ended it while it was free
-                free.remove(me)
-
     def _serve_called(self) -> None:
         called, self._called = self._called, []
-        self._lease([(each, 0) for each in called])
+        self.leases.lease([(each, 0) for each in called])
 
     def _resume_queued(self) -> None:
         """Give the next of the queued connections their turn. Runs in the hub once a loop, between turns."""
@@ -273,7 +213,7 @@ class Engine:
                 # Also where there is no event: it may have nothing more to say, or hold what is decrypted.
                 due.append((connection, EPOLLIN))
         if due:
-            self._lease(due)
+            self.leases.lease(due)
         if self._queue:
             self._queue_timer.start(self._resume_queued)
 
@@ -293,23 +233,6 @@ class Engine:
             self._push_timer.stop()
             self._push_timer.start(self._flush)
 
-    # -- workers -------------------------------------------------------------------------------
-
-    def _end_workers(self, count: int) -> None:
-        """End ``count`` free workers. Runs in the hub, which is where an ended worker returns to."""
-        for _ in range(min(count, len(self._free))):
-            self._free.pop(0).switch(False)
-
-    @property
-    def greenlets_free(self) -> int:
-        """Workers that wait for a connection to serve."""
-        return len(self._free)
-
-    @property
-    def greenlets_leased(self) -> int:
-        """Workers that serve a connection: busy in a handler or a send, or resident."""
-        return self._workers - len(self._free)
-
     # -- time ----------------------------------------------------------------------------------
 
     def _sweep(self) -> None:
@@ -327,11 +250,7 @@ class Engine:
                 self._guard(connection, connection.overdue, tick - connection.tick)
         for connection, (since, untaken) in list(self._without_room.items()):
             self._guard(connection, connection.look_for_room, tick - since, untaken)
-        spare = len(self._free) - self._spare_greenlets
-        # In bulk, and only when nearly all are free: those that end one by one among living ones leave holes
-        # in the address space, and each hole counts against vm.max_map_count.
-        if spare > 0 and self.greenlets_leased <= self._spare_greenlets:
-            self._end_workers(spare)
+        self.leases.end_spare()
 
     # -- the end -------------------------------------------------------------------------------
 
@@ -343,7 +262,7 @@ class Engine:
             timer.stop()
             timer.close()
         self._epoll.close()
-        self.hub.loop.run_callback(self._end_workers, len(self._free))
+        self.hub.loop.run_callback(self.leases.end, self.leases.free)
 
 
 def _interest(connection: Any) -> int:

@@ -296,7 +296,7 @@ def test_a_client_that_does_not_close_after_its_exit_is_cut_off(
         assert peer.rest() == b"Received: a\n"
         wait_until(lambda: server.core.registry.live == 0)
         assert server.core.registry.closed == {"exit": 1}
-        wait_until(lambda: server.core.engine.greenlets_leased == 0)
+        wait_until(lambda: server.core.engine.leases.leased == 0)
 
 
 def test_half_close_after_replies(serve: Serve, park_after: float | None) -> None:

@@ -79,10 +79,10 @@ def test_a_worker_that_ends_while_it_is_free_is_none(serve: Serve) -> None:
         peer.expect(b"leave\n")
         wait_until(lambda: server.raised)
         assert "Timeout" in server.raised.pop()
-        assert (engine.greenlets_free, engine.greenlets_leased) == (0, 0)
+        assert (engine.leases.free, engine.leases.leased) == (0, 0)
         peer.send(b"hello\n")
         peer.expect(b"hello\n")
-        assert (engine.greenlets_free, engine.greenlets_leased) == (1, 0)
+        assert (engine.leases.free, engine.leases.leased) == (1, 0)
 
 
 def test_one_that_had_its_turn_and_says_no_more_is_idle(serve: Serve, park_after: float | None) -> None:

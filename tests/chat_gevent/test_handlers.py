@@ -65,12 +65,12 @@ def test_a_handler_that_blocks_blocks_its_client_only(serve: Serve, park_after: 
     server = serve(handler, framing=LINE, park_after=park_after)
     with Peer(server.address) as blocked, Peer(server.address) as other:
         blocked.send(b"before\nwait\nafter\n")
-        wait_until(lambda: server.core.engine.greenlets_leased >= 1 and waits)
+        wait_until(lambda: server.core.engine.leases.leased >= 1 and waits)
         for number in range(5):
             other.send(b"%d\n" % number)
             other.expect(b"%d\n" % number)
             blocked.send(b"more %d\n" % number)
-        assert server.core.engine.greenlets_leased >= 1
+        assert server.core.engine.leases.leased >= 1
         gate.set()
         blocked.expect(b"before\nwait\nafter\nmore 0\nmore 1\nmore 2\nmore 3\nmore 4\n")
         blocked.send(b"unfinished")
@@ -175,7 +175,7 @@ def test_a_handler_that_is_killed_fails_its_message(serve: Serve, park_after: fl
     wait_until(lambda: server.core.registry.live == 0)
     assert server.core.registry.closed == {"eof": 2}
     assert server.core.registry.errors == {"handler-failed": 3}
-    wait_until(lambda: server.core.engine.greenlets_leased == 0)
+    wait_until(lambda: server.core.engine.leases.leased == 0)
 
 
 def test_greenlet_locals_and_context_don_t_reach_the_next_client(
@@ -280,14 +280,14 @@ def test_greenlets_are_as_many_as_clients_that_are_busy(serve: Serve) -> None:
     for peer in peers:
         peer.send(b"a\n")
         peer.expect(b"a\n")
-    assert (engine.greenlets_leased, engine.greenlets_free) == (0, 1)
+    assert (engine.leases.leased, engine.leases.free) == (0, 1)
     for peer in peers[:30]:
         peer.send(b"wait\n")
-    wait_until(lambda: engine.greenlets_leased == 30)
+    wait_until(lambda: engine.leases.leased == 30)
     gate.set()
     for peer in peers[:30]:
         peer.expect(b"wait\n")
-    wait_until(lambda: (engine.greenlets_leased, engine.greenlets_free) == (0, 4))
+    wait_until(lambda: (engine.leases.leased, engine.leases.free) == (0, 4))
     for peer in peers:
         peer.send(b"b\n")
         peer.expect(b"b\n")
@@ -319,13 +319,11 @@ def test_five_thousand_clients_in_a_handler_that_blocks(serve: Serve, park_after
             peer.expect(b"%d\n" % number)
     assert all_wait.is_set()
     if park_after is not None:
-        wait_until(
-            lambda: (server.core.engine.greenlets_leased, server.core.engine.greenlets_free) == (0, 64)
-        )
+        wait_until(lambda: (server.core.engine.leases.leased, server.core.engine.leases.free) == (0, 64))
     for peer in peers:
         peer.close()
     wait_until(lambda: server.core.registry.live == 0)
-    wait_until(lambda: (server.core.engine.greenlets_leased, server.core.engine.greenlets_free) == (0, 64))
+    wait_until(lambda: (server.core.engine.leases.leased, server.core.engine.leases.free) == (0, 64))
 
 
 def test_clients_that_never_park_keep_a_greenlet_each(serve: Serve) -> None:
@@ -334,10 +332,10 @@ def test_clients_that_never_park_keep_a_greenlet_each(serve: Serve) -> None:
     peers = [Peer(server.address) for _ in range(10)]
     for peer in peers:
         peer.ask(b"a")
-    assert server.core.engine.greenlets_leased == 10
+    assert server.core.engine.leases.leased == 10
     for peer in peers:
         peer.close()
-    wait_until(lambda: server.core.engine.greenlets_leased == 0)
+    wait_until(lambda: server.core.engine.leases.leased == 0)
 
 
 def make_pool() -> Pool:

@@ -314,9 +314,9 @@ class World:
             expected = [expect(client.sent, self.custom) for client in self.clients]
             assert self.books.past_messages == sum(each.messages for each in expected)
             assert self.books.past_sent == sum(len(each.replies) for each in expected)
-        assert self.engine.greenlets_leased == 0
-        assert len(set(map(id, self.engine._free))) == len(self.engine._free)
-        assert not any(worker.dead for worker in self.engine._free)
+        assert self.engine.leases.leased == 0
+        assert len(set(map(id, self.engine.leases._free))) == len(self.engine.leases._free)
+        assert not any(worker.dead for worker in self.engine.leases._free)
 
     def check_lines(self, client: ModelClient) -> None:
         """Message by message: each has its reply, in order, and errors end what they must end."""
