@@ -119,3 +119,8 @@ def whole(kept: Kept, data: Kept, limit: int) -> tuple[bytes, bytes, int] | None
     # What is put behind the last LF is cut off again, and each message has made the replies so much longer.
     replies = (_CONFIRMED + data.replace(b"\n", _NEXT_CONFIRMED))[:-_ADDED]
     return replies, rest, (len(replies) - len(data)) // _ADDED
+
+
+def is_exit(data: Kept) -> bool:
+    """Whether a read is one line, and that line ``/exit``."""
+    return data.find(b"\n") == len(data) - 1 and data.strip().lower() == b"/exit"

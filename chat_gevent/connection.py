@@ -15,21 +15,26 @@ Every message that was read is answered before the connection closes, unless the
 
 from __future__ import annotations
 
+import contextlib
 from select import EPOLLIN
 from typing import Final
 
 from gevent import getcurrent
 
 from chat_gevent.answering import READ_BYTES, Answering
-from chat_gevent.confirm import whole
+from chat_gevent.confirm import is_exit, whole
 from chat_gevent.errors import Closed, WriteTimeout
-from chat_gevent.framing import Auto, Chunk
+from chat_gevent.framing import LINE, Auto, Chunk
 from chat_gevent.lifecycle import REFUSALS
 from chat_gevent.state import BUSY, CLOSED, CLOSING, OPENING, PARKED, PARKED_SHORT, QUEUED, WAITING
 
 READS_PER_LEASE: Final = 16
 """Most reads before others have their turn, so that a client that floods can't starve them. One whole read
 of :data:`READ_BYTES` ends it as well: 5,000 short messages that each need a look are work enough."""
+
+
+EXIT_BYTES: Final = 16
+"""A read that is ``/exit`` and nothing else has no more, or much white space: then it goes the long way."""
 
 
 class Connection(Answering):
@@ -48,7 +53,7 @@ class Connection(Answering):
     def wake(self, event: int) -> bool:
         """Answer input the short way, if it can be; returns whether a greenlet must :meth:`serve` it."""
         if self.state is not PARKED_SHORT or event != EPOLLIN:
-            return True
+            return self.state is not CLOSING or self.greenlet is not None or not self._dropped()
         core = self.core
         try:
             size = self.socket.recv_into(core.buffer)
@@ -59,8 +64,11 @@ class Connection(Answering):
             return False
         data = core.buffer[:size]
         if size == READ_BYTES or (found := whole(self.kept, data, core.limit)) is None:
-            self.input = data
-            return True
+            if size > EXIT_BYTES or self.kept or not is_exit(data):
+                self.input = data
+                return True
+            self._exit(size)
+            return False
         if found[1] or self.kept:
             more = len(found[1]) - len(self.kept)
             if not core.input.has_room(more):  # the long way answers this first, whoever has to go
@@ -68,6 +76,7 @@ class Connection(Answering):
                 return True
             core.input.hold(more)
         reply, self.kept, count = found
+        self.framing = LINE  # which an LF in the first bytes decides, under ``auto``
         self.messages += count
         self.received += size
         self.tick = core.engine.tick
@@ -83,6 +92,29 @@ class Connection(Answering):
             return False
         self.outbox = [reply[sent:]]
         return True
+
+    def _exit(self, size: int) -> None:
+        """End the output after a read that was ``/exit``, where nothing is due."""
+        self.received += size
+        self.reason = "exit"
+        with contextlib.suppress(Closed):
+            self._end_output()
+
+    def _dropped(self) -> bool:
+        """Drop what comes after the last reply; whether that needs no greenlet."""
+        if self.encrypted:
+            return False
+        try:
+            for _ in range(READS_PER_LEASE):
+                if not self.socket.recv_into(self.core.buffer):
+                    self.cut(self.reason)
+                    return True
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            self.lost(error)
+            return True
+        return False
 
     # -- in a leased greenlet ------------------------------------------------------------------------
 

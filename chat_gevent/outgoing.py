@@ -75,9 +75,10 @@ class Outgoing(Stream):
 
     def _parked(self) -> State:
         """What it is when it is parked: whether its next input may go the short way."""
+        framing = type(self.framing)
         short = (
             self.core.confirms
-            and type(self.framing) is Line
+            and (framing is Line or (framing is Auto and not self.kept))
             and not self.outbox
             and not self.leaving
             and not self.encrypted

@@ -299,6 +299,37 @@ def test_a_client_that_does_not_close_after_its_exit_is_cut_off(
         wait_until(lambda: server.core.engine.leases.leased == 0)
 
 
+@pytest.mark.parametrize("framing", [AUTO, LINE])
+def test_whole_lines_and_the_exit_need_no_greenlet(serve: Serve, framing: Framing) -> None:
+    """From the first line of a client to its close, also of one that still sends after its exit."""
+    server = serve(framing=framing)
+    for last in (b"", b"and more\n" * 1000):
+        with Peer(server.address) as peer:
+            peer.send(b"one\ntwo\n")
+            peer.expect(b"Received: one\nReceived: two\n")
+            peer.send(b" /EXIT\r\n")
+            assert peer.rest() == b""
+            peer.send(last)
+    wait_until(lambda: server.core.registry.live == 0)
+    assert server.core.registry.closed == {"exit": 2}
+    assert server.core.registry.totals([])[:2] == (4, 2 * len(b"one\ntwo\n /EXIT\r\n"))
+    assert (server.core.engine.leases.leased, server.core.engine.leases.free) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "text", [b"\r\n/exit\n", b"/exit\n\n", b"a\n/exit\n", b"/exit/exit\n", b"/exit", b"\n\n /exit \n"]
+)
+def test_an_exit_beside_other_lines_loses_none(serve: Serve, park_after: float | None, text: bytes) -> None:
+    """Those before it are confirmed, also an empty one, and what follows is not."""
+    server = serve(framing=LINE, park_after=park_after)
+    with Peer(server.address) as peer:
+        peer.send(text)
+        peer.end()
+        lines = [line.strip().lower() for line in text.split(b"\n")]
+        before = lines[: lines.index(b"/exit")] if b"/exit" in lines else lines[:-1]
+        assert peer.rest() == b"".join(b"Received: " + line + b"\n" for line in before)
+
+
 def test_half_close_after_replies(serve: Serve, park_after: float | None) -> None:
     """A client that has ended its own stream still gets every reply."""
     server = serve(framing=LINE, park_after=park_after)
