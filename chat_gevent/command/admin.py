@@ -127,7 +127,7 @@ class Admin:
         """Whether a Host header is one that only who was told of this server would send; none is fine."""
         if given is None:
             return True
-        name = re.sub(r":[0-9]*$", "", given.strip().lower()).removesuffix(".")
+        name = re.sub(r":[0-9]*$", "", given.strip(" \t").lower()).removesuffix(".")
         here = client.getsockname()[0].removeprefix("::ffff:")
         return name in self._hosts or name == (f"[{here}]" if ":" in here else here)
 

@@ -106,9 +106,9 @@ def listen_addresses(value: Any) -> tuple[str, ...]:
 def host(value: Any) -> str:
     """A host as ``tcp://`` takes it; brackets around an IPv6 address are taken off. Raises ValueError."""
     given = text(value)
-    if not given:
-        raise ValueError("must be an address or a name; * means every address of this machine")
     bare = given[1:-1] if given.startswith("[") and given.endswith("]") else given
+    if not bare:
+        raise ValueError("must be an address or a name; * means every address of this machine")
     try:
         split_host_port(f"[{bare}]:0" if ":" in bare else f"{bare}:0")
     except ValueError:

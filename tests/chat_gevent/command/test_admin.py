@@ -235,6 +235,7 @@ def test_health_has_a_place_beside_silent_connections(operate: Operate) -> None:
         (b"127.0.0.1", b"200"),
         (b"Admin.example.org:9100", b"200"),
         (b"evil.example.org", b"421"),
+        (b"\x1dlocalhost", b"421"),  # which str.strip() would take for white space
         (b"", b"421"),
     ],
 )
