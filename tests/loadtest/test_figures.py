@@ -616,7 +616,7 @@ def test_messages_without_a_reply_are_counted_and_not_timed(talk: Callable[..., 
 
 
 def test_the_latency_of_a_push_counts_from_its_stamp(talk: Callable[..., Talk]) -> None:
-    """One user sends, another receives what the server holds for 100 ms: that long it took, and so it says."""
+    """What one user sends and another receives is held by the server for 100 ms: so long it took."""
     members: list[Any] = []
     held: list[float] = []  # in the server, by the clock of the stamp
     over: list[float] = []  # from before the stamp to after the push

@@ -102,7 +102,7 @@ def test_the_first_byte_and_the_end_of_a_reply_have_their_times() -> None:
 def test_anything_but_the_right_reply_fails(handler: servers.Handler, group: str) -> None:
     """One failure, named by class and reason; the connection is kept only where it is in step."""
     with ScriptedServer(handler) as server:
-        how = {"read_timeout": 0.1} if handler is servers.never else {}
+        how: dict[str, Any] = {"read_timeout": 0.1} if handler is servers.never else {}
         session, event, counters = session_of(server, **how)
         assert not session.confirm(HELLO)
         assert event.of("CONFIRM") == [group]
