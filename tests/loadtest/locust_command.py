@@ -17,6 +17,13 @@ LOCUSTFILE = ROOT / "loadtest" / "locustfile.py"
 LIMIT: Final = 150
 """Seconds within which a run of a few seconds ends, on a machine that is busy with other things."""
 LOCUST = (sys.executable, "-W", "ignore", "-m", "locust")
+PATIENT = (
+    *(sys.executable, "-W", "ignore", "-c"),
+    "import sys, locust.runners; locust.runners.HEARTBEAT_LIVENESS = 100; sys.argv[0] = 'locust'; "
+    "from locust.main import main; main()",
+)
+"""The same command, but for one number: its master waits 100 s for a worker's heartbeat. After the usual 3 s
+it takes a worker that a busy machine lets wait for one that is lost, and stops the test when all are."""
 
 
 class Run:
@@ -55,12 +62,14 @@ def start(
     locustfile: Path = LOCUSTFILE,
     prefix: tuple[str, ...] = (),
     own_group: bool = False,
+    patient: bool = True,
 ) -> Any:
     """Start Locust without a page; ``communicate`` gives what it printed. In ``own_group`` it is interrupted
-    with all its processes by ``os.killpg``, as at a terminal."""
+    with all its processes by ``os.killpg``, as at a terminal. Unless ``patient``, a worker that is lost is
+    told after the usual time."""
     command = [
         *prefix,
-        *LOCUST,
+        *(PATIENT if patient else LOCUST),
         "-f",
         str(locustfile),
         "--host",
