@@ -41,25 +41,25 @@ SHORTER = {
     "pip install 'chat-gevent[redis]'": Shorter(f"{PIP} 'chat-gevent[redis]'", NETWORK),
     f"{LOAD} -u 500 -r 250 -t 10s --report run.json": (
         Shorter(
-            f"{LOAD} -u 20 -r 20 -t 1s --report run.json",
+            f"{LOAD} -u 20 -r 20 -t 3s --report run.json",
             "ten seconds",
         )
     ),
     f"{LOAD} -u 500 -r 250 -t 10s": Shorter(
-        f"{LOAD} -u 20 -r 20 -t 1s",
+        f"{LOAD} -u 20 -r 20 -t 3s",
         "ten seconds",
     ),
     f"{OWN_LOAD}": Shorter(
-        f"{OWN_LOAD} --autostart --autoquit 0 -u 1 -t 1s",
+        f"{OWN_LOAD} --autostart --autoquit 0 -u 1 -t 3s",
         "its page stays until Ctrl-C",
     ),
     f"{OWN_LOAD} --headless -u 100 -r 50 -t 30s --rate 2000 --report run.json": Shorter(
-        f"{OWN_LOAD} --headless -u 10 -r 10 -t 1s --rate 200 --report run.json",
+        f"{OWN_LOAD} --headless -u 10 -r 10 -t 3s --rate 200 --report run.json",
         "half a minute",
     ),
     "redis-cli -p 7000": Shorter("redis-cli -p 7000 PING", "is for a person at a terminal", stop=True),
     "locust -f recorded.py --headless -u 10 -r 10 -t 10s": Shorter(
-        "locust -f recorded.py --headless -u 10 -r 10 -t 1s", "ten seconds"
+        "locust -f recorded.py --headless -u 10 -r 10 -t 3s", "ten seconds"
     ),
     "export CHAT_GEVENT_BACKPLANE=redis://:PASSWORD@redis.internal:6379": Shorter(
         "export CHAT_GEVENT_BACKPLANE=redis://127.0.0.1:6379", "that machine is not here"

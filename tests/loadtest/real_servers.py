@@ -22,7 +22,6 @@ from gevent import subprocess as gevent_subprocess
 
 from tests.conftest import require_tool
 from tests.loadtest.ports import reserved_port
-from tests.timing import seconds
 
 
 @contextmanager
@@ -51,7 +50,7 @@ def running(command: list[str], port: int, where: Path, **options: Any) -> Itera
     with log.open("ab") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, **options)
     try:
-        with gevent.Timeout(seconds(20), AssertionError(f"{command[0]} did not start: {log}")):
+        with gevent.Timeout(60, AssertionError(f"{command[0]} did not start: {log}")):
             while not ready(port):
                 assert process.poll() is None, log.read_text(errors="replace")
                 gevent.sleep(0.05)
@@ -59,7 +58,7 @@ def running(command: list[str], port: int, where: Path, **options: Any) -> Itera
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(30)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -67,7 +66,7 @@ def running(command: list[str], port: int, where: Path, **options: Any) -> Itera
 
 def exchange(port: int, question: bytes, last: bytes) -> str:
     """Ask a server of its own counts: everything up to ``last``."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(question)
         answer = b""
         while last not in answer:
@@ -217,11 +216,11 @@ def script(text: str, *arguments: str) -> Iterator[tuple[int, Callable[[], str]]
         text=True,
     )
     try:
-        with gevent.Timeout(seconds(20)):
+        with gevent.Timeout(60):
             port = int(process.stdout.readline())
 
         def count() -> str:
-            with gevent.Timeout(seconds(10)):
+            with gevent.Timeout(60):
                 return str(process.communicate()[0]).strip()
 
         yield port, count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any
 
 import gevent
@@ -14,16 +15,16 @@ Handler = Callable[[Any, Any], None]
 
 
 class ScriptedServer:
-    """A server with one way of behaving; a context manager."""
+    """A server with one way of behaving, on any port unless one is given; a context manager."""
 
-    def __init__(self, handler: Handler, **options: Any) -> None:
+    def __init__(self, handler: Handler, port: int = 0, **options: Any) -> None:
         def handle(connection: Any, address: Any) -> None:
             try:
                 handler(connection, address)
             except ConnectionError:
                 pass  # the client was stopped in the middle of something, as clients are
 
-        self.server = StreamServer(("127.0.0.1", 0), handle, **options)
+        self.server = StreamServer(("127.0.0.1", port), handle, **options)
 
     def __enter__(self) -> ScriptedServer:
         self.server.start()
@@ -72,6 +73,31 @@ def pieces(connection: Any, _: Any) -> None:
         for piece in (reply[:4], reply[4:-1], reply[-1:]):
             connection.sendall(piece)
             gevent.sleep(0.01)
+
+
+class HeldPieces:
+    """Replies in two pieces: the second one follows when the first is read, and 20 ms have passed since.
+
+    ``heard`` says whether the client has read the first piece; a test sets it.
+    """
+
+    def __init__(self) -> None:
+        self.heard: Callable[[], bool] = bool
+        self.moments: list[tuple[float, float, float]] = []
+        """When each message came, when its first piece was seen to be read, and when the second was sent."""
+
+    def __call__(self, connection: Any, _: Any) -> None:
+        """Serve a client."""
+        for line in lines(connection):
+            came = perf_counter()
+            connection.sendall(b"Rece")
+            while not self.heard():
+                gevent.sleep(0.001)
+            read = perf_counter()
+            while perf_counter() < read + 0.02:
+                gevent.sleep(0.001)
+            self.moments.append((came, read, perf_counter()))
+            connection.sendall(b"ived: " + line)
 
 
 def burst(connection: Any, _: Any) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from time import perf_counter, time
+from time import perf_counter, time, time_ns
 from typing import Any
 
 import gevent
+import gevent.event
 import pytest
 
-from benchmarks.reports.histograms import quantile
+from benchmarks.reports.histograms import add_rounded, quantile
 from loadtest.client.address import Target
 from loadtest.client.judgement import Prefix
 from loadtest.client.transport import ClientOptions
@@ -27,7 +28,6 @@ from tests.conftest import wait_until
 from tests.loadtest import servers
 from tests.loadtest.servers import Handler, ScriptedServer, lines
 from tests.loadtest.test_session import Recorded
-from tests.timing import seconds
 
 
 class Truth:
@@ -55,7 +55,7 @@ class Talk:
 
     def __init__(self, host: str, **options: Any) -> None:
         self.counters, self.event = Counters(), Recorded()
-        how = {"read_timeout": seconds(2), **options}
+        how = {"connect_timeout": 30.0, "read_timeout": 30.0, **options}
         self.client = Conversation(ClientOptions(Target.parse(host), **how), self.event, self.counters)
 
     def totals(self) -> dict[str, EntryTotals]:
@@ -85,9 +85,21 @@ def talk() -> Iterator[Callable[..., Talk]]:
         server.__exit__()
 
 
-def close_to(figure: float, truth: float) -> bool:
-    """Within 1%, or 0.2 ms on a usual machine; in seconds."""
-    return abs(figure - truth) <= max(0.01 * truth, seconds(0.0002))
+def counted(took: float) -> int:
+    """What a latency of so many seconds is counted as: microseconds, rounded down as histograms do it."""
+    kept: dict[int, int] = {}
+    add_rounded({int(took * 1e6): 1}, kept)
+    return next(iter(kept))
+
+
+def lies_between(least: float, micros: float, most: float) -> bool:
+    """Whether a figure that was counted lies between two times in seconds, which are rounded as it is.
+
+    A figure of the client is compared with moments that come before and after the one that it counts to, in
+    whatever time a busy machine takes between them: never earlier than the server's reply was sent, never
+    later than the call had returned. The delays of servers are so long that another start falls outside.
+    """
+    return counted(least) <= micros <= counted(most)
 
 
 # -- response times ------------------------------------------------------------------------------
@@ -99,24 +111,27 @@ def test_every_request_of_a_paced_task_has_a_response_time(talk: Callable[..., T
 
     def handler(connection: Any, _: Any) -> None:
         for line in lines(connection):
-            truth.answer(connection, line, 0.1)
+            truth.answer(connection, line, 0.2)
 
     one = talk(handler)
     one.client.connect()
     one.client.paced = True
-    one.client.intended = intended = perf_counter() - 0.2
+    one.client.intended = intended = perf_counter() - 0.5
+    first_called = perf_counter()
     first = one.client.request("a", name="FIRST", expect="Received: a")
-    called = perf_counter()
+    second_called = perf_counter()
     second = one.client.request("b", name="SECOND", expect=Prefix("Received: "))
+    returned = perf_counter()
     totals = one.totals()
-    assert close_to(first.response_time / 1e3, truth.times[0][1] - intended)
-    assert close_to(second.response_time / 1e3, truth.times[1][1] - called)
-    for name, began in (("FIRST", intended), ("SECOND", called)):
+    for reply, name, sent, took, due, called, over in (
+        (first, "FIRST", truth.times[0][1], truth.took[0], intended, first_called, second_called),
+        (second, "SECOND", truth.times[1][1], truth.took[1], second_called, second_called, returned),
+    ):
+        assert sent - due <= reply.response_time / 1e3 <= over - due
         ((response, _),) = totals[name].response.items()
         ((service, _),) = totals[name].service.items()
-        number = 0 if name == "FIRST" else 1
-        assert close_to(response / 1e6, truth.times[number][1] - began)
-        assert close_to(service / 1e6, truth.took[number])
+        assert lies_between(sent - due, response, over - due)
+        assert lies_between(took, service, over - called)
 
 
 def test_a_response_time_is_never_negative(talk: Callable[..., Talk]) -> None:
@@ -125,8 +140,9 @@ def test_a_response_time_is_never_negative(talk: Callable[..., Talk]) -> None:
     one.client.connect()
     one.client.paced = True
     one.client.intended = perf_counter() + 100
+    called = perf_counter()
     reply = one.client.request("bye", name="BYE")
-    assert 0 < reply.response_time < 1e3
+    assert 0 < reply.response_time / 1e3 <= perf_counter() - called
     assert min(one.totals()["BYE"].response) >= 0
 
 
@@ -135,24 +151,27 @@ def test_a_response_time_is_never_negative(talk: Callable[..., Talk]) -> None:
 
 def test_two_time_outs_in_a_hundred_are_in_the_percentiles(talk: Callable[..., Talk]) -> None:
     """They took at least the time-out: p99 says so. A wrong reply is not in it, and is told beside it."""
-    truth = Truth()
 
     def handler(connection: Any, _: Any) -> None:
         for line in lines(connection):
             if line.strip() not in (b"33", b"66"):
-                truth.answer(connection, line)
+                connection.sendall(b"Received: " + line)
 
-    timeout = seconds(0.25)
+    timeout = 0.25
+    took: dict[bool, list[float]] = {True: [], False: []}  # by whether the request passed
     one = talk(handler)
     for number in range(100):
-        one.client.request(f"{number}", name="ASK", expect=f"Received: {number}", timeout=timeout)
+        allowed = timeout if number in (33, 66) else None  # the others may take as long as the machine does
+        called = perf_counter()
+        reply = one.client.request(f"{number}", name="ASK", expect=f"Received: {number}", timeout=allowed)
+        took[bool(reply)].append(perf_counter() - called)
     record = one.record()
     kept = record.entries["ASK"]
     assert (kept.passed, kept.failures) == (98, {"ReadTimeout": 2})
     assert sum(kept.latencies.values()) == 100
-    assert close_to(quantile(kept.latencies, 0.99) / 1e6, timeout)
-    assert quantile(kept.latencies, 0.99) >= timeout * 1e6 * 0.999
-    assert quantile(kept.latencies, 0.97) < timeout * 1e6
+    longest = max(max(each) for each in took.values())
+    assert lies_between(timeout, quantile(kept.latencies, 0.99), longest)
+    assert quantile(kept.latencies, 0.97) <= counted(max(took[True]))
     (row,) = [row for row in latency_rows(record) if row[:2] == ("ASK", "service")]
     assert (row[2], row[5]) == (100, "")
     one.client.request("1", name="ASK", expect="something else")
@@ -229,12 +248,14 @@ def test_a_surplus_reply_that_is_there_fails_its_request_and_no_other(talk: Call
 def test_a_surplus_reply_that_comes_later_fails_nobody(talk: Callable[..., Talk], pushed: bool) -> None:
     """It is an entry of its own, ``UNEXPECTED``; with a handler for pushes it is a push."""
     later: list[int] = []
+    answered = gevent.event.Event()
 
     def handler(connection: Any, _: Any) -> None:
         for number, line in enumerate(lines(connection)):
             connection.sendall(b"Received: " + line)
             if number % 3 == 0:
-                gevent.sleep(0.005)
+                answered.wait()  # the reply has been taken and judged
+                answered.clear()
                 connection.sendall(b"Received: " + line)
                 later.append(number)
 
@@ -246,6 +267,7 @@ def test_a_surplus_reply_that_comes_later_fails_nobody(talk: Callable[..., Talk]
     for number in range(9):
         assert one.client.request(f"{number}", name="ASK", expect=f"Received: {number}")
         if number % 3 == 0:
+            answered.set()
             wait_until(lambda: later[-1:] == [number])  # noqa: B023 - it is called at once
             wait_until(lambda: len(taken) == len(later) if pushed else one.client.tcp.restless)
     totals = one.totals()
@@ -261,11 +283,13 @@ def test_a_surplus_reply_that_comes_later_fails_nobody(talk: Callable[..., Talk]
 def test_a_confirmed_message_keeps_its_verdict_when_something_comes_later(talk: Callable[..., Talk]) -> None:
     """``confirm``, the hot path of ``ConfirmUser``, judges as ``request`` does."""
     sent: list[int] = []
+    answered = gevent.event.Event()
 
     def handler(connection: Any, _: Any) -> None:
         for line in lines(connection):
             connection.sendall(b"Received: " + line)
-            gevent.sleep(0.005)
+            answered.wait()  # the reply has been taken and judged
+            answered.clear()
             connection.sendall(b"hello\n")
             sent.append(1)
 
@@ -273,6 +297,7 @@ def test_a_confirmed_message_keeps_its_verdict_when_something_comes_later(talk: 
     one.client.connect()
     for number in range(3):
         assert one.client.confirm((b"a\n", b"Received: a\n"))
+        answered.set()
         wait_until(lambda: len(sent) > number and one.client.tcp.restless)  # noqa: B023 - called at once
     one.client.leave()
     totals = one.totals()
@@ -290,13 +315,18 @@ def test_the_response_time_is_right_inside_the_block(talk: Callable[..., Talk]) 
                 truth.answer(connection, line, 0.1)
 
     one = talk(handler)
+    one.client.connect()
+    called = perf_counter()
     with one.client.request("a", name="ASK", catch_response=True) as reply:
+        over = perf_counter() - called
         gevent.sleep(0.05)
-        assert close_to(reply.response_time / 1e3, truth.took[0])
-    assert close_to(one.event.fired[-1]["response_time"] / 1e3, truth.took[0])
+        assert truth.took[0] <= reply.response_time / 1e3 <= over
+    assert truth.took[0] <= one.event.fired[-1]["response_time"] / 1e3 <= over
+    called = perf_counter()
     with one.client.request("never", name="ASK", catch_response=True, timeout=0.1) as reply:
+        over = perf_counter() - called
         gevent.sleep(0.05)
-        assert 100 <= reply.response_time < 145
+        assert 0.1 <= reply.response_time / 1e3 <= over
 
 
 def test_a_verdict_needs_catch_response(talk: Callable[..., Talk]) -> None:
@@ -436,7 +466,7 @@ def test_two_greenlets_on_one_connection_raise_at_once(talk: Callable[..., Talk]
     ):
         with pytest.raises(ConnectionInUse):
             call()
-    assert first.get(timeout=5)
+    assert first.get(timeout=30)
     assert one.event.of("ASK") == ["None"]
 
 
@@ -586,18 +616,19 @@ def test_messages_without_a_reply_are_counted_and_not_timed(talk: Callable[..., 
 
 
 def test_the_latency_of_a_push_counts_from_its_stamp(talk: Callable[..., Talk]) -> None:
-    """One user sends, another receives: by the server's clock the message took 100 ms, and so it says."""
+    """What one user sends and another receives is held by the server for 100 ms: so long it took."""
     members: list[Any] = []
-    held: list[float] = []
+    held: list[float] = []  # in the server, by the clock of the stamp
+    over: list[float] = []  # from before the stamp to after the push
 
     def handler(connection: Any, _: Any) -> None:
         members.append(connection)
         for line in lines(connection):
-            came = perf_counter()
+            came = time_ns()
             gevent.sleep(0.1)
             for member in members:
                 if member is not connection:
-                    held.append(perf_counter() - came)
+                    held.append((time_ns() - came) / 1e9)
                     member.sendall(line)
 
     one = talk(handler)
@@ -605,13 +636,15 @@ def test_the_latency_of_a_push_counts_from_its_stamp(talk: Callable[..., Talk]) 
     other.client.connect()
     other.client.push(lambda message: None, name="NEWS")
     for number in range(5):
+        began = time_ns()
         one.client.send(b"news " + one.client.stamp(), name="PUBLISH")
         wait_until(lambda: len(other.event.fired) > number + 1)  # noqa: B023 - called at once
+        over.append((time_ns() - began) / 1e9)
     kept = other.totals()["NEWS"]
     assert kept.passed == 5
     figures = [figure for figure, times in sorted(kept.service.items()) for _ in range(times)]
-    for figure, truth in zip(figures, sorted(held), strict=True):
-        assert close_to(figure / 1e6, truth)
+    for least, figure, most in zip(sorted(held), figures, sorted(over), strict=True):
+        assert lies_between(least, figure, most)
 
 
 def test_a_push_is_answered_while_its_user_sleeps_or_waits(talk: Callable[..., Talk]) -> None:
@@ -645,12 +678,15 @@ def test_a_transaction_is_several_steps_as_one(talk: Callable[..., Talk]) -> Non
             truth.answer(connection, line, 0.1)
 
     one = talk(handler)
+    one.client.connect()
+    called = perf_counter()
     with one.client.transaction("both"):
         began = perf_counter()
         one.client.request("a", name="A", expect="Received: a")
         one.client.request("b", name="B", expect="Received: b")
+    over = perf_counter()
     ((micros, _),) = one.totals()["transaction both"].service.items()
-    assert close_to(micros / 1e6, truth.times[1][1] - began)
+    assert lies_between(truth.times[1][1] - began, micros, over - called)
     with one.client.transaction("both"):
         one.client.request("a", name="A", expect="Received: a")
         one.client.request("b", name="B", expect="wrong")
@@ -668,4 +704,4 @@ def test_own_figures_are_entries(talk: Callable[..., Talk]) -> None:
     kept = one.totals()["render"]
     assert kept.failures == {"Failure(blurred)": 1}
     assert kept.passed == 1
-    assert close_to(min(kept.service) / 1e6, 0.0125)
+    assert list(kept.service) == [counted(0.0125)]

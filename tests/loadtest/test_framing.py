@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import pytest
@@ -31,7 +31,6 @@ from loadtest.framing import (
     parse_framing,
 )
 from loadtest.messages import confirm_exchange
-from tests.timing import seconds
 
 BOUNDED: list[ReplyFraming] = [
     Line(),
@@ -153,7 +152,7 @@ def test_a_reply_in_many_pieces_takes_time_in_proportion_to_its_length(
     framing: ReplyFraming, begin: bytes, piece: bytes, end: bytes
 ) -> None:
     """1.4 MB in 2,000 pieces take less than a second, not minutes."""
-    started = perf_counter()
+    started = process_time()
     _, kept = framing.split(b"", begin, 2**30) if begin else ([], b"")
     replies: list[bytes] = []
     for _ in range(2000):
@@ -163,7 +162,7 @@ def test_a_reply_in_many_pieces_takes_time_in_proportion_to_its_length(
     replies = (replies + found) or framing.finish(kept, 2**30)
     assert len(replies) == 1
     assert len(replies[0]) > 1_000_000
-    assert perf_counter() - started < seconds(5)
+    assert process_time() - started < 5  # of CPU: the machine may be busy with other things
 
 
 def test_one_protocol_of_framings() -> None:

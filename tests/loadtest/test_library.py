@@ -7,16 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from gevent import subprocess as gevent_subprocess
 
-from tests.loadtest.locust_command import ROOT
+from tests.loadtest.locust_command import LIMIT, ROOT
 from tests.loadtest.servers import ScriptedServer
 from tests.loadtest.test_readme import locustfile, store
-from tests.timing import seconds
 
 CHECK = """
 assert done["errors"] == 0
-assert 800 <= done.of("GET", "rate") * 5 <= 1100, done.of("GET", "rate")
+assert 500 <= done.of("GET", "rate") * 5 <= 1500, done.of("GET", "rate")  # the schedule has 1,000
 assert done.broken == []
 assert done.outcome.report().complete
 from loadtest.errors import OptionsError
@@ -27,6 +27,7 @@ except OptionsError as error:
 """
 
 
+@pytest.mark.timeout(200)
 def test_a_load_test_is_three_lines_of_python(tmp_path: Path) -> None:
     """Run, and ask what was measured; an option that the class does not use is an error."""
     text = (ROOT / "loadtest" / "README.md").read_text()
@@ -44,7 +45,7 @@ def test_a_load_test_is_three_lines_of_python(tmp_path: Path) -> None:
             text=True,
             cwd=ROOT,
         )
-        output, _ = process.communicate(timeout=seconds(40))
+        output, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 0, output
     assert "TCP requests in milliseconds" in output
     assert output.splitlines()[-1] == "--message-size: StoreUser does not use it"

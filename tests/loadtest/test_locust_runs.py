@@ -20,16 +20,16 @@ import pytest
 from gevent import socket
 
 from benchmarks.reports.figures import merged
-from tests.conftest import require_tool
+from tests.conftest import require_tool, wait_until
 from tests.loadtest import servers
 from tests.loadtest.hosts import Hosts
-from tests.loadtest.locust_command import LOCUST, LOCUSTFILE, ROOT, Run, run, start
+from tests.loadtest.locust_command import LIMIT, LOCUST, LOCUSTFILE, ROOT, Run, run, start
 from tests.loadtest.ports import reserved_port
 from tests.loadtest.servers import ScriptedServer
 from tests.operate import ServerProcess
-from tests.timing import seconds
 
-pytestmark = pytest.mark.alone  # what a run counts in a second is judged
+# What a run counts in a second is judged, and runs take longer where the machine is busy.
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]
 
 
 @contextmanager
@@ -50,10 +50,12 @@ def test_500_users_end_with_no_failure_and_two_reports_compare(
     """The whole way: our server, 500 users, checked replies, report and page; and two runs compared."""
     host = f"tcp://127.0.0.1:{operate('--port', '0').port}"
     page = tmp_path / "page.html"
-    common = ("-u", "500", "-r", "500", "-t", "6s", "--fail-if", "errors>0")
+    # Each user stays for 8 s at least, so all are there together, also where the machine is busy.
+    load = ("-u", "500", "-r", "500", "-t", "120s", "--messages", "2", "--think-time", "4-5")
+    common = (*load, "--fail-if", "errors>0", "--connect-timeout", "60", "--read-timeout", "60")
     first = run(tmp_path, host, *common, "--report-html", str(page), name="first")
     assert (first.status, first.total("failed")) == (0, 0), first.output
-    assert first.total("messages") > 500
+    assert first.total("messages") == 1000
     assert max(trial.values["connections"] for trial in first.report.trials) == 500
     assert "closed loop: not corrected" in first.output
     text = page.read_text()
@@ -72,17 +74,18 @@ def test_500_users_end_with_no_failure_and_two_reports_compare(
 def test_a_condition_that_holds_fails_the_run_with_status_3(tmp_path: Path) -> None:
     """The reason is a line of its own."""
     with ScriptedServer(servers.late) as server:
-        done = run(tmp_path, server.host, "-u", "2", "-r", "2", "-t", "2s", "--fail-if", "p50>20ms")
+        options = ("-u", "2", "-r", "2", "-t", "60s", "--messages", "20", "--fail-if", "p50>20ms")
+        done = run(tmp_path, server.host, *options)
     assert done.status == 3
     (line,) = [line for line in done.output.splitlines() if line.startswith("failed:")]
-    assert line.startswith("failed: p50>20ms: p50 was 5")
+    assert float(line.removeprefix("failed: p50>20ms: p50 was ").split()[0]) > 20
 
 
 def test_a_run_in_which_nothing_was_answered_fails(tmp_path: Path) -> None:
     """Status 1, though no request failed: all were in flight at the end. Who only holds, has to connect."""
     with ScriptedServer(servers.never) as server:
-        done = run(tmp_path, server.host, "-u", "2", "-r", "2", "-t", "1s")
-        held = run(tmp_path, server.host, "-u", "2", "-r", "2", "-t", "1s", "--hold", "1000")
+        done = run(tmp_path, server.host, "-u", "2", "-r", "2", "-t", "3s", "--read-timeout", "30")
+        held = run(tmp_path, server.host, "-u", "2", "-r", "2", "-t", "3s", "--hold", "100000")
     assert (done.status, done.errors) == (1, {})
     assert "failed: nothing was answered\n" in done.output
     assert (held.status, held.errors) == (0, {}), held.output
@@ -91,18 +94,18 @@ def test_a_run_in_which_nothing_was_answered_fails(tmp_path: Path) -> None:
 SLOW_START = """
 from gevent.monkey import get_original
 from loadtest.locustfile import *
-get_original("time", "sleep")(1.5)
+get_original("time", "sleep")(3)
 """
 
 
 def test_a_slow_start_takes_nothing_of_the_run_time(tmp_path: Path) -> None:
-    """A locustfile that takes 1.5 s to load has its second to run all the same."""
+    """A locustfile that takes 3 s to load has its 2 s to run all the same, and sends in most of them."""
     path = tmp_path / "locustfile.py"
     path.write_text(SLOW_START)
     with ScriptedServer(servers.confirm) as server:
-        done = run(tmp_path, server.host, "-t", "1s", "--rate", "50", locustfile=path)
+        done = run(tmp_path, server.host, "-t", "2s", "--rate", "50", locustfile=path)
     assert done.status == 0, done.output
-    assert done.total("messages") >= 40
+    assert done.total("messages") >= 20
 
 
 HELD_UP = """
@@ -137,7 +140,7 @@ def test_no_request_begins_while_users_that_wait_are_stopped(tmp_path: Path) -> 
     path = tmp_path / "locustfile.py"
     path.write_text(HELD_UP)
     with ScriptedServer(count) as server:
-        options = ("-u", "20", "-r", "20", "-t", "2s", "--stop-timeout", "5", "--think-time", "0.05")
+        options = ("-u", "20", "-r", "20", "-t", "2s", "--stop-timeout", "30", "--think-time", "0.05")
         done = run(tmp_path, server.host, *options, locustfile=path)
     assert done.status == 0, done.output
     assert done.total("messages") == came > 20
@@ -163,7 +166,7 @@ def test_a_bad_option_is_one_line_and_status_2() -> None:
     """Never a traceback, and nothing is sent."""
     started = [(start("tcp://127.0.0.1:1", "-t", "1s", *options), said) for options, said in BAD_OPTIONS]
     for process, said in started:
-        output, _ = process.communicate(timeout=seconds(30))
+        output, _ = process.communicate(timeout=LIMIT)
         lines = [line for line in output.splitlines() if "locust.main: " not in line]
         assert process.returncode == 2, output
         assert len(lines) == 1
@@ -203,7 +206,8 @@ def test_servers_that_misbehave_never_pass(tmp_path: Path) -> None:
 
     def load(handler: servers.Handler) -> Run:
         with ScriptedServer(handler) as server:
-            options = ("-u", "3", "-r", "3", "-t", "2s", "--read-timeout", "0.3")
+            timeout = "0.3" if handler is servers.never else "30"
+            options = ("-u", "3", "-r", "3", "-t", "3s", "--read-timeout", timeout)
             return run(tmp_path, server.host, *options, name=handler.__name__)
 
     for (_, group), one in zip(
@@ -219,7 +223,7 @@ def test_servers_that_misbehave_never_pass(tmp_path: Path) -> None:
 def test_users_stopped_in_flight_are_aborted(tmp_path: Path) -> None:
     """Twenty users wait for replies when the run ends: twenty aborted, none passed or failed."""
     with ScriptedServer(servers.never) as server:
-        done = run(tmp_path, server.host, "-u", "20", "-r", "20", "-t", "2s", "--read-timeout", "30")
+        done = run(tmp_path, server.host, "-u", "20", "-r", "20", "-t", "4s", "--read-timeout", "60")
     assert (done.total("messages"), done.total("failed"), done.total("aborted")) == (0, 0, 20)
     assert "in flight when stopped: 20" in done.output
 
@@ -234,7 +238,7 @@ class Paced({base}):
 
 @events.test_stopping.add_listener
 def block(**_):
-    end = perf_counter() + 0.5
+    end = perf_counter() + 1
     while perf_counter() < end:  # a sleep would let the users go on
         pass
 """
@@ -244,7 +248,7 @@ OWN_TASK = """@task
 
 
 def slow_to_stop(folder: Path, base: str) -> Path:
-    """A locustfile that keeps Locust's loop busy for half a second between the order to stop and the end."""
+    """A locustfile that keeps Locust's loop busy for a second between the order to stop and the end."""
     path = folder / f"{base}.py"
     path.write_text(SLOW_TO_STOP.format(base=base, body=OWN_TASK if base == "TcpUser" else "pass"))
     return path
@@ -257,15 +261,24 @@ def backlog(done: Run) -> int:
     return int(found[1].replace(",", ""))
 
 
+LATE_AT_MOST = 0.4
+"""Seconds that a busy machine may be late with what was due when a test is stopped."""
+
+
 def test_who_falls_due_while_locust_stops_is_not_sent(tmp_path: Path) -> None:
-    """However long the stop takes: no request in flight, and no backlog, that the stop itself has made."""
+    """However long the stop takes: no request in flight, and no backlog, that the stop itself has made.
+
+    All 20 users fall due within the second that it takes here. A busy machine may be late with those that
+    were due before: as many as in :data:`LATE_AT_MOST` seconds.
+    """
     kinds: dict[str, tuple[str, tuple[str, ...]]] = {
-        "paced": ("ConfirmUser", ("--rate", "200")),
-        "own": ("TcpUser", ("--rate", "200")),
-        "graceful": ("ConfirmUser", ("--rate", "200", "--stop-timeout", "5")),
-        "hold": ("ConfirmUser", ("--hold", "0.1")),
-        "think": ("ConfirmUser", ("--think-time", "0.1")),
+        "paced": ("ConfirmUser", ("--rate", "20")),
+        "own": ("TcpUser", ("--rate", "20")),
+        "graceful": ("ConfirmUser", ("--rate", "20", "--stop-timeout", "30")),
+        "hold": ("ConfirmUser", ("--hold", "1")),
+        "think": ("ConfirmUser", ("--think-time", "0.5-1")),
     }
+    late = 20 * LATE_AT_MOST
 
     def load(name: str) -> Run:
         base, options = kinds[name]
@@ -279,12 +292,12 @@ def test_who_falls_due_while_locust_stops_is_not_sent(tmp_path: Path) -> None:
         done = one.get()
         assert (done.status, done.total("failed")) == (0, 0), done.output
         assert done.total("messages") > 0
-        assert done.total("aborted") <= 1, (name, done.output)
+        assert done.total("aborted") <= late, (name, done.output)
         if name not in ("hold", "think"):
-            assert backlog(done) <= 1, (name, done.output)
+            assert backlog(done) <= late, (name, done.output)
             response = merged(done.report, done.report.servers[0].name, "response")
             assert response is not None
-            assert done.total("intended") - response.get_total_count() <= 1
+            assert done.total("intended") - response.get_total_count() <= late
 
 
 def test_the_last_reports_of_workers_that_are_slow_to_stop_are_waited_for(tmp_path: Path) -> None:
@@ -298,31 +311,32 @@ def test_the_last_reports_of_workers_that_are_slow_to_stop_are_waited_for(tmp_pa
             connection.sendall(b"Received: " + line)
 
     with ScriptedServer(confirm) as server:
-        options = ("--processes", "2", "-u", "20", "-r", "20", "-t", "4s", "--rate", "200")
+        options = ("--processes", "2", "-u", "20", "-r", "20", "-t", "4s", "--rate", "20")
         done = run(tmp_path, server.host, *options, locustfile=slow_to_stop(tmp_path, "ConfirmUser"))
-    assert (done.status, done.total("failed")) == (0, 0), done.output
+        assert (done.status, done.total("failed")) == (0, 0), done.output
+        wait_until(lambda: came >= done.total("messages") + done.total("aborted"))
     assert done.total("messages") + done.total("aborted") == came > 0
-    assert done.total("aborted") <= 1
-    assert backlog(done) <= 1, done.output
+    assert done.total("aborted") <= 20 * LATE_AT_MOST
+    assert backlog(done) <= 20 * LATE_AT_MOST, done.output
 
 
 def test_paced_users_of_a_server_that_never_answers_are_aborted(tmp_path: Path) -> None:
     """Each has one message in flight when the run ends, and what fell due behind it is backlog."""
     with ScriptedServer(servers.never) as server:
-        options = ("-u", "20", "-r", "20", "-t", "3s", "--rate", "100", "--read-timeout", "30")
+        options = ("-u", "20", "-r", "20", "-t", "4s", "--rate", "100", "--read-timeout", "60")
         done = run(tmp_path, server.host, *options)
     assert (done.total("messages"), done.total("failed"), done.total("aborted")) == (0, 0, 20), done.output
     assert 100 <= backlog(done) == done.total("intended")
 
 
 def test_a_graceful_stop_waits_for_replies_and_not_for_turns(tmp_path: Path) -> None:
-    """``--stop-timeout`` is for users with a message in flight; the next turns of these are 30 s away."""
+    """``--stop-timeout`` is for users with a message in flight; the next turns of these are 300 s away."""
     with ScriptedServer(servers.confirm) as server:
         begin = perf_counter()
-        options = ("-u", "20", "-r", "20", "-t", "2s", "--rate", "0.03/user", "--stop-timeout", "40")
+        options = ("-u", "20", "-r", "20", "-t", "4s", "--rate", "0.003/user", "--stop-timeout", "300")
         done = run(tmp_path, server.host, *options)
     assert done.status == 0, done.output
-    assert perf_counter() - begin < seconds(25)
+    assert perf_counter() - begin < LIMIT
 
 
 def test_an_interrupted_run_keeps_what_it_measured(tmp_path: Path) -> None:
@@ -338,14 +352,14 @@ def test_an_interrupted_run_keeps_what_it_measured(tmp_path: Path) -> None:
 
     with ScriptedServer(confirm) as server:
         process = start(
-            server.host, "-u", "2", "-r", "2", "-t", "60s", "--think-time", "0.001", "--report", str(path)
+            server.host, "-u", "2", "-r", "2", "-t", "600s", "--think-time", "0.001", "--report", str(path)
         )
-        assert answered.wait(seconds(25))
+        assert answered.wait(LIMIT)
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=seconds(20))
+        output, _ = process.communicate(timeout=LIMIT)
     done = Run(process.returncode, output, path)
     assert (done.status, done.report.complete) == (0, False), output
-    assert done.total("messages") > 100
+    assert done.total("messages") >= 100
     assert "TCP requests in milliseconds" in output
 
 
@@ -363,13 +377,14 @@ def test_workers_that_are_interrupted_with_their_master_report_all_they_sent(tmp
                 enough.set()
 
     with ScriptedServer(confirm) as server:
-        options = ("--processes", "2", "-u", "20", "-r", "20", "-t", "60s", "--rate", "200")
+        options = ("--processes", "2", "-u", "20", "-r", "20", "-t", "600s", "--rate", "200")
         process = start(server.host, *options, "--report", str(path), own_group=True)
-        assert enough.wait(seconds(25))
+        assert enough.wait(LIMIT)
         os.killpg(process.pid, signal.SIGINT)
-        output, _ = process.communicate(timeout=seconds(30))
-    done = Run(process.returncode, output, path)
-    assert (done.status, done.report.complete) == (0, False), output
+        output, _ = process.communicate(timeout=LIMIT)
+        done = Run(process.returncode, output, path)
+        assert (done.status, done.report.complete) == (0, False), output
+        wait_until(lambda: came >= done.total("messages") + done.total("aborted"))
     assert done.total("messages") + done.total("aborted") == came
     assert "20 opened, 0 open at the end" in output
 
@@ -377,10 +392,10 @@ def test_workers_that_are_interrupted_with_their_master_report_all_they_sent(tmp
 def test_the_thread_per_client_server_is_driven_without_framing(tmp_path: Path) -> None:
     """What one ``recv(1024)`` returns is a message: no terminators, and ``/exit`` ends the connection."""
     with server_process("threads") as host:
-        options = ("--framing", "chunk", "--messages-per-connection", "5", "-u", "20", "-r", "20", "-t", "2s")
-        done = run(tmp_path, host, *options)
+        options = ("--framing", "chunk", "--messages", "10", "--messages-per-connection", "5", "-t", "60s")
+        done = run(tmp_path, host, *options, "-u", "20", "-r", "20", "--read-timeout", "30")
     assert (done.status, done.errors) == (0, {}), done.output
-    assert done.total("messages") > 100
+    assert done.total("messages") == 200
     assert " EXIT " in done.output
 
 
@@ -392,13 +407,13 @@ def test_nc_answers_whatever_a_person_lets_it(tmp_path: Path) -> None:
         script = f"mkfifo {pipe}; nc -lk 127.0.0.1 {port} < {pipe} | sed -u 's/^/Received: /' > {pipe}"
         server = subprocess.Popen(["sh", "-c", script], start_new_session=True)
         try:
-            with gevent.Timeout(seconds(10)):
+            with gevent.Timeout(60):
                 while True:
                     with socket.socket() as probe:
                         if probe.connect_ex(("127.0.0.1", port)) == 0:
                             break
                     gevent.sleep(0.05)
-            done = run(tmp_path, f"tcp://127.0.0.1:{port}", "-u", "1", "-t", "2s", "--messages", "20")
+            done = run(tmp_path, f"tcp://127.0.0.1:{port}", "-u", "1", "-t", "60s", "--messages", "20")
         finally:
             os.killpg(server.pid, signal.SIGKILL)
             server.wait()
@@ -409,7 +424,7 @@ def test_churn_pipelines_and_templates_each_count_every_message(tmp_path: Path) 
     """Connections of 4 messages, 2 in a write; 10 users of 12 messages are 120, no more, no less."""
     options = ("--messages", "12", "--messages-per-connection", "4", "--pipeline", "2")
     with ScriptedServer(servers.confirm) as server:
-        more = ("--message-template", "user {user} says {n} {random:5}", "-u", "10", "-r", "10", "-t", "30s")
+        more = ("--message-template", "user {user} says {n} {random:5}", "-u", "10", "-r", "10", "-t", "60s")
         done = run(tmp_path, server.host, *options, *more)
     assert (done.status, done.total("messages"), done.total("failed")) == (0, 120, 0), done.output
     assert "connections: 30 opened, 0 open at the end" in done.output
@@ -436,53 +451,59 @@ def test_a_paced_pipeline_intends_the_messages_that_it_has(
 ) -> None:
     """The last batch of a user, or of a connection, is shorter; all is sent, and nothing is left over."""
     with ScriptedServer(servers.confirm) as server:
-        done = run(tmp_path, server.host, *options, "-u", "10", "-r", "10", "-t", "30s", "--rate", "200")
+        done = run(tmp_path, server.host, *options, "-u", "10", "-r", "10", "-t", "60s", "--rate", "200")
     assert (done.status, done.total("messages"), done.total("failed")) == (0, messages, 0), done.output
     assert (done.total("intended"), backlog(done)) == (messages, 0)
 
 
 def test_holders_hold_and_send_in_turn(tmp_path: Path) -> None:
     """Idle connections with a message every second each, from two source addresses."""
-    with ScriptedServer(servers.confirm) as server:
-        options = (
-            "--hold",
-            "1",
-            "--source-addresses",
-            "127.0.0.2-127.0.0.3",
-            "-u",
-            "50",
-            "-r",
-            "50",
-            "-t",
-            "4s",
-        )
-        done = run(tmp_path, server.host, *options)
+    pauses: list[float] = []
+    sources: set[str] = set()
+
+    def handler(connection: Any, address: Any) -> None:
+        answered = 0.0
+        sources.add(address[0])
+        for line in servers.lines(connection):
+            if answered:
+                pauses.append(perf_counter() - answered)
+            answered = perf_counter()
+            connection.sendall(b"Received: " + line)
+
+    with ScriptedServer(handler) as server:
+        load = ("-u", "50", "-r", "50", "-t", "60s", "--hold", "1", "--messages", "3")
+        done = run(tmp_path, server.host, *load, "--source-addresses", "127.0.0.2-127.0.0.3")
     assert (done.status, done.total("failed")) == (0, 0), done.output
-    assert 100 <= done.total("messages") <= 200
+    assert (done.total("messages"), len(pauses)) == (150, 100)
+    assert min(pauses) >= 1
+    assert sources == {"127.0.0.2", "127.0.0.3"}
     assert "connections: 50 opened" in done.output
 
 
 def test_steps_find_the_knee_and_say_it(tmp_path: Path) -> None:
-    """A server that answers one client at a time gets slower with each step, until p99 crosses the limit."""
+    """A server that answers one client at a time gets slower with each step, until p99 crosses the limit.
+
+    It is 0.3 s with three users, 0.6 s with six, 0.9 s with nine; a busy machine may only add to that.
+    """
     turn = gevent.lock.BoundedSemaphore()
 
     def one_at_a_time(connection: Any, _: Any) -> None:
         for line in servers.lines(connection):
             with turn:
-                gevent.sleep(0.01)
+                gevent.sleep(0.1)
             connection.sendall(b"Received: " + line)
 
     with ScriptedServer(one_at_a_time) as server:
-        options = ("--shape", "steps", "--step-users", "2", "--step-time", "3", "--knee-p99", "80ms")
-        done = run(tmp_path, server.host, *options, "--shape-users", "12")
+        options = ("--shape", "steps", "--step-users", "3", "--step-time", "4", "--knee-p99", "750ms")
+        done = run(tmp_path, server.host, *options, "--shape-users", "12", "--read-timeout", "30")
     knee = [fired.message for fired in done.report.warnings if fired.check == "knee"]
     assert len(knee) == 1, done.output
-    assert knee[0].startswith("highest rate that held p99 80 ms")
+    assert knee[0].startswith("highest rate that held p99 750 ms")
     held, broke = (
         (int(users), float(p99)) for users, p99 in re.findall(r"with (\d+) users \(p99 ([\d.]+) ms", knee[0])
     )
-    assert broke[0] == held[0] + 2
-    assert held[1] <= 80 < broke[1]
+    assert broke[0] == held[0] + 3
+    assert held[1] <= 750 < broke[1]
 
 
 STEP = """
@@ -497,10 +518,11 @@ from loadtest.run.shapes import Steps
 environment = Environment(parsed_options=Namespace(**own_options()))
 load_test = load_test_of(environment)
 steps = Steps(load_test, environment.parsed_options)
-for second in range(int(time()) - 9, int(time()) - 1):
+now = int(time())
+for second in range(now - 9, now - 1):
     load_test.counters.entry("CONFIRM").whole[100] += 510
     load_test.record.take("one", load_test.counters, Sample(second, 1.02, 1.02, 0.3, {}, 0, 0), 0)
-steps._step_began = time() - 10
+steps._step_began = now - 10
 print(steps._judge() or steps._held)
 """
 
@@ -526,7 +548,7 @@ def test_two_processes_are_one_report(tmp_path: Path) -> None:
             "--messages",
             "20",
             "-t",
-            "30s",
+            "60s",
         )
         done = run(tmp_path, server.host, *options)
     assert (done.status, done.total("messages"), done.total("failed")) == (0, 200, 0), done.output
@@ -547,14 +569,14 @@ def test_a_master_and_two_workers_on_hosts_of_their_own_are_one_report(tmp_path:
     ):
         port = str(number)
         at = ("--master-bind-host", hosts.address, "--master-bind-port", port, "--report", str(path))
-        wait = ("--master", "--expect-workers", "2", "--expect-workers-max-wait", "20")
-        load = ("-u", "6", "-r", "6", "-t", "30s", "--messages", "10", "--rate", "60")
+        wait = ("--master", "--expect-workers", "2", "--expect-workers-max-wait", "100")
+        load = ("-u", "6", "-r", "6", "-t", "60s", "--messages", "10", "--rate", "60")
         master = start(host, *wait, *at, *load, prefix=hosts.on(0))
         to = ("--worker", "--master-host", hosts.address, "--master-port", port)
         workers = [start(host, *to, prefix=hosts.on(place)) for place in (1, 2)]
-        output, _ = master.communicate(timeout=seconds(40))
+        output, _ = master.communicate(timeout=LIMIT)
         for worker in workers:
-            worker.communicate(timeout=seconds(5))
+            worker.communicate(timeout=60)
     done = Run(master.returncode, output, path)
     assert (done.status, done.total("messages"), done.total("failed")) == (0, 60, 0), output
     assert done.total("intended") == 60

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import runpy, sys
 
@@ -19,8 +21,9 @@ runpy.run_module("loadtest", run_name="__main__", alter_sys=True)
 """
 
 
+@pytest.mark.timeout(150)
 def test_without_the_extra() -> None:
     """One line that says what to install, and status 1."""
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=40)
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=100)
     assert done.returncode == 1
     assert done.stderr == "loadtest: locust is not installed: pip install 'chat-gevent[loadtest]'\n"

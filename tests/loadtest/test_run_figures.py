@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,12 +20,12 @@ from gevent import subprocess as gevent_subprocess
 
 from tests.conftest import wait_until
 from tests.loadtest import servers
-from tests.loadtest.locust_command import LOCUST, LOCUSTFILE, ROOT, Run, run, start
+from tests.loadtest.locust_command import LIMIT, LOCUST, LOCUSTFILE, ROOT, Run, run, start
 from tests.loadtest.ports import reserved_port
 from tests.loadtest.servers import ScriptedServer, lines
-from tests.timing import seconds
 
-pytestmark = pytest.mark.alone  # what a run counts in a second is judged
+# What a run counts in a second is judged, and runs take longer where the machine is busy.
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]
 
 OWN = """
 from locust import task, constant
@@ -60,20 +61,23 @@ class Counting:
             self.came.append(monotonic())
             connection.sendall(b"Received: " + line)
 
-    def rate(self, first: float, last: float) -> float:
-        """Messages a second between two moments."""
-        return sum(first <= moment < last for moment in self.came) / (last - first)
+    def rates(self, first: float, last: float, width: float) -> list[float]:
+        """Messages a second in windows ``width`` seconds wide, one every quarter of a second."""
+        begins = [first + step / 4 for step in range(int((last - width - first) * 4))]
+        return [sum(begin <= moment < begin + width for moment in self.came) / width for begin in begins]
 
 
 @contextmanager
 def distributed(
-    folder: Path, host: str, workers: int, *options: str, shifted: float = 0.0
+    folder: Path, host: str, workers: int, *options: str, shifted: float = 0.0, patient: bool = True
 ) -> Iterator[tuple[Any, list[Any], Path]]:
     """A master and its workers; the first one's clock is ``shifted`` seconds ahead."""
     path = folder / "report.json"
     with reserved_port() as port:
-        wait = ("--master", "--expect-workers", str(workers), "--expect-workers-max-wait", "30")
-        master = start(host, *wait, "--master-bind-port", str(port), "--report", str(path), *options)
+        wait = ("--master", "--expect-workers", str(workers), "--expect-workers-max-wait", "100")
+        master = start(
+            host, *wait, "--master-bind-port", str(port), "--report", str(path), *options, patient=patient
+        )
         to = ("--worker", "--master-host", "127.0.0.1", "--master-port", str(port))
         started = [start(host, *to) for _ in range(workers - 1)]
         code = (
@@ -109,20 +113,24 @@ def distributed(
 
 
 def test_a_lost_worker_is_named_and_its_rate_taken_over(tmp_path: Path) -> None:
-    """Killed with -9: the others send at the whole rate within 5 s, and the report says what is missing."""
+    """Killed with -9: the others send at the whole rate soon, and the report says what is missing.
+
+    It takes about 4 s until Locust finds out. A busy machine is late with some messages and sends them after
+    others, so the rates are those of many windows of time.
+    """
     counting = Counting()
-    load = ("-u", "12", "-r", "12", "-t", "16s", "--rate", "120", "--fail-if", "workers<3")
+    load = ("-u", "12", "-r", "12", "-t", "20s", "--rate", "120", "--fail-if", "workers<3")
     with (
         ScriptedServer(counting) as server,
-        distributed(tmp_path, server.host, 3, *load) as (master, workers, path),
+        distributed(tmp_path, server.host, 3, *load, patient=False) as (master, workers, path),
     ):
-        wait_until(lambda: len(counting.came) > 240, seconds(30))
+        wait_until(lambda: len(counting.came) > 240, 120)
         killed = monotonic()
         os.kill(workers[0].pid, signal.SIGKILL)
-        output, _ = master.communicate(timeout=seconds(50))
+        output, _ = master.communicate(timeout=LIMIT)
         done = Run(master.returncode, output, path)
-    assert counting.rate(killed + 0.3, killed + 2.3) < 95
-    assert counting.rate(killed + 5, killed + 9) == pytest.approx(120, rel=0.05)
+    assert min(counting.rates(killed, killed + 5, 2)) < 100  # without it they send 80
+    assert statistics.median(counting.rates(killed + 7, killed + 14, 4)) == pytest.approx(120, rel=0.1)
     assert done.status == 3, output
     assert "failed: workers<3: workers was 2" in output
     assert not done.report.complete
@@ -144,14 +152,14 @@ def test_a_distributed_run_is_complete_unless_its_clocks_differ(tmp_path: Path, 
         ScriptedServer(servers.confirm) as server,
         distributed(tmp_path, server.host, 2, *load, shifted=shifted) as (master, _, path),
     ):
-        output, _ = master.communicate(timeout=seconds(50))
+        output, _ = master.communicate(timeout=LIMIT)
         done = Run(master.returncode, output, path)
     assert done.report.complete is (shifted == 0), output
     told = [fired.message for fired in done.report.warnings if fired.check == "clocks"]
     assert len(told) == (1 if shifted else 0)
     if shifted:
         (ahead,) = re.findall(r"is (\d+\.\d) s ahead of the master's", told[0])
-        assert abs(float(ahead) - shifted) <= 0.1
+        assert shifted - 0.5 <= float(ahead) <= shifted  # a report that took long makes it less
         assert f"WARNING {told[0]}" in output
 
 
@@ -173,17 +181,20 @@ def test_options_that_nobody_uses_are_refused(tmp_path: Path) -> None:
         folder.mkdir()
         started.append((start("tcp://127.0.0.1:1", "-t", "1s", *options, locustfile=own(folder, body)), said))
     for process, said in started:
-        output, _ = process.communicate(timeout=seconds(40))
+        output, _ = process.communicate(timeout=LIMIT)
         assert process.returncode == 2, output
         assert said in output
 
 
 def test_own_classes_back_off_and_a_failed_connect_is_counted_once(tmp_path: Path) -> None:
-    """Nobody listens: a handful of CONNECT failures in 3 s, with growing pauses, and no other failure."""
+    """Nobody listens: a handful of CONNECT failures in 4 s, with growing pauses, and no other failure.
+
+    Without pauses there are thousands, with the first one each time 40 at least.
+    """
     with reserved_port() as port:
-        done = run(tmp_path, f"tcp://127.0.0.1:{port}", "-u", "1", "-t", "3s", locustfile=own(tmp_path))
+        done = run(tmp_path, f"tcp://127.0.0.1:{port}", "-u", "1", "-t", "4s", locustfile=own(tmp_path))
     assert set(done.errors) == {"CONNECT ConnectFailed(ECONNREFUSED)"}, done.output
-    assert 4 <= done.errors["CONNECT ConnectFailed(ECONNREFUSED)"] <= 9
+    assert 2 <= done.errors["CONNECT ConnectFailed(ECONNREFUSED)"] <= 20
 
 
 def test_a_server_that_comes_back_is_logged_in_to_again(tmp_path: Path) -> None:
@@ -199,10 +210,10 @@ def test_a_server_that_comes_back_is_logged_in_to_again(tmp_path: Path) -> None:
             connection.sendall(b"Received: " + line)
 
     with ScriptedServer(handler) as server:
-        options = ("-u", "2", "-r", "2", "-t", "3s", "--think-time", "0.02")
+        options = ("-u", "2", "-r", "2", "-t", "4s", "--think-time", "0.02", "--read-timeout", "30")
         done = run(tmp_path, server.host, *options, locustfile=own(tmp_path))
     assert sum(done.errors.values()) == 1, done.output
-    assert came > 100
+    assert came > 60
 
 
 def test_every_request_of_a_paced_class_is_judged(tmp_path: Path) -> None:
@@ -210,17 +221,18 @@ def test_every_request_of_a_paced_class_is_judged(tmp_path: Path) -> None:
 
     def handler(connection: Any, _: Any) -> None:
         for line in lines(connection):
-            gevent.sleep(0.05 if line == b"again\n" else 0)
+            gevent.sleep(0.4 if line == b"again\n" else 0)
             connection.sendall(b"Received: " + line)
 
     with ScriptedServer(handler) as server:
-        options = ("-u", "2", "-r", "2", "-t", "4s", "--rate", "20", "--stop-timeout", "3")
-        conditions = ("--fail-if", "AGAIN.response.p50>45ms", "--fail-if", "ASK.response.p50>45ms")
+        options = ("-u", "20", "-r", "20", "-t", "5s", "--rate", "20", "--stop-timeout", "30")
+        conditions = ("--fail-if", "AGAIN.response.p50>350ms", "--fail-if", "ASK.response.p50>350ms")
         done = run(tmp_path, server.host, *options, *conditions, locustfile=own(tmp_path))
     assert done.status == 3, done.output
     failed = [line for line in done.output.splitlines() if line.startswith("failed:")]
     assert len(failed) == 1
-    assert failed[0].startswith("failed: AGAIN.response.p50>45ms: AGAIN.response.p50 was 5")
+    figure = failed[0].removeprefix("failed: AGAIN.response.p50>350ms: AGAIN.response.p50 was ")
+    assert float(figure.split()[0]) > 350
 
 
 def test_several_hosts_of_one_run_are_told_apart(tmp_path: Path) -> None:
@@ -229,9 +241,15 @@ def test_several_hosts_of_one_run_are_told_apart(tmp_path: Path) -> None:
 class Other(Own):
     host = "{second}"
 """
-    with ScriptedServer(servers.confirm) as first, ScriptedServer(servers.late) as second:
+
+    def slow(connection: Any, _: Any) -> None:
+        for line in lines(connection):
+            gevent.sleep(0.3)
+            connection.sendall(b"Received: " + line)
+
+    with ScriptedServer(servers.confirm) as first, ScriptedServer(slow) as second:
         path = own(tmp_path, f'host = "{first.host}"', more.format(second=second.host))
-        conditions = [f"ASK @{each.host}.p50>20ms" for each in (first, second)]
+        conditions = [f"ASK @{each.host}.p50>250ms" for each in (first, second)]
         process = gevent_subprocess.Popen(
             [
                 *LOCUST,
@@ -240,13 +258,13 @@ class Other(Own):
                 "--headless",
                 "--only-summary",
                 "-u",
-                "2",
+                "20",
                 "-r",
-                "2",
+                "20",
                 "-t",
-                "3s",
+                "6s",
                 "--think-time",
-                "0.01",
+                "0.1",
                 "--fail-if",
                 conditions[0],
                 "--fail-if",
@@ -257,11 +275,13 @@ class Other(Own):
             text=True,
             cwd=ROOT,
         )
-        output, _ = process.communicate(timeout=seconds(40))
+        output, _ = process.communicate(timeout=LIMIT)
     failed = [line for line in output.splitlines() if line.startswith("failed:")]
     assert process.returncode == 3, output
     assert len(failed) == 1, output
-    assert f"ASK @{second.host}.p50 was 5" in failed[0]
+    found = re.search(rf"ASK @{re.escape(second.host)}\.p50 was (\S+)", failed[0])
+    assert found is not None, output
+    assert float(found[1]) > 250
     assert f"ASK @{first.host}" in output
 
 

@@ -7,13 +7,17 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from loadtest.usual import HELP
+
+pytestmark = pytest.mark.timeout(250)
 
 
 def shown(option: str) -> str:
     """What the command prints for ``option``."""
     return subprocess.run(
-        [sys.executable, "-m", "loadtest", option], capture_output=True, text=True, check=True, timeout=50
+        [sys.executable, "-m", "loadtest", option], capture_output=True, text=True, check=True, timeout=100
     ).stdout
 
 
@@ -33,7 +37,7 @@ def test_each_option_of_it_is_one_of_all() -> None:
     for option in named:
         assert re.search(rf"{option}\b", everything), option
     program = "import json, loadtest.tcp_user, loadtest.run.options as o; print(json.dumps(o.own_options()))"
-    defaults = json.loads(subprocess.check_output([sys.executable, "-c", program], text=True, timeout=50))
+    defaults = json.loads(subprocess.check_output([sys.executable, "-c", program], text=True, timeout=100))
     said = " ".join(HELP.split())
     assert f"length:BYTES (default: {defaults['framing']})" in said
     assert f"of a message (default: {defaults['message_size']})" in said

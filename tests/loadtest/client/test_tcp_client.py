@@ -28,33 +28,38 @@ from loadtest.errors import (
 )
 from loadtest.framing import Chunk, LengthPrefix
 from tests.loadtest import servers
+from tests.loadtest.ports import reserved_port
 from tests.loadtest.servers import ScriptedServer
-from tests.timing import seconds
 
 
 def client_of(server: ScriptedServer, **how: Any) -> TcpClient:
-    """A connected client."""
-    client = TcpClient(ClientOptions(Target.parse(server.host), **{"read_timeout": 2.0, **how}))
+    """A connected client; what it waits for comes within 30 s, however busy the machine is."""
+    how = {"connect_timeout": 30.0, "read_timeout": 30.0, **how}
+    client = TcpClient(ClientOptions(Target.parse(server.host), **how))
     client.connect()
     return client
 
 
 def wait_until_heard(client: TcpClient) -> None:
     """Until bytes are there that nobody has asked for: read already, or seen by the watcher."""
-    with gevent.Timeout(seconds(5)):
+    with gevent.Timeout(30):
         while client._watching and not client.extra:
             gevent.sleep(0.001)
 
 
 def test_a_request_gets_its_reply_and_its_times() -> None:
     """Connect, first byte and reply are timed apart."""
-    with ScriptedServer(servers.pieces) as server:
-        client = client_of(server)
+    held = servers.HeldPieces()
+    with ScriptedServer(held) as server:
         begin = perf_counter()
+        client = client_of(server)
+        assert 0 < client.connect_seconds < perf_counter() - begin
+        begin = perf_counter()
+        held.heard = lambda: client.first_byte_at > begin
         assert client.request(b"hello") == b"Received: hello"
-        assert 0 < client.connect_seconds < 1
-        assert begin < client.first_byte_at < client.reply_at < begin + 1
-        assert client.reply_at - client.first_byte_at > 0.015  # two pauses of 10 ms lie between
+        over = perf_counter()
+        ((came, read, sent),) = held.moments
+        assert begin < came < client.first_byte_at < read < sent < client.reply_at < over
         client.close()
 
 
@@ -71,7 +76,7 @@ def test_a_pipeline_gets_its_replies_in_order() -> None:
 def test_a_pipeline_larger_than_all_buffers_does_not_lock() -> None:
     """While the client sends, it reads what the server answers, or both would wait for ever."""
     with ScriptedServer(servers.confirm) as server:
-        client = client_of(server, write_timeout=10.0, read_timeout=10.0)
+        client = client_of(server, write_timeout=50.0, read_timeout=50.0)
         messages = [b"%05d" % number + b"x" * 20_000 for number in range(600)]
         replies = client.pipeline(messages)
         assert replies == [b"Received: " + message for message in messages]
@@ -92,7 +97,7 @@ def test_what_goes_wrong_has_a_class_and_a_reason(
 ) -> None:
     """Errors are grouped by class and errno, and their repr is the group."""
     with ScriptedServer(handler) as server:
-        client = client_of(server, read_timeout=0.2)
+        client = client_of(server, read_timeout=0.1 if handler is servers.never else 30.0)
         with pytest.raises(error) as caught:
             client.request(b"hello")
         assert repr(caught.value) == caught.value.group == group
@@ -101,17 +106,21 @@ def test_what_goes_wrong_has_a_class_and_a_reason(
 
 def test_the_read_time_out_is_that_of_the_current_request() -> None:
     """The lazily armed timer fires when the deadline of the current request passes, not an earlier one's."""
-    with ScriptedServer(servers.late) as server:
-        client = client_of(server, read_timeout=seconds(5))
+
+    def handler(connection: Any, _: Any) -> None:
+        for line in servers.lines(connection):
+            if line != b"never\n":
+                connection.sendall(b"Received: " + line)
+
+    with ScriptedServer(handler) as server:
+        client = client_of(server, read_timeout=50.0)
         for _ in range(4):
             client.request(b"quick enough")
         client.options = ClientOptions(client.options.target, read_timeout=0.02)
         begin = perf_counter()
         with pytest.raises(ReadTimeout):
-            client.request(b"too slow now")
-        assert (
-            0.02 <= perf_counter() - begin < seconds(1)
-        )  # well before the first requests' time-out, which is still armed
+            client.request(b"never")
+        assert 0.02 <= perf_counter() - begin < 40  # the first requests' time-out is still armed
         client.close()
 
 
@@ -126,10 +135,8 @@ def test_a_server_that_does_not_read_is_a_write_time_out() -> None:
 
 def test_a_refused_connection_names_its_errno() -> None:
     """Nobody listens."""
-    with ScriptedServer(servers.confirm) as server:
-        target = Target.parse(server.host)
-    with pytest.raises(ConnectFailed) as caught:
-        TcpClient(ClientOptions(target)).connect()
+    with reserved_port() as port, pytest.raises(ConnectFailed) as caught:
+        TcpClient(ClientOptions(Target.parse(f"tcp://127.0.0.1:{port}"))).connect()
     assert repr(caught.value) == "ConnectFailed(ECONNREFUSED)"
     assert caught.value.errno == errno.ECONNREFUSED
 
@@ -156,7 +163,7 @@ def test_a_full_backlog_is_a_connect_time_out() -> None:
 
         with pytest.raises(ConnectTimeout):
             connect_all()
-        assert perf_counter() - begin < 1.5
+        assert perf_counter() - begin < 30  # the kernel itself tries for two minutes
         for client in clients:
             client.close()
 
@@ -200,8 +207,8 @@ def test_holding_notices_at_once_that_the_server_leaves() -> None:
         client = client_of(server)
         begin = perf_counter()
         with pytest.raises(ConnectionClosed):
-            client.idle(5)
-        assert perf_counter() - begin < 1
+            client.idle(55)
+        assert perf_counter() - begin < 50
         client.close()
 
 
@@ -212,7 +219,7 @@ def test_holding_ends_in_time_and_the_connection_still_works() -> None:
         for _ in range(3):
             begin = perf_counter()
             client.idle(0.03)
-            assert 0.03 <= perf_counter() - begin < seconds(1)
+            assert 0.03 <= perf_counter() - begin < 20  # and not when the read time-out is over
             assert client.request(b"still there") == b"Received: still there"
         client.close()
 
@@ -221,7 +228,9 @@ def test_exit_waits_for_the_end_of_the_stream() -> None:
     """The server must close, and say nothing; a server that answers is caught."""
     with ScriptedServer(servers.confirm) as server:
         client = client_of(server)
-        assert 0 < client.finish(b"/exit") < 1
+        begin = perf_counter()
+        took = client.finish(b"/exit")
+        assert 0 < took < perf_counter() - begin
         assert not client.connected
     with ScriptedServer(servers.late) as server:
         client = client_of(server)
@@ -300,7 +309,7 @@ def test_a_linger_of_zero_closes_with_a_reset() -> None:
     with ScriptedServer(watch) as server:
         client = client_of(server, linger=0)
         client.close()
-        with gevent.Timeout(seconds(5)):
+        with gevent.Timeout(30):
             while not seen:
                 gevent.sleep(0.001)
     assert seen == [errno.ECONNRESET]

@@ -107,16 +107,22 @@ def test_a_rate_is_what_was_answered_in_the_time_that_was_measured() -> None:
 def test_samples_meet_at_whole_seconds_and_leave_no_time_out() -> None:
     """What is counted in a second of the clock is of that second; spans add up to all the time there was."""
     sampler = Sampler(Counters())
+    before = perf_counter()
     sampler.begin()
     begin, taken = perf_counter(), []
-    for _ in range(2):
-        sampler.wait()
-        taken.append((sampler.sample(), time()))
-    taken.append((sampler.sample(), time()))  # at once, as when a worker reports
-    assert sum(one.span for one, _ in taken) == pytest.approx(perf_counter() - begin, abs=0.01)
-    for one, at in taken:
-        assert one.second <= at - one.span / 2 < one.second + 1.001
-    assert taken[-1][0].seconds == taken[-1][0].cpu == 0
+    for number in range(3):
+        if number < 2:  # the last one at once, as when a worker reports
+            sampler.wait()
+        at = time()
+        last = perf_counter()
+        taken.append((at, sampler.sample(), time()))
+    # Its clock was read within begin() first, and within the last call of sample() last.
+    assert last - begin <= sum(one.span for _, one, _ in taken) <= perf_counter() - before
+    for at, one, over in taken:
+        assert at - one.span / 2 - 1 < one.second <= over - one.span / 2
+    short = taken[-1][1]
+    assert short.seconds == pytest.approx(short.span if short.span > 0.2 else 0.0)  # a stall may make it long
+    assert short.seconds or not short.cpu
 
 
 def test_a_report_that_comes_late_is_added_to_what_was_there() -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.loadtest.locust_command import ROOT
-from tests.timing import seconds
 
 
 class Recording:
@@ -34,7 +33,7 @@ class Recording:
     def end(self, signal_number: int) -> tuple[int, str]:
         """Send a signal; the exit status, and what was said after the start."""
         self._process.send_signal(signal_number)
-        _, said = self._process.communicate(timeout=seconds(20))
+        _, said = self._process.communicate(timeout=50)
         return self._process.returncode, said
 
     def __enter__(self) -> Self:

@@ -13,13 +13,14 @@ import pytest
 
 from tests.loadtest.locust_command import ROOT
 from tests.loadtest.record.recording import Recording, lines_server
-from tests.timing import seconds
+
+pytestmark = pytest.mark.timeout(150)
 
 
 def ask(port: int, *messages: bytes) -> list[bytes]:
     """The replies to messages on one connection."""
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=seconds(10)) as sock,
+        socket.create_connection(("127.0.0.1", port), timeout=30) as sock,
         sock.makefile("rb") as stream,
     ):
         replies = []
@@ -58,7 +59,7 @@ def record(*options: str) -> Any:
         "127.0.0.1:1",
         *options,
     ]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=seconds(30), check=False)
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=100, check=False)
 
 
 def test_a_file_that_exists_is_not_overwritten(tmp_path: Path) -> None:
