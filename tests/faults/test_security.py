@@ -270,7 +270,9 @@ def test_no_server_commands_the_terminal_of_a_load_test(tmp_path: Path) -> None:
             "-r",
             "10",
             "-t",
-            "2s",
+            "60s",
+            "--messages",
+            "12",
             "--host",
             host,
         ]
