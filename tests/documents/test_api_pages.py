@@ -28,13 +28,13 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the pages, made as ``make docs`` makes them."""
     folder = tmp_path_factory.mktemp("pages")
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(folder)], capture_output=True, text=True, timeout=170, check=False
+        [sys.executable, str(SCRIPT), str(folder)], capture_output=True, text=True, timeout=280, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_what_is_public_has_a_page(pages: Path) -> None:
     """Each public name of the package is on its page; what is internal has none."""
     text = (pages / "chat_gevent.html").read_text()

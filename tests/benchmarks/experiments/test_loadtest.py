@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 
 def experiment(folder: Path, name: str, *options: str) -> subprocess.CompletedProcess[str]:
@@ -19,7 +19,7 @@ def experiment(folder: Path, name: str, *options: str) -> subprocess.CompletedPr
         (folder / hidden).mkdir()
         (folder / hidden / "__init__.py").write_text("raise SystemExit('another package of this name')")
     command = [sys.executable, "-P", "-m", "benchmarks", "experiment", name, *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, timeout=150)
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, timeout=280)
 
 
 def test_the_cost_of_a_request_is_measured_beside_a_bare_user(tmp_path: Path) -> None:
