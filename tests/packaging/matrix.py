@@ -139,7 +139,7 @@ def try_row(row: Row, python: str, wheel: Path, work: Path, *, short: bool) -> N
         (folder / package).mkdir()
         for page in (ROOT / package).glob("*.md"):
             shutil.copy(page, folder / package)
-    install = [str(own / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-compile"]
+    install = [str(own / "bin" / "python"), "-m", "pip", "install", "--quiet"]
     install += [f"{wheel}[{extras}]", *NEEDS]
     install += lowest() if row.versions == "lowest" else ["--upgrade", "--upgrade-strategy", "eager"]
     if not run([python, "-m", "venv", str(own)], log) or not run(install, log):
