@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-# A test that must not be disturbed is marked "alone", and the others wait for it.
-SIDE_BY_SIDE := -n logical --maxprocesses 4
+# Two tests a core, 8 at most: most of them wait for something. A test that must not be disturbed is marked
+# "alone"; those run at the end, one after the other.
+SIDE_BY_SIDE := -n $(shell cores=$$(nproc); echo $$((cores > 4 ? 8 : 2 * cores)))
 EXTRAS ?= dev
 QUICK  := tests/chat_gevent/test_framing.py tests/chat_gevent/test_conversation.py tests/chat_gevent/test_confirm.py \
           tests/chat_gevent/test_handlers.py tests/chat_gevent/test_server.py tests/chat_gevent/test_settings.py \

@@ -128,7 +128,7 @@ def _server(command: list[str]) -> Iterator[str]:
     _show(command)
     with _process(command, quiet=True) as process:
         assert process.stdout
-        line = process.stdout.readline() if select.select([process.stdout], [], [], 20)[0] else ""
+        line = process.stdout.readline() if select.select([process.stdout], [], [], 60)[0] else ""
         if not line.startswith("ready "):
             raise StepFailed(f"{shlex.join(command)} did not get ready")
         console.print(line.rstrip())

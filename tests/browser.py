@@ -21,6 +21,9 @@ FLAGS: Final = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 
+PATIENCE_MS: Final = 120_000
+"""Longest wait for Chromium to start and for a page to do something, in milliseconds; its own is 30,000."""
+
 OVERLAPS: Final = """() => {
   const found = [];
   for (const svg of document.querySelectorAll('figure svg')) {
@@ -66,7 +69,7 @@ def chromium() -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS, timeout=PATIENCE_MS)
         try:
             yield browser
         finally:

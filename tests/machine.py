@@ -3,7 +3,8 @@
 A test that counts what a load test sent in a second, or what a process costs, is wrong beside another test
 that keeps a core busy. Under pytest-xdist each test holds a lock of the run, shared with others; a test
 marked ``alone`` holds it exclusively. The wait is not part of the test's time-out. Without xdist there is
-nobody to wait for.
+nobody to wait for. conftest.py puts those tests behind all others: in the middle of a run each of them would
+have the others stop.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """How many connections can Locust users hold, and what does each take of the generator's memory?
 
 With one process, a fresh ``python -m loadtest`` holds a quarter, a half, three quarters and all of the users,
-and the growth of its PSS per user is fitted (the memory that is its own, and its share of what is shared:
-/proc/PID/smaps_rollup). With ``--processes 3 --users 50000`` the users are spread over worker processes, and
-what is printed is how many connections were open at a time and how many messages on them were confirmed.
+and the growth of its anonymous memory per user is fitted (heap and stacks, by /proc/PID/smaps_rollup; its
+share of files' pages depends on what else is running). With ``--processes 3 --users 50000`` the users are
+spread over worker processes, and what is printed is how many connections were open at a time and how many
+messages on them were confirmed.
 The server is as small as one can be, in several processes that share a port.
 """
 
@@ -22,7 +23,7 @@ from typing import Any, Final
 
 from benchmarks.experiments import ExperimentFailed
 from benchmarks.measure.launch import environment, python
-from benchmarks.measure.probe import pss_bytes
+from benchmarks.measure.probe import anonymous_bytes
 from benchmarks.reports.report import Report
 
 STEPS: Final = 4
@@ -58,7 +59,7 @@ def command(port: int, users: int, pause: float, report: Path, *options: str) ->
 
 
 def memory(port: int, users: int, pause: float, report: Path) -> int:
-    """The PSS of one process with so many users that all have said something, in bytes."""
+    """The anonymous memory of one process with so many users that all have said something, in bytes."""
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
             command(port, users, pause, report), stdout=output, stderr=output, env=environment()
@@ -71,7 +72,7 @@ def memory(port: int, users: int, pause: float, report: Path) -> int:
                     break
                 time.sleep(0.1)
             time.sleep(1.5 * pause)  # every user has had its turn to send
-            used = pss_bytes([process.pid]) if process.poll() is None else 0
+            used = anonymous_bytes([process.pid]) if process.poll() is None else 0
         finally:
             process.terminate()
             process.wait()
@@ -137,5 +138,5 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{found['open']:,} connections held in {arguments.processes} process(es)")
     print(f"{found['messages']:,} messages confirmed on them, {found['failures']:,} requests failed")
     if "kib_per_user" in found:
-        print(f"{found['kib_per_user']:.1f} KiB of the generator's memory (PSS) for each user")
+        print(f"{found['kib_per_user']:.1f} KiB of the generator's memory for each user")
     return 0

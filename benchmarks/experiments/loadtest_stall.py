@@ -105,7 +105,8 @@ def measure(users: int, rate: float, seconds: float, stall: float) -> dict[str, 
         server = StallingServer(0.3 * seconds, stall)
         stats = Path(folder, "stats")
         command = python("-m", "locust", "-f", str(PLAIN), "--json-file", str(stats))
-        run_locust(command, server.host, users, seconds, STALL_RATE=f"{rate:g}")
+        variables = {"STALL_RATE": f"{rate:g}", "STALL_SECONDS": f"{seconds:g}"}
+        run_locust(command, server.host, users, seconds + 30, **variables)
         (entry,) = json.loads(stats.with_suffix(".json").read_text())
         found["locust_count"] = entry["num_requests"]
         found["locust_p99"] = quantile({float(k): n for k, n in entry["response_times"].items()}, 0.99)

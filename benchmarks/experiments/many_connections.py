@@ -5,8 +5,8 @@ chat_gevent.workers.ChatWorker --reuse-port``), in a network namespace that is m
 clients are one process on a TUN device in that namespace (``generator/many_connections.c``): they have no
 sockets, so that the machine's memory is the server's to use. Each client connects, has a message confirmed,
 byte for byte, and stays; then each has a second one confirmed. How many connections the server's side holds
-is what the kernel counts (``/proc/net/sockstat``). Memory is the growth of the workers' PSS, of the kernel's
-slabs and page tables, and of what is in use on the whole machine.
+is what the kernel counts (``/proc/net/sockstat``). Memory is the growth of the workers' anonymous PSS, of the
+kernel's slabs and page tables, and of what is in use on the whole machine.
 
 Needs root (for the namespace, the device, and ``fs.file-max``, which is set back at the end), ``ip`` and a C
 compiler.
@@ -31,7 +31,7 @@ from benchmarks.experiments import ExperimentFailed
 from benchmarks.measure.compiler import cc, compiled
 from benchmarks.measure.generator import Generator
 from benchmarks.measure.launch import environment, python
-from benchmarks.measure.probe import cpu_ns, descendants, kernel_bytes, pss_bytes
+from benchmarks.measure.probe import anonymous_bytes, cpu_ns, descendants, kernel_bytes, pss_bytes
 from benchmarks.reports.environment import describe, revision
 from benchmarks.show.wording import number
 from chat_gevent.files import raise_file_limit
@@ -189,7 +189,8 @@ def hold(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def measure(server: Workers, clients: Generator, total: int, steps: int) -> dict[str, Any]:
     """Open the connections in steps, and have each say something a second time."""
-    user, kernel, used = pss_bytes(server.pids), sum(kernel_bytes().values()), in_use()
+    before, user = pss_bytes(server.pids), anonymous_bytes(server.pids)
+    kernel, used = sum(kernel_bytes().values()), in_use()
     began, cpu = time.monotonic(), server.cpu()
     opened: dict[str, Any] = {}
     for step in range(1, steps + 1):
@@ -204,7 +205,7 @@ def measure(server: Workers, clients: Generator, total: int, steps: int) -> dict
     seconds, server_cpu = time.monotonic() - began, server.cpu() - cpu
     held = server.connections()
     after = {
-        "server_bytes": pss_bytes(server.pids) - user,
+        "server_bytes": anonymous_bytes(server.pids) - user,
         "kernel_bytes": sum(kernel_bytes().values()) - kernel,
         "machine_bytes": in_use() - used,
     }
@@ -219,7 +220,7 @@ def measure(server: Workers, clients: Generator, total: int, steps: int) -> dict
         "open_server_cpu_us": server_cpu / total * 1e6,
         "second_seconds": second["ns"] / 1e9,
         "second_server_cpu_us": (server.cpu() - cpu) / total * 1e6,
-        "workers_bytes_before": user,
+        "workers_bytes_before": before,
         "clients_bytes": clients_bytes,
         "resent": second["resent"],
         **after,

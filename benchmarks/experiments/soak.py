@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import random
-import re
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -35,7 +34,7 @@ from gevent import ssl as gevent_ssl
 from benchmarks.experiments import ExperimentFailed
 from benchmarks.experiments.faults import NotHere
 from benchmarks.experiments.faults.links import certificate
-from benchmarks.experiments.faults.served import Served, own_handler, reset, until
+from benchmarks.experiments.faults.served import Served, own_handler, reset, until, uss
 from benchmarks.measure.probe import descendants
 from chat_gevent.files import raise_file_limit
 
@@ -60,6 +59,8 @@ class Mixed(Service):
 
 handle = Mixed
 """
+IDLE_SECONDS: Final = 8
+"""The servers' idle time-out: longer than any that behaves takes to go on where the machine is busy."""
 LEAST: Final = {"uss": 2**18, "files": 8, "leased": 8, "free": 8, "watches": 8}
 """Growth that is none: of so many bytes, files, greenlets, watches at most."""
 
@@ -171,7 +172,7 @@ class Crowd:
                 client.sendall(b"half a line")
                 reset(client)
                 return
-            client.settimeout(3)
+            client.settimeout(IDLE_SECONDS + 1)
             while client.recv(65536):
                 pass
 
@@ -201,8 +202,7 @@ def sample(server: Served) -> dict[str, float]:
     found = {"uss": 0.0, "files": 0.0, "watches": 0.0}
     for pid in pids:
         with contextlib.suppress(OSError):
-            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-            found["uss"] += sum(int(size) * 1024 for size in re.findall(r"Private_\w+: +(\d+) kB", rollup))
+            found["uss"] += uss(pid)
             found["files"] += len(list(Path(f"/proc/{pid}/fd").iterdir()))
             for info in Path(f"/proc/{pid}/fdinfo").iterdir():
                 with contextlib.suppress(OSError):
@@ -251,7 +251,7 @@ def run(arguments: argparse.Namespace) -> int:
             "3",
         ]
         options += ["--tls-certificate", f"{folder}/server.pem", "--tls-key", f"{folder}/server.key"]
-        options += ["--idle-timeout", "2", "--linger-timeout", "1", "--outbox-bytes", "32KiB"]
+        options += ["--idle-timeout", str(IDLE_SECONDS), "--linger-timeout", "1", "--outbox-bytes", "32KiB"]
         if arguments.workers:
             options += ["--workers", str(arguments.workers)]
         handler = ["--handler", own_handler(folder, SERVICE)]

@@ -25,7 +25,6 @@ import argparse
 import contextlib
 import json
 import os
-import random
 import shlex
 import signal
 import socket
@@ -41,6 +40,7 @@ from benchmarks.experiments import ExperimentFailed
 from benchmarks.measure.generator import Generator
 from benchmarks.measure.launch import environment, pinned, python
 from benchmarks.measure.probe import cpu_ns, descendants
+from benchmarks.measure.servers.process import free_port
 from benchmarks.reports.environment import describe, revision
 from benchmarks.reports.histograms import quantile_of
 
@@ -56,15 +56,6 @@ COMMAND: Final = (
     "serve --framing line --host {host} --port {port} --retry-spread {spread} --drain-timeout {drain}"
 )
 HOST: Final = "127.0.0.1"
-
-
-def free_port() -> int:
-    """A port that is free, below those that the kernel gives to clients: it must be free again later."""
-    while True:
-        with socket.socket() as each, contextlib.suppress(OSError):
-            port = random.randrange(15_000, 30_000)
-            each.bind((HOST, port))
-            return port
 
 
 def accepts(port: int) -> bool:
@@ -156,11 +147,12 @@ class Load:
         self.peak = self.seconds = 0.0
 
     def _sample(self) -> None:
-        began = before = self._server.cpu()
         at = time.monotonic()
+        began = before = self._server.cpu()
         while not self._ended.wait(SAMPLE_SECONDS):
             now, cpu = time.monotonic(), self._server.cpu()
-            self.peak = max(self.peak, (cpu - before) / (now - at))
+            # To the end of this reading from the begin of the last: no pause in between makes it too much.
+            self.peak = max(self.peak, (cpu - before) / (time.monotonic() - at))
             at, before = now, cpu
         self.seconds = self._server.cpu() - began
 

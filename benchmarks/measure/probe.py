@@ -4,14 +4,15 @@ CPU time of another process comes from its CPU clock, in nanoseconds: clock id `
 which is what clock_getcpuclockid(3) returns. The split into user and system time is from
 ``/proc/PID/stat``; the kernel scales it from samples, so it is good to a percent or so over a second.
 Memory is PSS, the proportional set size of ``/proc/PID/smaps_rollup``: pages shared by several
-processes count once in all. Kernel memory is the growth of slab and page tables and sockets'
-buffers in ``/proc/meminfo`` and ``/proc/net/sockstat``.
+processes count once in all. Growth of memory is that of its anonymous part. Kernel memory is the growth
+of slab and page tables and sockets' buffers in ``/proc/meminfo`` and ``/proc/net/sockstat``.
 """
 
 from __future__ import annotations
 
 import functools
 import os
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +112,20 @@ def pss_bytes(pids: list[int]) -> int:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
                 total += int(line.split()[1]) * 1024
+    return total
+
+
+def anonymous_bytes(pids: list[int]) -> int:
+    """The part of :func:`pss_bytes` that is no file's: heaps and stacks, and what was written to.
+
+    It does not change when other processes that run the same programs and libraries come and go, so growth
+    is measured by it. Where the kernel does not tell (Linux before 5.4) it is all of PSS.
+    """
+    total = 0
+    for pid in pids:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        sizes: dict[str, str] = dict(re.findall(r"^(Pss\w*): +(\d+)", rollup, re.MULTILINE))
+        total += int(sizes.get("Pss_Anon") or sizes["Pss"]) * 1024
     return total
 
 

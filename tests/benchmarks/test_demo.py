@@ -26,6 +26,7 @@ def demo(tmp_path: Path, cwd: Path = ROOT) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.timeout(180)
 def test_all_steps(tmp_path: Path) -> None:
     """Both servers are loaded by Locust and measured side by side, and a room is filled.
 
@@ -38,7 +39,7 @@ def test_all_steps(tmp_path: Path) -> None:
         (elsewhere / name).mkdir()
         (elsewhere / name / "__init__.py").write_text("raise SystemExit('another package of this name')")
     with demo(tmp_path, elsewhere) as process:
-        out, err = process.communicate(timeout=55)
+        out, err = process.communicate(timeout=170)
     assert process.returncode == 0, out + err
     assert out.count("ready tcp://") == 3
     assert out.count("average, min, max, median [ms] |") == 2
@@ -65,27 +66,29 @@ def test_all_steps(tmp_path: Path) -> None:
     assert "#demo * bob has joined" in out
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_end_by_signal_leaves_nothing_running(tmp_path: Path, number: signal.Signals) -> None:
     """With server and Locust at work: status 130, a line that says so, no traceback, and both are gone."""
     with demo(tmp_path) as process:
-        wait_until(lambda: len(children(process.pid)) >= 2, 25)
+        wait_until(lambda: len(children(process.pid)) >= 2, 60)
         started = children(process.pid)
         process.send_signal(number)
-        _, err = process.communicate(timeout=25)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert err.splitlines()[-1] == "demo: stopped; so is all that it started"
     assert "Traceback" not in err
-    wait_until(lambda: not any(exists(pid) for pid in started))
+    wait_until(lambda: not any(exists(pid) for pid in started), 30)
 
 
+@pytest.mark.timeout(180)
 def test_a_step_that_fails_ends_the_demo(tmp_path: Path) -> None:
     """Where Locust cannot write its report: status 1, the command that failed, and its server is gone."""
     (tmp_path / "locust-chat_gevent.json").mkdir()
     with demo(tmp_path) as process:
-        wait_until(lambda: bool(children(process.pid)), 25)
+        wait_until(lambda: bool(children(process.pid)), 60)
         (server, *_) = children(process.pid)
-        out, err = process.communicate(timeout=25)
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "ended with status" in err.splitlines()[-1]
     assert "demo: " in err

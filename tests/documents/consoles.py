@@ -42,8 +42,11 @@ SERVES: Final = re.compile(
 READY: Final = re.compile(r"^ready |Listening at: |recording ", re.MULTILINE)
 """What such a command says when it is ready."""
 
-SECONDS: Final = 60
-"""Most that a command may take. What takes more than 10 s has a shorter form in ``SHORTER``."""
+SECONDS: Final = 120
+"""Most that a command may take on a busy machine. What takes over 10 s has a shorter form in ``SHORTER``."""
+
+LASTS: Final = re.compile(r"(?:-t|--run-time)[ =](\d+)s|--(?:seconds|minutes|hold)[ =]([\d.]+)\b")
+"""How a command says that it is to take so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +231,7 @@ def _end(process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> None
     if process.poll() is None:
         os.killpg(process.pid, number)
         try:
-            process.wait(10)
+            process.wait(30)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()

@@ -28,13 +28,13 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the pages, made as ``make docs`` makes them."""
     folder = tmp_path_factory.mktemp("pages")
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(folder)], capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, str(SCRIPT), str(folder)], capture_output=True, text=True, timeout=280, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_what_is_public_has_a_page(pages: Path) -> None:
     """Each public name of the package is on its page; what is internal has none."""
     text = (pages / "chat_gevent.html").read_text()
@@ -74,5 +74,5 @@ def test_the_example_of_a_test_is_one(tmp_path: Path) -> None:
         (tmp_path / f"test_copied{number}.py").write_text(textwrap.dedent(block))
     (tmp_path / "conftest.py").write_text("from chat_gevent.testing import chat_server\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=150, check=False)
     assert "2 passed" in done.stdout, done.stdout

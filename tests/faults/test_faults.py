@@ -20,7 +20,7 @@ from tests.conftest import require
 def experiment(*words: str) -> subprocess.CompletedProcess[str]:
     """Run ``python -m benchmarks experiment``."""
     command = [sys.executable, "-m", "benchmarks", "experiment", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=55, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -66,7 +66,7 @@ def test_counts_that_differ_are_a_failure() -> None:
         with pytest.raises(
             ExperimentFailed, match=f"counts {confirmed} messages, the clients {confirmed + 1}"
         ):
-            same_counts(server, confirmed + 1)
+            same_counts(server, confirmed + 1, 3)
         lost = WellBehaved(server, 1)
         server.process.kill()
         with pytest.raises(ExperimentFailed, match="after the kill"):
@@ -100,4 +100,4 @@ def test_a_certificate_lasts_as_long_as_is_asked(tmp_path: Path) -> None:
     for seconds, status in ((60, 0), (-60, 1)):
         certificate(tmp_path, "server", seconds=seconds)
         check = ["openssl", "x509", "-checkend", "0", "-noout", "-in", str(tmp_path / "server.pem")]
-        assert subprocess.run(check, capture_output=True, timeout=20, check=False).returncode == status
+        assert subprocess.run(check, capture_output=True, timeout=50, check=False).returncode == status

@@ -39,6 +39,6 @@ def test_some_new_ones(target: str, tmp_path: Path) -> None:
         str(tmp_path),
     ]
     command = [sys.executable, "-m", "tests.faults.fuzz", target, *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Done " in done.stderr, done.stderr[-3000:]

@@ -37,7 +37,7 @@ class Environment:
         """Its ``chat-gevent`` with ``arguments``."""
         return [str(self.path / "bin" / "chat-gevent"), *arguments]
 
-    def run(self, command: list[str], timeout: float = 50) -> subprocess.CompletedProcess[str]:
+    def run(self, command: list[str], timeout: float = 150) -> subprocess.CompletedProcess[str]:
         """Run a command in the user's folder to its end."""
         return subprocess.run(
             command,
@@ -77,7 +77,7 @@ def make(folder: Path, wheel: Path, extra: str) -> Environment:
     """An environment in ``folder`` with ``wheel`` and one extra, or with none. Raises CalledProcessError."""
     path, work = folder / "environment", folder / "work"
     python = os.environ.get("PACKAGING_TEST_PYTHON", sys.executable)
-    subprocess.run([python, "-m", "venv", "--without-pip", str(path)], check=True, timeout=60)
+    subprocess.run([python, "-m", "venv", "--without-pip", str(path)], check=True, timeout=150)
     by_pip = bool(os.environ.get("PACKAGING_TEST_PIP"))
     if not by_pip:
         (site,) = (path / "lib").glob("python*/site-packages")

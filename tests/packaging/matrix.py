@@ -2,10 +2,10 @@
 
 Each row has an environment of its own, made by pip, with the wheel and not with the checkout; :data:`SUITE`
 runs there, a part of the tests. ``make matrix-short``, which CI runs, is three rows with the smaller
-:data:`SHORT_SUITE`. ``lowest`` are the lowest gevent, Locust and gunicorn that pyproject.toml
-asks for, ``newest`` what pip takes without any bound, ``alone`` each extra by itself. A Python that is not
-installed is skipped and said to be. A test that fails is not tried again. The exit status is 1 where a row
-failed.
+:data:`SHORT_SUITE`. Rows run side by side (``--jobs``), as most tests wait for something. ``lowest`` are the
+lowest gevent, Locust and gunicorn that pyproject.toml asks for, ``newest`` what pip takes without any bound,
+``alone`` each extra by itself. A Python that is not installed is skipped and said to be. A test that fails is
+not tried again. The exit status is 1 where a row failed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -138,7 +139,8 @@ def try_row(row: Row, python: str, wheel: Path, work: Path, *, short: bool) -> N
         (folder / package).mkdir()
         for page in (ROOT / package).glob("*.md"):
             shutil.copy(page, folder / package)
-    install = [str(own / "bin" / "python"), "-m", "pip", "install", "--quiet", f"{wheel}[{extras}]", *NEEDS]
+    install = [str(own / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+    install += [f"{wheel}[{extras}]", *NEEDS]
     install += lowest() if row.versions == "lowest" else ["--upgrade", "--upgrade-strategy", "eager"]
     if not run([python, "-m", "venv", str(own)], log) or not run(install, log):
         row.outcome, row.detail = "failed", f"could not be installed: {log}"
@@ -173,6 +175,7 @@ def main() -> int:
     parser.add_argument("--pythons", default=",".join(PYTHONS), help="default: %(default)s")
     parser.add_argument("--versions", default=",".join(VERSIONS), help="default: %(default)s")
     parser.add_argument("--short", action="store_true", help="three rows, fewer tests: what CI runs")
+    parser.add_argument("--jobs", type=int, default=3, metavar="N", help="rows at a time (%(default)s)")
     arguments = parser.parse_args()
     work = ROOT / "build" / "matrix"
     shutil.rmtree(work / "dist", ignore_errors=True)
@@ -187,9 +190,9 @@ def main() -> int:
     rows = [Row(p, v) for p in arguments.pythons.split(",") for v in arguments.versions.split(",")]
     if arguments.short:
         rows = [Row(python, versions) for python, versions in SHORT_ROWS]
-    for row in rows:
+
+    def one(row: Row) -> None:
         begin = time.monotonic()
-        print(f"Python {row.python}, {row.versions} ...", file=sys.stderr)
         python = interpreter(row.python)
         if python is None:
             row.outcome, row.detail = "skipped", "this Python is not installed"
@@ -198,6 +201,11 @@ def main() -> int:
         else:
             try_row(row, python, wheel, work, short=arguments.short)
         row.seconds = time.monotonic() - begin
+        print(f"Python {row.python}, {row.versions}: {row.outcome}", file=sys.stderr)
+
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for done in [pool.submit(one, row) for row in rows]:
+            done.result()
     print(f"{'Python':<8} {'versions':<9} {'outcome':<8} {'seconds':>7}  detail")
     for row in rows:
         print(f"{row.python:<8} {row.versions:<9} {row.outcome:<8} {row.seconds:>7.0f}  {row.detail}")

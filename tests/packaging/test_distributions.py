@@ -33,7 +33,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The wheel and the source distribution, the wheel built from the latter, as installers do."""
     out = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     (wheel,), (source,) = out.glob("*.whl"), out.glob("*.tar.gz")
     return wheel, source
@@ -75,7 +75,7 @@ def test_the_source_distribution_has_what_is_needed_to_build_document_and_test(
 def test_the_metadata_is_fit_for_an_index(built: tuple[Path, Path]) -> None:
     """``twine check --strict`` finds nothing; every extra is named, and every Python that is tested."""
     command = [sys.executable, "-m", "twine", "check", "--strict", *map(str, built)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
     assert done.returncode == 0, done.stdout
     with zipfile.ZipFile(built[0]) as wheel:
         (name,) = [name for name in wheel.namelist() if name.endswith("/METADATA")]
@@ -111,11 +111,11 @@ def serving(environment: Environment, *arguments: str) -> Iterator[tuple[subproc
     )
     try:
         assert server.stdout is not None
-        line = server.stdout.readline() if select.select([server.stdout], [], [], 20)[0] else ""
+        line = server.stdout.readline() if select.select([server.stdout], [], [], 60)[0] else ""
         assert line.startswith("ready tcp://"), line
         yield server, line.split()[1]
         server.send_signal(signal.SIGTERM)
-        _, errors = server.communicate(timeout=20)
+        _, errors = server.communicate(timeout=60)
         assert server.returncode == 0, errors
         assert "Traceback" not in errors
     finally:
@@ -123,7 +123,7 @@ def serving(environment: Environment, *arguments: str) -> Iterator[tuple[subproc
         server.communicate()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_each_command_with_each_extra_alone(environment: tuple[str, Environment], tmp_path: Path) -> None:
     """Server, client and limits need none; every other command works with its extra, and names it without."""
     extra, place = environment
@@ -193,7 +193,7 @@ def metrics(extra: str, place: Environment) -> None:
             while "admin pages at http://" not in line:
                 line = server.stderr.readline()
             host, _, port = line.partition("http://")[2].split()[0].partition(":")
-            with socket.create_connection((host, int(port)), 10) as client:
+            with socket.create_connection((host, int(port)), 30) as client:
                 client.sendall(f"GET /metrics HTTP/1.0\r\nHost: {host}:{port}\r\n\r\n".encode())
                 page = b"".join(iter(lambda: client.recv(65536), b""))
             assert b"chat_gevent_connections" in page
@@ -229,10 +229,10 @@ def workers(extra: str, place: Environment) -> None:
             command, cwd="/", env=clean(), pass_fds=[listener.fileno()], stderr=subprocess.DEVNULL
         )
     try:
-        with socket.create_connection(("127.0.0.1", port), 20) as client:
+        with socket.create_connection(("127.0.0.1", port), 60) as client:
             exchange(client, b"hello")
         arbiter.terminate()
-        assert arbiter.wait(20) == 0
+        assert arbiter.wait(60) == 0
     finally:
         arbiter.kill()
         arbiter.wait()

@@ -13,7 +13,16 @@ from gevent import socket
 
 from benchmarks.experiments.faults import NotHere
 from benchmarks.experiments.faults.links import every_opening
-from benchmarks.experiments.faults.served import Served, WellBehaved, hold, reset, same_counts, settle, until
+from benchmarks.experiments.faults.served import (
+    WAIT,
+    Served,
+    WellBehaved,
+    hold,
+    reset,
+    same_counts,
+    settle,
+    until,
+)
 from chat_gevent.files import raise_file_limit
 
 LINE = ("--framing", "line")
@@ -71,7 +80,7 @@ def silent(scale: float) -> str:
     count = max(500, int(10_000 * scale))
     if raise_file_limit() < count + 200:
         raise NotHere(f"{count + 200} open files")
-    idle = 2 + count / 1500
+    idle = 5 + count / 1000  # that all of them are in before the first is told takes some time
     with Served(*LINE, "--idle-timeout", f"{idle:.1f}", "--linger-timeout", "0.5") as server:
         before = server.files()
         load = WellBehaved(server, 10)
@@ -116,13 +125,13 @@ def unauthenticated(scale: float) -> str:
         for kind, (index, said, bound) in kinds.items():
             with Served(*LINE, *options, "--handshake-timeout", "60") as server:
                 source = ("127.0.0.2", 0) if index == 2 else None
-                with socket.create_connection(server.address(index), 10, source_address=source) as first:
+                with socket.create_connection(server.address(index), WAIT, source_address=source) as first:
                     first.sendall(said)  # what is set up once is not counted
                     until(lambda: server.metric("chat_gevent_connections") == 1, kind)
                 empty = server.uss()
                 crowd = []
                 for _ in range(count):
-                    each = socket.create_connection(server.address(index), 10, source_address=source)
+                    each = socket.create_connection(server.address(index), WAIT, source_address=source)
                     each.sendall(said)
                     crowd.append(each)
                 until(lambda: server.metric("chat_gevent_connections") >= count, kind)
@@ -149,7 +158,7 @@ def _client_hello() -> bytes:
 def slow_readers(scale: float) -> str:
     """Half of the subscribers read no pushes: they are closed, and the others get every one."""
     each_kind, pushes = max(10, int(100 * scale)), max(1500, int(3000 * scale))
-    limits = ("--outbox-bytes", "64KiB", "--write-timeout", "2")
+    limits = ("--outbox-bytes", "64KiB", "--write-timeout", "4")
     with Served(*LINE, *PUSH, *limits) as server:
         before = server.files()
         stuck = []
@@ -177,16 +186,16 @@ def slow_readers(scale: float) -> str:
                     heard += len(speaker.recv(65536))
                 if number % 50 == 0:
                     most = max(most, server.uss())
-            until(lambda: min(got) == pushes, "all readers have all pushes", 40)
+            until(lambda: min(got) == pushes, "all readers have all pushes", 60)
             until(
-                lambda: server.metric("chat_gevent_connections") == each_kind + 1, "the stuck are closed", 40
+                lambda: server.metric("chat_gevent_connections") == each_kind + 1, "the stuck are closed", 60
             )
         dropped = server.metric("chat_gevent_pushes_dropped_total")
         grown = most - empty
         hold(grown < each_kind * 2 * 65_536 + 2**22, f"memory grew by {grown / 2**20:.1f} MiB")
         for client in readers:
             client.shutdown(socket.SHUT_WR)
-        gevent.joinall(reading, timeout=10)
+        gevent.joinall(reading, timeout=WAIT)
         for client in (*readers, *stuck):
             reset(client)
         settle(server, 0, before + 2)

@@ -19,7 +19,7 @@ from gevent import socket
 from benchmarks.experiments import ExperimentFailed
 from benchmarks.measure import launch
 
-WAIT: Final = 20.0
+WAIT: Final = 30.0
 """Longest wait for what must come, in seconds."""
 
 
@@ -41,6 +41,8 @@ def until(condition: Callable[[], Any], what: str, seconds: float = WAIT) -> Any
 class Served:
     """``chat-gevent serve`` with admin pages, ready; a context manager that ends it.
 
+    It listens on a port that the kernel chooses, unless ``options`` say where to listen.
+
     :param prefix: a command that starts it in its stead.
     :param log: where standard error goes, if not to a file of its own.
     """
@@ -54,7 +56,9 @@ class Served:
         folder: Path | None = None,
     ) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the exit
-        command = [*prefix, *launch.python("-m", "chat_gevent", "serve"), "--admin", "127.0.0.1:0", *options]
+        listen = () if "--listen" in options else ("--port", "0")
+        command = [*prefix, *launch.python("-m", "chat_gevent", "serve"), "--admin", "127.0.0.1:0"]
+        command += [*listen, *options]
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -107,8 +111,7 @@ class Served:
 
     def uss(self) -> int:
         """Memory that only this process has, in bytes."""
-        rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
-        return sum(int(size) * 1024 for size in re.findall(r"Private_\w+: +(\d+) kB", rollup))
+        return uss(self.pid)
 
     def files(self) -> int:
         """Files that it has open."""
@@ -117,7 +120,7 @@ class Served:
     def stop(self, status: int = 0, failure: str = "") -> None:
         """End it by SIGTERM and look at how it ended; tracebacks may only be of ``failure``."""
         self.process.send_signal(signal.SIGTERM)
-        until(lambda: self.process.poll() is not None, "the server ends", 40)
+        until(lambda: self.process.poll() is not None, "the server ends", 60)
         hold(
             self.process.returncode == status,
             f"it ended with status {self.process.returncode}: {self.log[-500:]}",
@@ -136,6 +139,15 @@ class Served:
         assert self.process.stdout
         self.process.stdout.close()
         self._log.close()
+
+
+def uss(pid: int) -> int:
+    """Memory in bytes that a process has written to and shares with no other.
+
+    The pages of files are left out: whether they are one's alone depends on what else is running.
+    """
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(int(size) * 1024 for size in re.findall(r"Private_Dirty: +(\d+) kB", rollup))
 
 
 def _line_of(stream: IO[bytes]) -> str:
@@ -227,13 +239,13 @@ def settle(server: Served, connections: int, files: int) -> None:
     until(lambda: server.files() <= files, f"{files} files are left, not {server.files()}")
 
 
-def same_counts(server: Served, confirmed: int) -> None:
+def same_counts(server: Served, confirmed: int, seconds: float = WAIT) -> None:
     """Raise ExperimentFailed unless the server comes to count as many messages as there were confirmations.
 
     It shows its metrics as they were up to a second ago.
     """
     count = 0.0
-    end = time.monotonic() + 3
+    end = time.monotonic() + seconds
     while (count := server.metric("chat_gevent_messages_total")) != confirmed and time.monotonic() < end:
         gevent.sleep(0.1)
     hold(count == confirmed, f"the server counts {count:.0f} messages, the clients {confirmed} confirmations")

@@ -402,7 +402,7 @@ class Generator:
                     self.command(line.decode())
             if self.grow_target:
                 self.grow()
-            if pacing:
+            if pacing and not self.stopping:  # what is due at the stop was told as unsent
                 self.pace()
             if self.stopping:
                 self.finish()

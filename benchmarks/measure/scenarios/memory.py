@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from benchmarks.measure.probe import kernel_bytes, pss_bytes
+from benchmarks.measure.probe import anonymous_bytes, kernel_bytes, pss_bytes
 from benchmarks.measure.scenarios.base import Bench, Load, Scenario
 from benchmarks.measure.servers import Server
 from benchmarks.measure.servers.process import ServerProcess
@@ -22,7 +22,10 @@ class Memory(Scenario):
     question = "How much memory does a connection take that was served once and now is idle?"
     metrics: ClassVar = {
         "user_kib_per_connection": Metric(
-            unit="KiB", better="lower", title="server memory per idle connection (PSS)", primary=True
+            unit="KiB",
+            better="lower",
+            title="server memory per idle connection (anonymous PSS)",
+            primary=True,
         ),
         "kernel_kib_per_connection": Metric(
             unit="KiB",
@@ -62,7 +65,7 @@ class Memory(Scenario):
                 plateaus.append(
                     Plateau(
                         connections=held,
-                        user_bytes=pss_bytes(process.pids),
+                        user_bytes=anonymous_bytes(process.pids),
                         kernel_bytes=sum(kernel_bytes().values()),
                     )
                 )

@@ -109,18 +109,15 @@ class Rooms(Push):
             ):
                 bench.progress("counting system calls")
                 load.grow()
+                load.ask("mark", "marked")
+                before = sends.read()
                 load.ask("start", "started")
-                time.sleep(0.1)
-                counts: list[int] = []
-
-                def work() -> None:
-                    counts.append(sends.read())
-                    time.sleep(COUNTED_SECONDS)
-                    counts.append(sends.read())
-
-                window = load.window(work)
-        if window.messages and counts[1] > counts[0]:
-            trial.values["deliveries_per_call"] = window.messages / (counts[1] - counts[0])
+                time.sleep(COUNTED_SECONDS)
+                # Nothing was under way at the mark, nor is anything now: these are all deliveries and calls.
+                deliveries = sum(answer["confirmed"] for answer in load.ask("stop", "stopped"))
+                calls = sends.read() - before
+        if deliveries and calls:
+            trial.values["deliveries_per_call"] = deliveries / calls
         return trial
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import select
 import signal
 import socket
@@ -27,11 +28,13 @@ def placed(command: Iterable[str], host: str, port: int) -> list[str]:
     return [word.replace("{host}", host).replace("{port}", str(port)) for word in command]
 
 
-def _free_port() -> int:
-    with socket.socket() as each:
-        each.bind(("127.0.0.1", 0))
-        port: int = each.getsockname()[1]
-        return port
+def free_port() -> int:
+    """A port that is free, below those that the kernel gives to clients: it must be free again later."""
+    while True:
+        with socket.socket() as each, contextlib.suppress(OSError):
+            port = random.randrange(15_000, 30_000)
+            each.bind(("127.0.0.1", port))
+            return port
 
 
 class ServerProcess:
@@ -50,7 +53,7 @@ class ServerProcess:
     ) -> None:
         self.server = server
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
-        self.host, self.port = "127.0.0.1", _free_port() if server.own else 0
+        self.host, self.port = "127.0.0.1", free_port() if server.own else 0
         command = [*server.command(), "--host", self.host, "--port", "0", *options]
         if server.own:
             command = placed(server.command(), self.host, self.port)

@@ -11,7 +11,7 @@ import pytest
 def blocking(*options: str) -> subprocess.CompletedProcess[str]:
     """``python -m benchmarks experiment blocking`` with options."""
     command = [sys.executable, "-m", "benchmarks", "experiment", "blocking", *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
 
 
 def test_a_round_of_a_few_clients() -> None:

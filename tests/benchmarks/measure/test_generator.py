@@ -16,6 +16,7 @@ import pytest
 
 from benchmarks.measure.generator import Generator, GeneratorFailed, program
 from benchmarks.measure.launch import pinned
+from benchmarks.measure.probe import cpu_ns
 from benchmarks.measure.servers import find
 from benchmarks.measure.servers.process import ServerProcess
 from benchmarks.reports.histograms import decode, encode_counts
@@ -104,7 +105,7 @@ def test_closed_loop_confirms_and_times_every_message(
 ) -> None:
     """All replies are right, each has its latency, none is left open, and the generator tells its own CPU."""
     result = load(start(port=server.port), 20)
-    assert result["confirmed"] > 100
+    assert result["confirmed"] >= 20  # each has sent one when the load begins
     assert result["errors"] == {}
     assert result["open"] == 20
     assert sum(count for _, count in result["latency_us"]) == result["confirmed"]
@@ -114,14 +115,18 @@ def test_closed_loop_confirms_and_times_every_message(
 
 
 def test_server_cpu_is_read_with_the_counters(start: Callable[..., Generator], server: ServerProcess) -> None:
-    """mark and stop read the CPU clock of the processes that they are given."""
+    """mark and stop read the CPU clock of the processes that they are given, when they are given them."""
     generator = start(port=server.port)
     generator.ask("grow 5", "grown")
     generator.ask("start", "started")
-    before = generator.ask(f"mark {server.pid}", "marked")["server_cpu_ns"]
-    time.sleep(0.2)
-    used = generator.ask(f"stop {server.pid}", "stopped")["server_cpu_ns"] - before
-    assert 0.01e9 < used < 0.5e9
+    read = [cpu_ns(server.pid)]
+    read.append(generator.ask(f"mark {server.pid}", "marked")["server_cpu_ns"])
+    read.append(cpu_ns(server.pid))
+    wait_until(lambda: cpu_ns(server.pid) > read[-1] + 10_000_000, 30)  # the load goes on
+    read.append(cpu_ns(server.pid))
+    read.append(generator.ask(f"stop {server.pid}", "stopped")["server_cpu_ns"])
+    read.append(cpu_ns(server.pid))
+    assert read == sorted(read)
 
 
 @pytest.mark.parametrize(("size", "depth"), [(1, 1), (15, 3), (32, 16), (65_536, 16)])
@@ -130,7 +135,7 @@ def test_sizes_and_depths(
 ) -> None:
     """Messages of any size, pipelined, also when the socket takes only a part of a write."""
     result = load(start(port=server.port, size=size, depth=depth), 3)
-    assert result["confirmed"] >= 3 + depth
+    assert result["confirmed"] >= 3
     assert result["errors"] == {}
 
 
@@ -176,7 +181,7 @@ def test_wrong_answers_are_counted_by_class(
         generator.ask("start", "started")
         generator.ask("mark", "marked")
         time.sleep(0.1)
-        result = generator.ask("stop", "stopped", 20)
+        result = generator.ask("stop", "stopped")
     assert set(result["errors"]) <= {error, "reset"}
     assert result["errors"][error] >= 1
 
@@ -190,7 +195,7 @@ def test_reset_and_refusal_are_told_apart(start: Callable[..., Generator]) -> No
 
     with peer(reset) as (port, _):
         generator = start(port=port)
-        assert set(generator.ask("grow 1", "grown", 20)["errors"]) == {"reset"}
+        assert set(generator.ask("grow 1", "grown")["errors"]) == {"reset"}
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         generator = start(port=unused.getsockname()[1])
@@ -214,66 +219,102 @@ def test_missing_replies_are_counted(start: Callable[..., Generator]) -> None:
 
 def test_churn_lives_whole_sessions(start: Callable[..., Generator], server: ServerProcess) -> None:
     """Connect, three messages, /exit, end of stream: sessions follow one another and are timed."""
-    result = load(start(port=server.port, mode="churn", messages=3), 5, 0.3)
-    assert result["errors"] == {}
+    for seconds in (0.3, 1, 5, 20):  # as long as it takes on a busy machine
+        result = load(start(port=server.port, mode="churn", messages=3), 5, seconds)
+        assert result["errors"] == {}
+        if result["sessions"] > 10:
+            break
     assert result["sessions"] > 10
     assert sum(count for _, count in result["service_us"]) == result["sessions"]
-    assert abs(result["confirmed"] / result["sessions"] - 3) < 0.5
+    # of a session that was open at the mark some messages came before it; those open at the stop are not over
+    assert abs(result["confirmed"] - 3 * result["sessions"]) <= 5 * 3
 
 
 def test_paced_keeps_its_rate(start: Callable[..., Generator], server: ServerProcess) -> None:
-    """An open schedule sends what is due: the rate is the one asked for, and can be changed."""
+    """An open schedule sends what is due: the rate is the one asked for, and can be changed.
+
+    What was due but not sent yet is told as unsent; both together are what the rate makes of the time that
+    the generator has had, which lies between two spans that are measured here.
+    """
     generator = start(port=server.port, mode="paced", rate=1000)
-    result = load(generator, 10, 0.5)
-    assert result["confirmed"] == pytest.approx(500, rel=0.15)
-    assert result["errors"] == {}
-    generator.send("rate 200")
-    generator.ask("start", "started")
-    generator.ask("mark", "marked")
-    time.sleep(0.5)
-    assert generator.ask("stop", "stopped")["confirmed"] == pytest.approx(100, rel=0.25)
+    generator.ask("grow 10", "grown")
+    for rate in (1000, 200):
+        generator.send(f"rate {rate}")
+        generator.ask("mark", "marked")
+        early = time.monotonic()
+        generator.ask("start", "started")
+        late = time.monotonic()
+        time.sleep(0.5)
+        least = time.monotonic() - late
+        result = generator.ask("stop", "stopped")
+        most = time.monotonic() - early
+        assert least * rate - 1 <= result["confirmed"] + result["unsent"] <= most * rate + 1
+        assert result["confirmed"] > 0
+        assert result["errors"] == {}
 
 
 def test_a_stall_is_seen_by_all_messages_that_it_delays(start: Callable[..., Generator]) -> None:
-    """A stall of 0.3 s delays every message due meanwhile, also those not yet sent."""
-    stall = threading.Event()
+    """A stall of 0.3 s delays every message due meanwhile, also those not yet sent.
+
+    Eight connections would show eight slow messages, were latency counted from the sending.
+    """
+    stall, over = threading.Event(), threading.Event()
     lock = threading.Lock()
+    stalled = 0.0
 
     def answer(line: bytes, connection: socket.socket) -> bytes:
+        nonlocal stalled
         with lock:
             if stall.is_set():
                 stall.clear()
+                began = time.monotonic()
                 time.sleep(0.3)
+                stalled = time.monotonic() - began
+                over.set()
         return b"Received: " + line
 
     with peer(answer) as (port, _):
         generator = start(port=port, mode="paced", rate=400)
         generator.ask("grow 8", "grown")
-        generator.ask("start", "started")
         generator.ask("mark", "marked")
+        began = time.monotonic()
+        generator.ask("start", "started")
         stall.set()
-        time.sleep(0.6)
+        assert over.wait(30)
         result = generator.ask("stop", "stopped")
-    late = sum(count for value, count in result["latency_us"] if value > 30_000)
-    assert late == pytest.approx(0.27 * 400, rel=0.3)
+        most = time.monotonic() - began
+    assert result["errors"] == {}
+    for least in (0.03, 0.15, 0.25):  # what was due so long before the end of the stall, or longer
+        late = sum(count for value, count in result["latency_us"] if value >= 0.99 * least * 1e6)
+        assert late >= (stalled - least) * 400 - 1
+    assert max(value for value, _ in result["latency_us"]) <= most * 1e6
 
 
 def test_what_could_not_be_sent_counts(start: Callable[..., Generator]) -> None:
     """With every connection full, messages stay due: unsent, and their wait so far is recorded."""
     quiet = threading.Event()
+    kept: list[bytes] = []
 
     def answer(line: bytes, connection: socket.socket) -> bytes:
-        return b"" if quiet.is_set() else b"Received: " + line
+        if not quiet.is_set():
+            return b"Received: " + line
+        kept.append(line)
+        return b""
 
     with peer(answer) as (port, _):
         generator = start(port=port, mode="paced", rate=2000, drain=0.1)
         generator.ask("grow 1", "grown")
         quiet.set()
+        early = time.monotonic()
         generator.ask("start", "started")
+        late = time.monotonic()
         generator.ask("mark", "marked")
+        wait_until(lambda: len(kept) == 64, 30)
         time.sleep(0.3)
+        least = time.monotonic() - late
         result = generator.ask("stop", "stopped")
-    assert result["unsent"] == pytest.approx(2000 * 0.3 - 64, rel=0.3)
+        most = time.monotonic() - early
+    assert least * 2000 - 64 - 1 <= result["unsent"] <= most * 2000 - 64 + 1
     assert sum(count for _, count in result["latency_us"]) >= result["unsent"]
     assert result["errors"]["unanswered"] == 64
 
@@ -294,11 +335,16 @@ def test_latencies_are_hdr_buckets(start: Callable[..., Generator]) -> None:
         return b"Received: " + line
 
     with peer(answer) as (port, _):
-        result = load(start(port=port), 2)
-    counts = dict(result["latency_us"])
+        generator = start(port=port)
+        generator.ask("grow 2", "grown")
+        for _ in range(20):  # a bucket is one microsecond wide below 2048, and wider above: both are wanted
+            result = load(generator, 0)
+            counts = dict(result["latency_us"])
+            if min(counts) < 2048 < max(counts):
+                break
+    assert min(counts) < 2048 < max(counts)
     histogram = decode(encode_counts(counts), "here")
     assert histogram.get_total_count() == sum(counts.values()) == result["confirmed"]
-    assert min(counts) < 2048 < max(counts)  # a bucket is one microsecond wide below, and wider above
     for value, count in counts.items():
         assert histogram.get_lowest_equivalent_value(value) == value
         assert histogram.get_count_at_value(value) == count
@@ -308,7 +354,7 @@ def test_latencies_are_hdr_buckets(start: Callable[..., Generator]) -> None:
 def test_wrong_arguments_end_it(argument: str) -> None:
     """An argument that it does not know: one line on standard error, status 2."""
     for command in (program(), [sys.executable, "-m", "benchmarks.measure.generator.fallback"]):
-        done = subprocess.run([*command, argument], capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run([*command, argument], capture_output=True, text=True, timeout=50, check=False)
         assert done.returncode == 2
         assert done.stderr.startswith("generator: ")
         assert done.stderr.count("\n") == 1

@@ -54,7 +54,7 @@ def test_its_own_code_answers(other: Path, make: Callable[[Path], str]) -> None:
     server = find(f"chat_gevent@{make(other)}")
     with (
         ServerProcess(server) as process,
-        socket.create_connection((process.host, process.port), 5) as client,
+        socket.create_connection((process.host, process.port), 30) as client,
     ):
         client.sendall(b"hello\n")
         assert client.recv(100) == b"Accepted: hello\n"

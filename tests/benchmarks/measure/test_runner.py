@@ -120,17 +120,17 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path, number: signal.Signals) 
         def trials() -> int:
             return len(Report.load(output).trials) if output.exists() else 0
 
-        wait_until(lambda: trials() >= 2 and children(process.pid), 30)
+        wait_until(lambda: trials() >= 2 and children(process.pid), 50)
         started = children(process.pid)
         process.send_signal(number)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=50)
     assert process.returncode == 130
     assert "incomplete" in out
     assert "Traceback" not in err
     report = Report.load(output)
     assert not report.complete
     assert len(report.trials) >= 2
-    wait_until(lambda: not any(exists(pid) for pid in started))
+    wait_until(lambda: not any(exists(pid) for pid in started), 30)
 
 
 def test_one_core_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,14 +53,18 @@ def test_scenario_gives_what_it_promises(name: str) -> None:
     if name == "tls":
         require_tool("openssl")
     scenario = SCENARIOS[name]
-    trial, _ = run(name, "asyncio_protocol")
-    assert trial.messages > 0
-    assert trial.errors == {}
-    assert trial.seconds > 0
     optional = {
         "gc_pause_max_ms",
         "highest_rate",
     }  # a pause may not happen in so short a time; the search is off
+    for stretch in (1, 5, 25):  # as long as it takes on a busy machine
+        more = {"seconds": BRIEF[name]["seconds"] * stretch} if "seconds" in BRIEF[name] else {}
+        trial, _ = run(name, "asyncio_protocol", **more)
+        assert trial.errors == {}
+        if set(scenario.metrics) - set(trial.values) <= optional:
+            break
+    assert trial.messages > 0
+    assert trial.seconds > 0
     assert set(scenario.metrics) - set(trial.values) <= optional
     assert set(trial.histograms) == set(scenario.histograms)
     assert all(HdrHistogram.decode(text).get_total_count() for text in trial.histograms.values())
@@ -94,18 +98,23 @@ def test_search_gives_up() -> None:
 
 def test_highest_rate_of_a_real_server() -> None:
     """A server slowed to 2 ms a read reads 500 times a second, 64 messages at most: the search ends below."""
-    trial, _ = run("paced", "asyncio_protocol+2000000ns", rate=200.0, bound_ms=100.0, seconds=0.4)
+    # The bound is one that a busy machine keeps: what a rate above the limit shows is messages left unsent.
+    trial, _ = run("paced", "asyncio_protocol+2000000ns", rate=200.0, bound_ms=5000.0, seconds=0.4)
     assert 0 < trial.values["highest_rate"] <= 500 * 64
 
 
 def test_slowed_server_is_slower_by_its_length() -> None:
     """A busy loop of 2 ms shows as 2 ms more CPU a message: the measurement's scale is right.
 
-    The loop is long, so that what a message costs besides, which varies with the machine, is little of it."""
-    plain, _ = run("confirm", "asyncio_protocol")
-    slowed, _ = run("confirm", "asyncio_protocol+2000000ns")
+    The loop is long, so that what a message costs besides, which varies with the machine, is little of it.
+    At either end of the window one message may be paid for and not confirmed yet, as there is one client."""
+    for seconds in (0.5, 5, 25):  # until both have been served for a while on a busy machine
+        plain, _ = run("confirm", "asyncio_protocol", connections=1, seconds=seconds)
+        slowed, _ = run("confirm", "asyncio_protocol+2000000ns", connections=1, seconds=seconds)
+        if min(plain.messages, slowed.messages) > 50:
+            break
     name = "server_cpu_us_per_message"
-    assert slowed.values[name] - plain.values[name] == pytest.approx(2000, rel=0.1)
+    assert slowed.values[name] - plain.values[name] == pytest.approx(2000, rel=0.1 + 2 / slowed.messages)
 
 
 def test_memory_slope_is_the_memory_per_connection() -> None:

@@ -40,7 +40,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
 
 def talk(process: ServerProcess, data: bytes, end: bool = True) -> bytes:
     """Send ``data``, close the write side if ``end``, and read until the server closes."""
-    with socket.create_connection((process.host, process.port), timeout=10) as client:
+    with socket.create_connection((process.host, process.port), timeout=30) as client:
         client.sendall(data)
         if end:
             client.shutdown(socket.SHUT_WR)
@@ -70,7 +70,7 @@ def test_drops_cr_before_lf(server: ServerProcess) -> None:
 
 def test_line_in_pieces(server: ServerProcess) -> None:
     """A line that arrives a byte at a time is one message."""
-    with socket.create_connection((server.host, server.port), timeout=10) as client:
+    with socket.create_connection((server.host, server.port), timeout=30) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in "pieces ü\n".encode():
             client.send(bytes([byte]))
@@ -113,7 +113,7 @@ def test_too_long_line_ends_the_connection(server: ServerProcess) -> None:
     got = talk(server, b"x" * 65_538 + b"\n", end=False)
     assert got == b"" or got.startswith(b"Error: message-too-long: ")
     if server.server.name != "tornado":
-        with socket.create_connection((server.host, server.port), timeout=10) as client:
+        with socket.create_connection((server.host, server.port), timeout=30) as client:
             client.sendall(b"x" * 70_000)
             assert client.recv(1000).startswith(b"Error: message-too-long: ")
 
@@ -130,7 +130,7 @@ def test_unterminated_last_line(server: ServerProcess) -> None:
 
 def test_vanished_client_harms_nobody(server: ServerProcess) -> None:
     """A reset in mid-message does not end the server."""
-    client = socket.create_connection((server.host, server.port), timeout=10)
+    client = socket.create_connection((server.host, server.port), timeout=30)
     client.sendall(b"half a mess")
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     client.close()
@@ -149,10 +149,10 @@ def test_slow_reader_gets_all_replies(server: ServerProcess) -> None:
             try:
                 sent += client.send(data[sent : sent + (1 << 20)])
             except BlockingIOError:
-                client.settimeout(10)
+                client.settimeout(30)
                 received += client.recv(1 << 16)
                 client.setblocking(False)
-        client.settimeout(10)
+        client.settimeout(30)
         while len(received) < len(expected):
             part = client.recv(1 << 20)
             assert part
@@ -164,7 +164,7 @@ def test_seed_server_confirms_reads() -> None:
     """``threads`` is kept as it was: a read is a message, no terminator is added, /exit closes."""
     with (
         start("threads") as process,
-        socket.create_connection((process.host, process.port), timeout=10) as client,
+        socket.create_connection((process.host, process.port), timeout=30) as client,
     ):
         client.send("grüße".encode())
         assert client.recv(1024) == "Received: grüße".encode()
@@ -218,7 +218,7 @@ def test_address_in_use_ends_a_server(name: str) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         command = [*find(name).command(), "--port", str(taken.getsockname()[1])]
-        done = subprocess.run(command, capture_output=True, timeout=30, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=50, check=False)
     assert done.returncode != 0
     assert b"ready" not in done.stdout
 
@@ -233,8 +233,8 @@ def test_tls_servers_serve_several_clients_at_once(name: str) -> None:
     context = ssl.create_default_context(cafile=certificate)
     with (
         start(name, server.tls(certificate, key)) as process,
-        socket.create_connection((process.host, process.port), timeout=10),
-        socket.create_connection((process.host, process.port), timeout=10) as plain,
+        socket.create_connection((process.host, process.port), timeout=30),
+        socket.create_connection((process.host, process.port), timeout=30) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as client,
     ):
         client.sendall(b"a\nb\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from benchmarks.show.html import comparison_page, history_page, report_page, sub
 from benchmarks.show.plots import Subject
 from benchmarks.show.wording import markdown
 from tests.benchmarks.made_reports import RATE, make
-from tests.browser import CONTRAST, OVERLAPS, PICTURES, chromium
+from tests.browser import CONTRAST, OVERLAPS, PATIENCE_MS, PICTURES, chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -27,15 +28,18 @@ NAMES = ["chat_gevent", "gevent_plain", "threads", "asyncio_protocol", "uvloop_p
          "twisted", "go", "c_epoll"]  # fmt: skip
 
 
+@cache
 def _two() -> str:
     return comparison_page(compare([make({"chat_gevent": 10, "threads": 13}, rich=True)], ["full-run"]))
 
 
+@cache
 def _many() -> str:
     costs = {name: 8.0 + 3 * place for place, name in enumerate(NAMES)}
     return comparison_page(compare([make(costs, rich=True, blocks=6)], ["all-servers"]))
 
 
+@cache
 def _runs() -> str:
     environment = {**make({"s": 1}, blocks=1).environment, "packages": {"gevent": "25.5"}}
     reports = [make({"s": 10}, rich=True, drift=0.01), make({"s": 10.1}, rich=True, drift=0.01, seed=2)]
@@ -43,12 +47,14 @@ def _runs() -> str:
     return comparison_page(compare(reports, ["before", "after"]))
 
 
+@cache
 def _refused() -> str:
     two = make({"s": 10}, seed=2)
     two.environment["kernel"] = "Linux 5.10"
     return comparison_page(compare([make({"s": 10}), two], ["before", "after"]))
 
 
+@cache
 def _single() -> str:
     return report_page(make({"chat_gevent": 10, "threads": 13}, rich=True))
 
@@ -69,16 +75,24 @@ def browser() -> Iterator[Browser]:
         yield started
 
 
+class Written(dict[str, Path]):
+    """Pages as files by their kind, each made when it is asked for first."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self._directory = directory
+
+    def __missing__(self, name: str) -> Path:
+        path = self[name] = self._directory / f"{name}.html"
+        path.write_text(PAGES[name](), encoding="utf-8")
+        return path
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Every kind of page as a file."""
-    directory = tmp_path_factory.mktemp("pages")
     PICTURES.mkdir(exist_ok=True)
-    written = {}
-    for name, make_page in PAGES.items():
-        written[name] = directory / f"{name}.html"
-        written[name].write_text(make_page(), encoding="utf-8")
-    return written
+    return Written(tmp_path_factory.mktemp("pages"))
 
 
 def _open(browser: Browser, path: Path, width: int = 1200, **options: Any) -> tuple[Page, list[str]]:
@@ -88,6 +102,7 @@ def _open(browser: Browser, path: Path, width: int = 1200, **options: Any) -> tu
     page.on("request", lambda request: seen.append(request.url))
     page.on("console", lambda message: seen.append(message.text))
     page.on("pageerror", lambda error: seen.append(str(error)))
+    page.set_default_timeout(PATIENCE_MS)
     page.goto(path.as_uri())
     return page, seen
 
@@ -233,7 +248,7 @@ def test_names_from_reports_are_text_not_markup() -> None:
 
 def test_equal_reports_give_equal_pages() -> None:
     """Nothing in a page depends on when or how often it is made, so pages can be compared and kept in git."""
-    assert _two() == _two()
+    assert _two.__wrapped__() == _two.__wrapped__()
 
 
 def test_pages_need_no_network_and_no_script() -> None:
