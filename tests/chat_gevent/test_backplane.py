@@ -222,7 +222,7 @@ def test_workers_of_gunicorn_share_a_backplane(redis_server: RedisServer, tmp_pa
         until(lambda: redis_server.subscribers("g:all") == 2, 20)
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(30)
 
 
 # -- order -------------------------------------------------------------------------------------------
@@ -279,7 +279,7 @@ def test_redis_is_lost_and_comes_back_under_load(
             shows(each, "ready", 1)
     near.tell("halt")
     for thread in threads:
-        thread.join(10)
+        thread.join(30)
     assert at_home == [f"n {number}" for number in range(len(at_home))]
     numbers = [int(each.removeprefix("n ")) for each in away]
     assert all(first < second for first, second in itertools.pairwise(numbers))
@@ -514,7 +514,7 @@ def test_many_groups_come_and_go(serve: Callable[..., Any], redis_server: RedisS
 def test_a_wrong_url_is_one_line_and_exit_2(operate: Operate, url: str, complaint: str) -> None:
     """Nothing is served, and no password is shown."""
     server = operate("--port", "0", "--backplane", url, ready=False)
-    assert server.process.wait(20) == 2
+    assert server.process.wait(30) == 2
     assert complaint in server.log
     assert server.log.count("\n") == 1
 
@@ -526,7 +526,7 @@ def test_without_the_extra_one_line_says_what_to_install(operate: Operate, tmp_p
     )
     path = {"PYTHONPATH": str(tmp_path)}
     server = operate("--port", "0", "--backplane", "redis://localhost", ready=False, env=path)
-    assert server.process.wait(20) == 1
+    assert server.process.wait(30) == 1
     assert server.log == "chat-gevent serve: error: backplane needs redis: pip install 'chat-gevent[redis]'\n"
     assert operate("--port", "0", env=path).stop() == 0
 

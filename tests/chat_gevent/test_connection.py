@@ -372,7 +372,7 @@ def test_a_slow_reader_gets_everything_and_blocks_nobody(serve: Serve, park_afte
         total = 0
         while total < count * 21:
             total += len(slow.receive(2**20))
-        sender.join(10)
+        sender.join(30)
         slow.ask(b"after")
 
 
@@ -401,7 +401,7 @@ def test_a_reader_that_takes_little_at_a_time_stays(serve: Serve, park_after: fl
         assert total < 400_000  # in six time-outs: less than makes the kernel say that there is room
         while total < count * 21:
             total += len(peer.receive(2**20))
-        sender.join(10)
+        sender.join(30)
     assert "write-timeout" not in server.core.registry.closed
 
 

@@ -58,7 +58,7 @@ def test_every_kind_of_client_is_asked_to_leave(
     assert without_hint(rest(clients["silent"])) == TOLD
     for each in clients.values():
         each.close()
-    assert server.process.wait(20) == 0
+    assert server.process.wait(30) == 0
     assert "0 clients cut off" in server.log
 
 
@@ -85,7 +85,7 @@ def test_clients_of_tls_and_unix_sockets_are_told_as_well(operate: Operate, tmp_
         server.process.send_signal(signal.SIGTERM)
         assert without_hint(rest(secure)) == TOLD
         assert without_hint(rest(local)) == TOLD
-    assert server.process.wait(20) == 0
+    assert server.process.wait(30) == 0
 
 
 def test_who_waits_in_the_queue_is_served(operate: Operate) -> None:
@@ -100,7 +100,7 @@ def test_who_waits_in_the_queue_is_served(operate: Operate) -> None:
     for each in clients:
         assert without_hint(rest(each)) == b"Received: hello\n" + TOLD
         each.close()
-    assert server.process.wait(20) == 0
+    assert server.process.wait(30) == 0
 
 
 def test_clients_that_keep_coming_see_no_reset(operate: Operate) -> None:
@@ -119,7 +119,7 @@ def test_clients_that_keep_coming_see_no_reset(operate: Operate) -> None:
                 return
             with client:
                 try:
-                    client.settimeout(10)
+                    client.settimeout(30)
                     client.sendall(b"hello\n")
                     got = receive(client, 16)
                     ends["served"] += 1
@@ -135,7 +135,7 @@ def test_clients_that_keep_coming_see_no_reset(operate: Operate) -> None:
     until(lambda: ends["served"] > 200)
     assert server.stop() == 0
     for each in threads:
-        each.join(20)
+        each.join(30)
     assert wrong == []
     assert ends["refused"] == 4
 
@@ -153,7 +153,7 @@ def test_clients_are_asked_to_leave_one_after_the_other(operate: Operate) -> Non
         assert without_hint(rest(each)) == TOLD
         told.append(time.monotonic() - began)
         each.close()
-    assert server.process.wait(20) == 0
+    assert server.process.wait(30) == 0
     assert 1.0 < told[-1] - told[0] < 2.5
     assert told[len(told) // 2] - told[0] > 0.3
 
@@ -194,7 +194,7 @@ def test_the_time_to_drain_is_a_limit(operate: Operate, tmp_path: Path) -> None:
         began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         assert without_hint(rest(idle)) == TOLD
-        assert server.process.wait(20) == 3
+        assert server.process.wait(30) == 3
         assert 0.4 < time.monotonic() - began < 4
     assert "Traceback" not in server.log
 
@@ -222,7 +222,7 @@ def test_one_who_talks_on_is_not_waited_for(operate: Operate) -> None:
                     break
         except (ConnectionResetError, BrokenPipeError):
             pass
-        assert server.process.wait(20) == 0
+        assert server.process.wait(30) == 0
 
 
 @pytest.mark.parametrize("how", ["proxy", "tls"])
@@ -258,14 +258,14 @@ def test_who_has_just_begun_is_served_and_told(operate: Operate, tmp_path: Path,
     server.process.send_signal(signal.SIGTERM)
     server.process.send_signal(signal.SIGCONT)
     for thread in threads:
-        thread.join(20)
+        thread.join(30)
     assert len(replies) == 5
     for reply in replies:
         if how == "tls":  # whose message comes after the handshake, and perhaps after the server has gone
             assert without_hint(reply) in (TOLD, b"Received: hello\n" + TOLD)
         else:
             assert without_hint(reply) == b"Received: hello\n" + TOLD
-    assert server.process.wait(20) == 0
+    assert server.process.wait(30) == 0
 
 
 def test_a_library_server_drains_with_stop(serve: Callable[..., object]) -> None:
@@ -290,4 +290,4 @@ def test_a_library_server_drains_with_stop(serve: Callable[..., object]) -> None
         wait_until(lambda: at_work)
         stopping = gevent.spawn(server.stop, 0.5)
         assert without_hint(idle.rest()) == TOLD
-        assert stopping.get(timeout=10) == 1
+        assert stopping.get(timeout=30) == 1

@@ -115,7 +115,7 @@ def test_really_out_of_files(operate: Operate) -> None:
     for each in inside[30:]:
         assert rest(each).startswith(b"Error: shutting-down: ")
         each.close()
-    assert server.process.wait(20) == 0
+    assert server.process.wait(30) == 0
     assert "Traceback" not in server.log
 
 

@@ -42,7 +42,7 @@ class Script:
     def _serve(self, acts: tuple[Callable[[socket.socket, Script], None], ...]) -> None:
         for act in acts:
             with self.listener.accept()[0] as client:
-                client.settimeout(10)
+                client.settimeout(30)
                 act(client, self)
 
     def hear(self, client: socket.socket) -> bytes:
@@ -55,7 +55,7 @@ class Script:
 
     def close(self) -> None:
         """All its acts are over."""
-        self._thread.join(10)
+        self._thread.join(30)
         assert not self._thread.is_alive()
         self.listener.close()
 
@@ -262,7 +262,7 @@ def test_a_drain_under_load_loses_nothing(operate: Operate, tmp_path: Path) -> N
     until(lambda: len({each.split("-")[0] for each in confirmed[before:]}) == 20)
     ended.set()
     for each in threads:
-        each.join(20)
+        each.join(30)
     heard = (tmp_path / "heard").read_text().split()
     assert not any(each.taken for each in told)
     assert sorted(heard) == sorted(confirmed)
@@ -301,7 +301,7 @@ def test_it_gives_up_in_the_end() -> None:
         thread = threading.Thread(target=lambda: confirm_once(listener))
         thread.start()
         assert client.confirm("hello") == "Received: hello"
-        thread.join(10)
+        thread.join(30)
     client.close()
 
 
@@ -422,5 +422,5 @@ def test_framings_of_services(serve: Callable[..., Any]) -> None:
     framings: list[Framing] = [Delimiter(b"\0"), LengthPrefix(2)]
     for framing in framings:
         server = serve(lambda message, client: message[::-1], framing=framing)
-        with ChatClient(gevent_socket.create_connection(server.address, 5), framing=framing) as client:
+        with ChatClient(gevent_socket.create_connection(server.address, 30), framing=framing) as client:
             assert client.confirm("a\nb") == "b\na"

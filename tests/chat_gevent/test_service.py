@@ -82,7 +82,7 @@ class Noted(Service):
         """Answer, after what the message asks for."""
         if message == "wait":
             self.waiting.append(client)
-            self.gate.wait(seconds(10))
+            self.gate.wait(seconds(30))
         elif message == "close":
             client.close("last")
         elif message == "none":
@@ -235,7 +235,7 @@ def test_ends_that_the_server_makes_are_told_once(place: Place, park_after: floa
         wait_until(lambda: service.waiting)
         reader = gevent.spawn(idle.rest)
         assert server.stop(seconds(0.3)) == 1
-        assert without_hint(reader.get(timeout=seconds(5))) == TOLD
+        assert without_hint(reader.get(timeout=seconds(30))) == TOLD
     settled(server, service)
     assert sorted(service.reasons) == ["cut-off", "shutting-down"]
 
@@ -418,7 +418,7 @@ def test_a_drain_sends_what_was_accepted_first(place: Place, park_after: float |
     readers = [gevent.spawn(peer.rest) for peer in peers]
     assert server.stop(seconds(10)) == 0
     for reader in readers:
-        assert without_hint(reader.get(timeout=seconds(5))) == b"first\ngoodbye\n" + TOLD
+        assert without_hint(reader.get(timeout=seconds(30))) == b"first\ngoodbye\n" + TOLD
     for peer in peers:
         peer.close()
     settled(server, service)
@@ -618,8 +618,8 @@ def test_a_hook_may_stop_the_server(place: Place, park_after: float | None) -> N
         reader = gevent.spawn(other.rest)
         assert server.stop() == 0
         assert server.core.registry.live == 0
-        assert without_hint(reader.get(timeout=seconds(5))) == TOLD
-    serving.get(timeout=seconds(5))
+        assert without_hint(reader.get(timeout=seconds(30))) == TOLD
+    serving.get(timeout=seconds(30))
     settled(server, service)
 
 

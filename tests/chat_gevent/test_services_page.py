@@ -89,12 +89,12 @@ def test_echo(load: Load, tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "echo.py"], cwd=tmp_path)
     try:
         until(lambda: reachable(port))
-        with socket.create_connection(("127.0.0.1", port), 10) as client:
+        with socket.create_connection(("127.0.0.1", port), 30) as client:
             client.sendall(b"hello\n")
             assert receive(client, 6) == b"HELLO\n"
             process.send_signal(signal.SIGTERM)
             assert without_hint(rest(client)) == b"Error: shutting-down: the server is going away\n"
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
     finally:
         process.kill()
         process.wait()

@@ -32,7 +32,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
 def first_client(server: ServerProcess, name: str = "client") -> None:
     """Talk as the first client did: ``send`` without a terminator, ``recv(1024)``, ``/exit``."""
     client_socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    client_socket.settimeout(10)
+    client_socket.settimeout(30)
     client_socket.connect(server.address())
     for number in range(3):
         message = f"{name}: message {number}, ü"
@@ -47,7 +47,7 @@ def nc(server: ServerProcess, data: bytes, *options: str) -> bytes:
     """What ``nc`` prints that is given ``data`` on its standard input."""
     done = subprocess.run(
         [require_tool("nc"), *options, server.host, str(server.port)],
-        input=data, capture_output=True, timeout=20, check=False,
+        input=data, capture_output=True, timeout=30, check=False,
     )  # fmt: skip
     assert done.stderr == b""
     return done.stdout
@@ -99,7 +99,7 @@ def test_telnet_line_input(server: ServerProcess) -> None:
         wait_for(b"Received: \r\n")
         os.write(ours, b"/exit\n")
         wait_for(b"closed by foreign host")
-        process.wait(10)
+        process.wait(30)
     finally:
         process.kill()
         process.wait()
@@ -108,7 +108,7 @@ def test_telnet_line_input(server: ServerProcess) -> None:
 
 def slow_typist(server: ServerProcess, name: str) -> None:
     """Send lines in pieces, with pauses and both kinds of line end."""
-    with socket.create_connection(server.address(), 10) as client, client.makefile("rb") as replies:
+    with socket.create_connection(server.address(), 30) as client, client.makefile("rb") as replies:
         client.sendall(b"first\n")
         assert replies.readline() == b"Received: first\n"
         for end in (b"\n", b"\r\n"):

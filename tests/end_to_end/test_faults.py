@@ -109,7 +109,7 @@ def failing(server: ServerProcess, call: str, error: str) -> Iterator[None]:
             yield
         finally:
             tracer.send_signal(signal.SIGINT)
-            tracer.communicate(timeout=10)
+            tracer.communicate(timeout=30)
 
 
 def test_started_without_epoll_watches(operate: Operate) -> None:
@@ -142,7 +142,7 @@ def test_out_of_epoll_watches_while_running(operate: Operate) -> None:
             server.process.send_signal(signal.SIGTERM)
             assert rest(inside).startswith(b"Error: shutting-down: ")
         inside.close()
-        assert server.process.wait(20) == 0
+        assert server.process.wait(30) == 0
     assert "Traceback" not in server.log
 
 
@@ -186,10 +186,10 @@ def test_a_handshake_under_way_is_not_reset(operate: Operate) -> None:
         server.process.send_signal(signal.SIGTERM)
         server.logged("INFO draining")
         drop.detach(client)
-        client.settimeout(10)
+        client.settimeout(30)
         until(lambda: not client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) and _sent(client), 10)
         assert re.match(b"Received: hello\nError: shutting-down: ", rest(client))
-    assert server.process.wait(20) == 0
+    assert server.process.wait(30) == 0
 
 
 def _sent(client: socket.socket) -> bool:
@@ -222,7 +222,7 @@ def test_drain_delay(operate: Operate) -> None:
                 assert rest(each).startswith(b"Error: shutting-down: ")
                 each.close()
         assert time.monotonic() - began > 1.4
-    assert server.process.wait(20) == 0
+    assert server.process.wait(30) == 0
 
 
 def test_a_second_signal_ends_the_delay(operate: Operate) -> None:
@@ -234,7 +234,7 @@ def test_a_second_signal_ends_the_delay(operate: Operate) -> None:
         server.logged("INFO draining in 3600 s")
         server.process.send_signal(signal.SIGTERM)
         assert rest(client).startswith(b"Error: shutting-down: ")
-    assert server.process.wait(20) == 0
+    assert server.process.wait(30) == 0
 
 
 HAND_OVER = """
@@ -257,7 +257,7 @@ def test_a_listener_that_another_process_has_shut_down(operate: Operate) -> None
             shared.shutdown(socket.SHUT_RDWR)
             server.logged("ERROR nobody can connect to tcp://127.0.0.1:")
             assert rest(client).startswith(b"Error: shutting-down: ")
-    assert server.process.wait(20) == 1
+    assert server.process.wait(30) == 1
     assert "Traceback" not in server.log
 
 
@@ -289,14 +289,14 @@ def test_the_watchdog_goes_by_the_clock(operate: Operate, tmp_path: Path) -> Non
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     with manager, socket.socket() as client:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(20)
+        manager.settimeout(30)
         server = operate(
             *("--port", "0", "--handler", "handling:handle"),
             env={"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "2000000"},
             **_handler(tmp_path, text),
         )
         client.connect(server.address())
-        client.settimeout(20)
+        client.settimeout(30)
         beats: list[float] = []
 
         def listen() -> None:
@@ -323,7 +323,7 @@ def test_patched_inside_a_handler(operate: Operate, tmp_path: Path) -> None:
         assert client.recv(100) == b"hello\n"
         server.process.send_signal(signal.SIGTERM)
         assert rest(client).startswith(b"Error: shutting-down: ")
-    assert server.process.wait(10) == 0
+    assert server.process.wait(30) == 0
 
 
 def test_a_second_signal_counts_once(operate: Operate, tmp_path: Path) -> None:
@@ -336,7 +336,7 @@ def test_a_second_signal_counts_once(operate: Operate, tmp_path: Path) -> None:
     server.process.send_signal(signal.SIGTERM)
     server.logged("INFO draining 5 clients")
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(20) == 3
+    assert server.process.wait(30) == 3
     for each in clients:
         each.close()
     server.logged("WARNING second signal: the drain ends now")
@@ -371,7 +371,7 @@ def test_patching_asked_for_too_late(operate: Operate, tmp_path: Path) -> None:
     """In the file it can't be honoured any more, and that is said, with status 2."""
     (tmp_path / "server.toml").write_text("monkey = true\n")
     server = operate("--port", "0", "--config", str(tmp_path / "server.toml"), ready=False)
-    assert server.process.wait(20) == 2
+    assert server.process.wait(30) == 2
     assert "monkey: too late here; give it as --monkey or CHAT_GEVENT_MONKEY=true" in server.log
 
 
@@ -507,7 +507,7 @@ def test_haproxys_own_check(operate: Operate, tmp_path: Path, how: str) -> None:
         assert "WARNING" not in server.log
     finally:
         haproxy.terminate()
-        haproxy.wait(10)
+        haproxy.wait(30)
 
 
 @pytest.mark.parametrize("park_after", ["0", "never"])

@@ -44,7 +44,7 @@ def test_the_example_drains(tmp_path: Path, number: signal.Signals) -> None:
     try:
         assert process.stdout
         port = int(process.stdout.readline().rpartition(" ")[2])
-        clients = [socket.create_connection(("127.0.0.1", port), 20) for _ in range(200)]
+        clients = [socket.create_connection(("127.0.0.1", port), 30) for _ in range(200)]
         for client in clients:
             client.sendall(b"hello\n")
         for client in clients:
@@ -83,7 +83,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     try:
         assert process.stdout
         port = int(process.stdout.readline().rpartition(" ")[2])
-        with socket.create_connection(("127.0.0.1", port), 20) as client:
+        with socket.create_connection(("127.0.0.1", port), 30) as client:
             client.sendall(b"hello\n")
             assert client.recv(100) == b"HELLO\n"
             client.sendall(b"wait\n" * 200)  # a minute's work
@@ -91,7 +91,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
             process.send_signal(signal.SIGTERM)
             time.sleep(0.2)
             process.send_signal(signal.SIGTERM)
-            _, errors = process.communicate(timeout=20)
+            _, errors = process.communicate(timeout=30)
             assert (process.returncode, "Traceback" in errors) == (3, False)
     finally:
         process.kill()

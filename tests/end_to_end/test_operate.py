@@ -49,7 +49,7 @@ def test_sigterm_under_2000_clients_that_send_flat_out(
     assert not err
     seen = json.loads(out)
     assert seen["ends"] == {"told": 2000}
-    assert server.process.wait(20) == 0
+    assert server.process.wait(30) == 0
     stopped = re.search(r"stopped: (\d+) messages answered, 0 clients cut off", server.log)
     assert stopped
     assert int(stopped[1]) == seen["confirmed"] > 2000

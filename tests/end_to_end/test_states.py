@@ -38,7 +38,7 @@ def test_a_client_that_floods_is_shown_as_queued(
 
     with connect() as silent, connect() as flood:
         silent.sendall(b"hello\n")
-        flood.settimeout(20)
+        flood.settimeout(30)
         pouring = threading.Thread(target=flood.sendall, args=((b"x" * 999 + b"\n") * 3000,))
         pouring.start()
         name = "{}:{}".format(*flood.getsockname())
@@ -52,4 +52,4 @@ def test_a_client_that_floods_is_shown_as_queued(
             "the client that floods is shown as queued",
         )
         assert states["{}:{}".format(*silent.getsockname())] == "parked"
-        pouring.join(20)
+        pouring.join(30)

@@ -49,7 +49,7 @@ def hosts() -> Iterator[Callable[[str], tuple[str, ...]]]:
     }
 
     def run(*words: str) -> None:
-        subprocess.run([ip, *words], check=True, capture_output=True, timeout=20)
+        subprocess.run([ip, *words], check=True, capture_output=True, timeout=30)
 
     try:
         try:
@@ -69,7 +69,7 @@ def hosts() -> Iterator[Callable[[str], tuple[str, ...]]]:
         yield lambda address: (ip, "netns", "exec", names[address])
     finally:
         for name in names.values():
-            subprocess.run([ip, "netns", "del", name], capture_output=True, timeout=20, check=False)
+            subprocess.run([ip, "netns", "del", name], capture_output=True, timeout=30, check=False)
 
 
 @contextmanager

@@ -165,7 +165,7 @@ def test_no_counter_goes_back_for_a_real_prometheus(operate: Operate, tmp_path: 
     def query(text: str) -> list[Any]:
         url = f"http://127.0.0.1:{own}/api/v1/query?query={quote(text)}"
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
+            with urllib.request.urlopen(url, timeout=30) as answer:
                 found: list[Any] = json.load(answer)["data"]["result"]
         except OSError:
             return []
@@ -195,4 +195,4 @@ def test_no_counter_goes_back_for_a_real_prometheus(operate: Operate, tmp_path: 
         assert scraped() > SCRAPED_SECONDS
     finally:
         prometheus.terminate()
-        prometheus.wait(20)
+        prometheus.wait(30)

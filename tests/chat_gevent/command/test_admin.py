@@ -53,7 +53,7 @@ def test_health_and_readiness(operate: Operate) -> None:
         assert server.ask("/healthz") == (200, "ok\n")
         assert server.metric("chat_gevent_draining") == 1
         assert rest(stays).startswith(b"Error: shutting-down: ")
-    assert server.process.wait(20) == 0
+    assert server.process.wait(30) == 0
 
 
 def test_clients_are_told_in_pages(operate: Operate) -> None:
@@ -212,7 +212,7 @@ def test_an_admin_address_in_use_is_one_line_and_exit_1(operate: Operate) -> Non
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         server = operate("--port", "0", "--admin", f":{port}", ready=False)
-        assert server.process.wait(20) == 1
+        assert server.process.wait(30) == 1
     problem = "Address already in use; stop what listens there, or listen elsewhere"
     assert server.log == f"chat-gevent serve: error: tcp://127.0.0.1:{port}: {problem}\n"
 

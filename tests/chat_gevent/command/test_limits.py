@@ -27,7 +27,7 @@ def test_the_limit_of_an_address(operate: Operate) -> None:
     )
 
     def connect(host: str) -> socket.socket:
-        return socket.create_connection(server.address(), 10, source_address=(host, 0))
+        return socket.create_connection(server.address(), 30, source_address=(host, 0))
 
     with connect("127.0.0.2") as one, connect("127.0.0.2") as two, connect("127.0.0.3") as other:
         for each in (one, two, other):
@@ -47,7 +47,7 @@ def test_unix_clients_share_no_address(operate: Operate, tmp_path: object) -> No
     clients = []
     for _ in range(3):
         client = socket.socket(socket.AF_UNIX)
-        client.settimeout(10)
+        client.settimeout(30)
         client.connect(path)
         exchange(client, b"hello")
         clients.append(client)
@@ -128,11 +128,11 @@ def two_hosts() -> Iterator[tuple[str, str]]:
         steps.append(["-n", name, "link", "set", "cable", "up"])
     try:
         for each in steps:
-            subprocess.run([ip, *each], check=True, capture_output=True, timeout=20)
+            subprocess.run([ip, *each], check=True, capture_output=True, timeout=30)
         yield names
     finally:
         for name in names:
-            subprocess.run([ip, "netns", "del", name], capture_output=True, timeout=20)
+            subprocess.run([ip, "netns", "del", name], capture_output=True, timeout=30)
 
 
 def test_a_peer_that_vanishes_is_found(operate: Operate, two_hosts: tuple[str, str]) -> None:
@@ -151,7 +151,7 @@ def test_a_peer_that_vanishes_is_found(operate: Operate, two_hosts: tuple[str, s
         client.stdin.write(b"hello\n")
         client.stdin.flush()
         assert client.stdout.readline() == b"Received: hello\n"
-        subprocess.run(["ip", "-n", there, "link", "set", "cable", "down"], check=True, timeout=20)
+        subprocess.run(["ip", "-n", there, "link", "set", "cable", "down"], check=True, timeout=30)
         server.logged("closed client=.* messages=1 .*reason=lost")
         client.kill()
     assert server.stop() == 0
@@ -234,4 +234,4 @@ def test_limits_refuses_nonsense(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_the_answer_comes_at_once() -> None:
     """Measuring takes some thousand clients, and nobody waits until each of them was told to leave."""
-    subprocess.run(command("limits"), capture_output=True, check=True, timeout=10)
+    subprocess.run(command("limits"), capture_output=True, check=True, timeout=30)

@@ -91,7 +91,7 @@ def test_open_metrics_on_request(operate: Operate) -> None:
 
     server = operate("--port", "0", "--admin", ":0")
     host, port = server.logged(r"admin pages at http://(\S+):(\d+)").groups()
-    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+    connection = http.client.HTTPConnection(host, int(port), timeout=30)
     connection.request("GET", "/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     answer = connection.getresponse()
     assert answer.headers["Content-Type"].startswith("application/openmetrics-text")

@@ -57,8 +57,8 @@ def test_one_that_failed_leaves_the_turn_to_the_next() -> None:
     paced = Paced(make)
     failed = gevent.spawn(lambda: isinstance(_raised(paced), ValueError))
     waits = gevent.spawn(paced.get, None)
-    failed.join(5)
-    waits.join(5)
+    failed.join(30)
+    waits.join(30)
     assert (failed.value, waits.value) == (True, "made")
 
 

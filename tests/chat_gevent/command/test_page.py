@@ -141,14 +141,14 @@ def test_under_load_while_draining_and_afterwards(browser: Browser, operate: Ope
             each.is_in_order(base)
             each.picture("load")
         server.process.send_signal(signal.SIGTERM)
-        assert talking.wait(20) == 0
+        assert talking.wait(30) == 0
         for each in views:
             each.says("Draining for ")
             each.until("document.querySelector('[data-key=drain_left]').textContent", "3 left")
             each.is_in_order(base)
             each.picture("draining")
     server.process.send_signal(signal.SIGTERM)
-    server.process.wait(20)
+    server.process.wait(30)
     for each in views:
         each.says("The server has not answered since ")
         each.until("document.querySelector('main').className", "stale")
@@ -437,7 +437,7 @@ def test_it_answers_to_its_own_names_only(operate: Operate) -> None:
     address = base_of(server).removeprefix("http://")
     for name, status in (("attacker.example", 421), (address, 200), ("localhost", 200)):
         host, port = address.split(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=10)
+        connection = http.client.HTTPConnection(host, int(port), timeout=30)
         with contextlib.closing(connection):
             connection.request("GET", "/", headers={"Host": name})
             answer = connection.getresponse()

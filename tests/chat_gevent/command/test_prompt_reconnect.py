@@ -80,7 +80,7 @@ def test_what_was_not_confirmed_is_named() -> None:
         thread.start()
         port = listener.getsockname()[1]
         status, output, error = run("--port", str(port), "--reconnect", "a", "b", "c")
-        thread.join(10)
+        thread.join(30)
     assert (status, output) == (1, "Received: a\nReceived: c\n")
     assert heard == [b"a\n", b"b\n", b"c\n"]
     assert error == (

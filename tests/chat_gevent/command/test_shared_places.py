@@ -95,6 +95,6 @@ def test_the_lock_is_free_once_its_holder_is_killed() -> None:
     assert holds.poll(10)
     assert holder.pid is not None
     os.kill(holder.pid, signal.SIGKILL)
-    holder.join(10)
+    holder.join(30)
     places.open(0)
     assert places.take("192.0.2.1")

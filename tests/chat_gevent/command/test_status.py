@@ -112,7 +112,7 @@ def test_a_drain_is_told_with_those_left(operate: Operate) -> None:
         assert found["clients_left"] == 1
         assert 0 <= found["seconds"] < 10
         assert rest(stays).startswith(b"Error: shutting-down: ")
-    assert server.process.wait(20) == 0
+    assert server.process.wait(30) == 0
 
 
 @pytest.mark.parametrize("after", ["x", "nan", "inf", "-inf", ""])

@@ -74,11 +74,11 @@ class Workers:
 
     def connect(self, slot: int) -> socket.socket:
         """A client of a worker."""
-        return socket.create_connection(("127.0.0.1", self.ports[slot]), 10)
+        return socket.create_connection(("127.0.0.1", self.ports[slot]), 30)
 
     def ask(self, target: str) -> tuple[int, str]:
         """Status and body of an admin page, of whichever worker answers."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=30)
         try:
             connection.request("GET", target)
             answer = connection.getresponse()
@@ -108,7 +108,7 @@ class Workers:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.close()
-        self.process.wait(10)
+        self.process.wait(30)
         self.process.stdout.close()
 
 

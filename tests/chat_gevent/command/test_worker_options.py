@@ -46,7 +46,7 @@ def test_what_cannot_be_honoured(tmp_path: Path, options: str, said: str) -> Non
     certificate(tmp_path, "server")
     started = Gunicorn(tmp_path, *options.split())
     try:
-        assert started.process.wait(20) == 1
+        assert started.process.wait(30) == 1
         errors = [line for line in started.log.splitlines() if line.startswith("Error: ")]
         assert len(errors) == 1
         assert said in errors[0]

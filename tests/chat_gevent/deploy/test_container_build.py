@@ -53,7 +53,7 @@ def test_the_build_of_the_image(tmp_path: Path) -> None:
             [str(made), "deploy", name],
             env=environment,
             capture_output=True,
-            timeout=20,
+            timeout=30,
             check=True,
             cwd=tmp_path,
         )
@@ -63,7 +63,7 @@ def test_the_build_of_the_image(tmp_path: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=30,
         check=True,
         cwd=tmp_path,
     )

@@ -95,7 +95,7 @@ class Prometheus:
 
     def ask(self, path: str, **parameters: str) -> Any:
         """The data of an answer of its interface."""
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
             connection.request("GET", f"/api/v1/{path}?{urlencode(parameters)}")
             answer = json.loads(connection.getresponse().read())
         assert answer["status"] == "success", f"{parameters}: {answer}"
@@ -103,7 +103,7 @@ class Prometheus:
 
     def ready(self) -> bool:
         """Whether it answers."""
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
             try:
                 connection.request("GET", "/-/ready")
                 return connection.getresponse().status == 200
@@ -148,7 +148,7 @@ def watched(
             yield server, prometheus
         finally:
             stop.set()
-            talker.join(10)
+            talker.join(30)
             if redis.process is not None:
                 redis.process.kill()
                 redis.process.wait()
@@ -156,7 +156,7 @@ def watched(
 
 def talk(address: tuple[str, int], stop: threading.Event) -> None:
     """Have a client talk to another until told to stop."""
-    with socket.create_connection(address, 10) as one, socket.create_connection(address, 10) as other:
+    with socket.create_connection(address, 30) as one, socket.create_connection(address, 30) as other:
         for number in itertools.count():
             if stop.wait(0.05):
                 return
