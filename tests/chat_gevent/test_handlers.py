@@ -294,6 +294,7 @@ def test_greenlets_are_as_many_as_clients_that_are_busy(serve: Serve) -> None:
         peer.close()
 
 
+@pytest.mark.timeout(180)
 def test_five_thousand_clients_in_a_handler_that_blocks(serve: Serve, park_after: float | None) -> None:
     """Each gets its own reply, all wait at the same time, and the greenlets beyond the cap are given back."""
     busy = 0

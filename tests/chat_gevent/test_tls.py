@@ -7,6 +7,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from chat_gevent.state import State
 from tests.conftest import require_tool, wait_until
 from tests.operate import ServerProcess, certificate, exchange, memory, rest, until
 from tests.peers import TlsPeer
-from tests.timing import seconds
 
 Operate = Callable[..., ServerProcess]
 
@@ -218,6 +218,7 @@ def test_a_client_that_does_not_finish_its_handshake_is_closed(operate: Operate,
 def test_garbage_and_resets_in_the_handshake_harm_nobody(operate: Operate, folder: Path) -> None:
     """Plain text, random bytes, resets in mid-handshake: no traceback, nobody else notices."""
     server = serve_tls(operate, folder)
+    began = time.monotonic()
     with connect(server, folder / "server.pem") as good:
         exchange(good, b"before")
         for garbage in (
@@ -237,13 +238,14 @@ def test_garbage_and_resets_in_the_handshake_harm_nobody(operate: Operate, folde
         exchange(good, b"after")
     assert "Traceback" not in server.log
     warnings = re.findall(r"WARNING TLS handshake", server.log)
-    assert 1 <= len(warnings) <= 4  # repeats of a second are counted, not told one by one
+    took = time.monotonic() - began
+    assert 1 <= len(warnings) <= 4 + 2 * took  # repeats of a second are counted, not told one by one
 
 
 def test_what_follows_the_exit_is_dropped_to_the_end(serve: Callable[..., Any], folder: Path) -> None:
     """A client that writes on is not left with a full socket until the server stops to linger."""
     pem, key = (str(folder / name) for name in ("server.pem", "server.key"))
-    server = serve(framing=LINE, certfile=pem, keyfile=key, linger_timeout=seconds(4))
+    server = serve(framing=LINE, certfile=pem, keyfile=key, linger_timeout=60)
     with TlsPeer(server.address, pem) as peer:
         peer.ask(b"hello")
         peer.send(b"/exit\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -57,15 +58,18 @@ def test_unix_clients_share_no_address(operate: Operate, tmp_path: object) -> No
 
 
 def test_the_rate_holds_back_and_loses_nothing(operate: Operate) -> None:
-    """400 messages at 200 a second, after a burst of a second's worth: about 1 s, others at once."""
-    server = operate("--port", "0", "--message-rate", "200", "--framing", "line")
+    """160 messages at 40 a second, after a burst of a second's worth: 3 s, and others are not held back."""
+    server = operate("--port", "0", "--message-rate", "40", "--framing", "line")
     with server.connect() as eager, server.connect() as calm:
         began = time.monotonic()
-        eager.sendall(b"x\n" * 400)
+        eager.sendall(b"x\n" * 160)
         exchange(calm, b"hello")
-        assert time.monotonic() - began < 0.5
-        assert receive(eager, 400 * 12) == b"Received: x\n" * 400
-        assert 0.8 < time.monotonic() - began < 3
+        eager.setblocking(False)
+        early = eager.recv(160 * 12)
+        assert len(early) < 160 * 12
+        eager.settimeout(30)
+        assert early + receive(eager, 160 * 12 - len(early)) == b"Received: x\n" * 160
+        assert time.monotonic() - began > 2.8
 
 
 def test_memory_of_slow_readers_is_bounded(operate: Operate) -> None:
@@ -82,12 +86,20 @@ def test_memory_of_slow_readers_is_bounded(operate: Operate) -> None:
 def test_a_reader_that_takes_nothing_is_closed_in_time(operate: Operate) -> None:
     """After ``write_timeout``, with the reason in the metrics; others are served meanwhile."""
     server = operate("--port", "0", "--framing", "line", "--admin", ":0", "--write-timeout", "1")
-    [stuck] = stuff(server, 1, b"x" * 1000 + b"\n")
-    with server.connect() as client:
+    with socket.socket() as stuck, server.connect() as client:
+        stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stuck.connect(server.address())
+        stuck.setblocking(False)
+
+        def closed() -> bool:
+            with contextlib.suppress(OSError):
+                while stuck.send(b"x" * 1000 + b"\n"):
+                    pass
+            exchange(client, b"hello")
+            return server.metric('chat_gevent_closed_total{reason="write-timeout"}') == 1
+
+        until(closed)
         exchange(client, b"hello")
-        until(lambda: server.metric('chat_gevent_closed_total{reason="write-timeout"}') == 1)
-        exchange(client, b"hello")
-    stuck.close()
 
 
 def test_keepalive_finds_dead_peers(operate: Operate) -> None:
@@ -234,4 +246,4 @@ def test_limits_refuses_nonsense(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_the_answer_comes_at_once() -> None:
     """Measuring takes some thousand clients, and nobody waits until each of them was told to leave."""
-    subprocess.run(command("limits"), capture_output=True, check=True, timeout=30)
+    subprocess.run(command("limits"), capture_output=True, check=True, timeout=20)
