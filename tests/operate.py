@@ -130,6 +130,22 @@ class ServerProcess:
         self._log.close()
 
 
+_kept: list[socket.socket] = []
+
+
+def kept_port() -> int:
+    """A port of 127.0.0.1 that nobody else is given while these tests run.
+
+    What is started may listen there, one after the other, if it sets ``SO_REUSEADDR``. A port that was
+    free a moment ago may be the own port of any client by now.
+    """
+    keeper = socket.socket()
+    keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    keeper.bind(("127.0.0.1", 0))
+    _kept.append(keeper)
+    return int(keeper.getsockname()[1])
+
+
 def until(condition: Callable[[], Any], seconds: float = 30, what: str = "") -> Any:
     """Wait until ``condition()`` is true, and return what it was; fails after ``seconds``."""
     end = time.monotonic() + seconds
@@ -159,7 +175,7 @@ def stuff(server: ServerProcess, count: int, line: bytes) -> list[socket.socket]
         time.sleep(0.02)
         return [each["state"] for each in server.clients()] == ["busy"] * count
 
-    until(all_are_stuck, 20)
+    until(all_are_stuck)
     return clients
 
 

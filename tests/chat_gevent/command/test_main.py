@@ -121,7 +121,7 @@ def starting() -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.parametrize("module", ["gevent", "slow"])
 def test_an_interrupt_ends_a_start_whose_imports_would_lose_it(module: str, tmp_path: Path) -> None:
-    """An extension module's import drops a KeyboardInterrupt. Status 130 all the same, without a traceback."""
+    """An extension module's import drops a KeyboardInterrupt: status 130 all the same, no traceback."""
     (tmp_path / f"{module}.py").write_text(
         "import time\n"
         "print('importing', flush=True)\n"

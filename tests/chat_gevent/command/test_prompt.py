@@ -60,7 +60,7 @@ class Terminal:
 
     def wait_for(self, text: str) -> None:
         """Read what is shown until ``text`` is, and forget the screen up to there."""
-        end = time.monotonic() + 10
+        end = time.monotonic() + 30
         while text not in self.screen:
             assert select.select([self.ours], [], [], max(0, end - time.monotonic()))[0], self.screen
             try:

@@ -12,7 +12,7 @@ import pytest
 
 from chat_gevent.command.values import client_framing
 from chat_gevent.framing import AUTO, CHUNK, LINE, Delimiter, LengthPrefix
-from tests.operate import ServerProcess
+from tests.operate import ServerProcess, kept_port
 
 from .test_prompt import Terminal, at, run
 
@@ -22,7 +22,7 @@ Operate = Callable[..., ServerProcess]
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_what_is_being_typed_is_kept(operate: Operate, tmp_path: Path, number: signal.Signals) -> None:
     """The server goes while a line is half typed: one line says so, one that it is back; the line goes on."""
-    server = operate("--port", "0", "--retry-spread", "0.5")
+    server = operate("--port", str(kept_port()), "--retry-spread", "0.5")
     terminal = Terminal(tmp_path, *at(server), "--reconnect")
     try:
         terminal.wait_for("message: ")
@@ -48,7 +48,7 @@ def test_what_is_being_typed_is_kept(operate: Operate, tmp_path: Path, number: s
 
 def test_a_line_that_is_sent_meanwhile_waits_for_the_server(operate: Operate, tmp_path: Path) -> None:
     """It goes to the next server, once."""
-    server = operate("--port", "0", "--retry-spread", "0.5")
+    server = operate("--port", str(kept_port()), "--retry-spread", "0.5")
     terminal = Terminal(tmp_path, *at(server), "--reconnect")
     try:
         terminal.wait_for("message: ")

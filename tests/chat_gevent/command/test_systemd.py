@@ -15,7 +15,7 @@ import pytest
 
 from chat_gevent.command.systemd import inherited_sockets, notify, watchdog_seconds
 from tests.conftest import command, require_tool
-from tests.operate import ServerProcess, certificate, exchange, until
+from tests.operate import ServerProcess, certificate, exchange, kept_port, until
 
 Operate = Callable[..., ServerProcess]
 
@@ -121,8 +121,7 @@ def test_the_queue_of_an_inherited_socket_outlives_the_server(operate: Operate) 
 def test_systemd_socket_activate() -> None:
     """systemd's own tool starts the server when the first client connects, and that client is served."""
     tool = require_tool("systemd-socket-activate")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = free.getsockname()
+    address = ("127.0.0.1", kept_port())
     activator = subprocess.Popen(
         [tool, "--listen", f"127.0.0.1:{address[1]}", *command("serve")],
         stdout=subprocess.PIPE,
