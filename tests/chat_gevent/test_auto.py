@@ -86,9 +86,7 @@ def test_a_client_of_the_seed_with_a_full_segment(serve: Callable[..., Any]) -> 
 
 
 @pytest.mark.parametrize("cut", range(1, 9))
-def test_telnets_negotiation(
-    serve: Callable[..., Any], cut: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_telnets_negotiation(serve: Callable[..., Any], cut: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is taken out of the text, each option is refused once, the stream is lines however it is cut."""
     monkeypatch.setattr("chat_gevent.framing.AUTO_SECONDS", 60)  # the second piece is in time
     server = serve()

@@ -599,7 +599,7 @@ def test_message_rate_holds_for_services(place: Place, park_after: float | None)
         peer.expect(b"re a\n")  # the next one may come in a minute or two
         assert service.came[0].send("pushed")
         peer.expect(b"pushed\n")
-        stop = gevent.spawn(server.stop, 100)  # nobody is made to wait any more: all that was read is answered
+        stop = gevent.spawn(server.stop, 100)  # nobody has to wait any more: what was read is answered
         assert without_hint(peer.rest()) == b"re a\n" * 24 + TOLD
     assert stop.get(timeout=30) == 0
     settled(server, service)
