@@ -23,7 +23,7 @@ import os
 def tell_process(message, client):
     return f"{message} {os.getpid()}"
 """
-OPTIONS = shlex.split("-k chat_gevent.workers.ChatWorker --workers 2 --graceful-timeout 5")
+OPTIONS = shlex.split("-k chat_gevent.workers.ChatWorker --workers 2 --graceful-timeout 20")
 
 
 class Gunicorn:

@@ -84,7 +84,7 @@ def haproxy(servers: list[ServerProcess], folder: Path) -> Iterator[Balancer]:
     file.write_text(adapted("haproxy.cfg", changes))
     balancer = Balancer(port, folder)
     with running(require_tool("haproxy"), "-db", "-f", file, log=folder / "log"):
-        until(lambda: (folder / "admin.sock").exists() and balancer.states() == ["UP"] * 3, 20, "all are up")
+        until(lambda: (folder / "admin.sock").exists() and balancer.states() == ["UP"] * 3, what="all are up")
         with closing(balancer):
             yield balancer
 
