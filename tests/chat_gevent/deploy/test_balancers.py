@@ -27,7 +27,7 @@ def servers(operate: Operate) -> list[ServerProcess]:
     return [
         operate(
             *("--port", "0", "--admin", "127.0.0.1:0", "--proxy-from", "127.0.0.0/8", "--access-log"),
-            *("--drain-delay", "60", "--linger-timeout", "15"),
+            *("--drain-delay", "60", "--linger-timeout", "45"),
         )
         for _ in NAMES
     ]
