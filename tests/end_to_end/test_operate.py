@@ -113,7 +113,7 @@ def test_abuse_harms_neither_the_well_behaved_nor_the_memory(tmp_path: Path) -> 
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads(file.read_text())
     assert len(figures["alone"]["p99_ms"]) == len(figures["abused"]["p99_ms"]) == 2
-    assert figures["bytes_of_slow_loris"] > 300
+    assert figures["bytes_of_slow_loris"] > 0
     _, settled, *turns = (each["server"] for each in figures["memory_mib"])
     assert turns[-1] - settled < 8
 
