@@ -125,7 +125,7 @@ def park_after(request: pytest.FixtureRequest) -> float | None:
     return value
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 10, what: str = "") -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 30, what: str = "") -> None:
     """Wait, letting gevent run, until ``condition()`` holds; fails after ``seconds``."""
     import gevent
 

@@ -56,7 +56,7 @@ class ServerProcess:
     def await_ready(self) -> None:
         """Wait for the line that says where it listens."""
         assert self.process.stdout is not None
-        came = select.select([self.process.stdout], [], [], 20)[0]
+        came = select.select([self.process.stdout], [], [], 40)[0]
         line = self.process.stdout.readline().decode() if came else ""
         assert line.startswith("ready "), f"not ready: {line!r}\n{self.log}"
         self.urls = line.split()[1:]
@@ -78,7 +78,7 @@ class ServerProcess:
         """The port of the first listener."""
         return self.address()[1]
 
-    def connect(self, index: int = 0, timeout: float = 10) -> socket.socket:
+    def connect(self, index: int = 0, timeout: float = 30) -> socket.socket:
         """A client of the listener, over TCP."""
         return socket.create_connection(self.address(index), timeout)
 
@@ -87,7 +87,7 @@ class ServerProcess:
         """All that it has written to standard error so far."""
         return os.pread(self._log.fileno(), 2**24, 0).decode()
 
-    def logged(self, pattern: str, seconds: float = 10) -> re.Match[str]:
+    def logged(self, pattern: str, seconds: float = 30) -> re.Match[str]:
         """Wait until a line of the log matches."""
         found: re.Match[str] = until(lambda: re.search(pattern, self.log), seconds, f"{pattern} in the log")
         return found
@@ -95,7 +95,7 @@ class ServerProcess:
     def ask(self, target: str, method: str = "GET") -> tuple[int, str]:
         """Status and body of an admin page."""
         host, port = self.logged(r"admin pages at http://(\S+):(\d+)").groups()
-        connection = http.client.HTTPConnection(host, int(port), timeout=10)
+        connection = http.client.HTTPConnection(host, int(port), timeout=30)
         try:
             connection.request(method, target)
             answer = connection.getresponse()
@@ -115,7 +115,7 @@ class ServerProcess:
         found: list[dict[str, Any]] = json.loads(self.ask("/clients")[1])["clients"]
         return found
 
-    def stop(self, number: int = signal.SIGTERM, seconds: float = 20) -> int:
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 30) -> int:
         """Send a signal and wait; returns the exit status."""
         self.process.send_signal(number)
         return self.process.wait(seconds)
@@ -130,7 +130,23 @@ class ServerProcess:
         self._log.close()
 
 
-def until(condition: Callable[[], Any], seconds: float = 10, what: str = "") -> Any:
+_kept: list[socket.socket] = []
+
+
+def kept_port() -> int:
+    """A port of 127.0.0.1 that nobody else is given while these tests run.
+
+    What is started may listen there, one after the other, if it sets ``SO_REUSEADDR``. A port that was
+    free a moment ago may be the own port of any client by now.
+    """
+    keeper = socket.socket()
+    keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    keeper.bind(("127.0.0.1", 0))
+    _kept.append(keeper)
+    return int(keeper.getsockname()[1])
+
+
+def until(condition: Callable[[], Any], seconds: float = 30, what: str = "") -> Any:
     """Wait until ``condition()`` is true, and return what it was; fails after ``seconds``."""
     end = time.monotonic() + seconds
     while not (found := condition()):
@@ -159,7 +175,7 @@ def stuff(server: ServerProcess, count: int, line: bytes) -> list[socket.socket]
         time.sleep(0.02)
         return [each["state"] for each in server.clients()] == ["busy"] * count
 
-    until(all_are_stuck, 20)
+    until(all_are_stuck)
     return clients
 
 

@@ -21,13 +21,13 @@ def close_all() -> None:
 
 
 class Peer:
-    """One client of a server in this process; every wait of it fails after 10 seconds."""
+    """One client of a server in this process; every wait of it fails after 30 seconds."""
 
     def __init__(self, address: Any, *, receive_buffer: int = 0, send_buffer: int = 0) -> None:
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         _open.add(self)
-        self.socket.settimeout(10)
+        self.socket.settimeout(30)
         if receive_buffer:
             self.socket.setsockopt(std.SOL_SOCKET, std.SO_RCVBUF, receive_buffer)
         if send_buffer:

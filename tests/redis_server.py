@@ -59,7 +59,7 @@ class RedisServer:
         log = (self._folder / "redis.log").open("ab")
         with log:
             self.process = subprocess.Popen([require_tool("redis-server"), *fixed, *chosen], stdout=log)
-        until(self._answers, 10, "redis-server answers")
+        until(self._answers, what="redis-server answers")
 
     def _answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as client:
@@ -86,11 +86,3 @@ class RedisServer:
         """End :meth:`hold`."""
         assert self.process is not None
         os.kill(self.process.pid, signal.SIGCONT)
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

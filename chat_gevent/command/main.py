@@ -38,7 +38,9 @@ def main(argv: list[str] | None = None) -> int:
         from chat_gevent.command import parser
 
         run = parser.parse(given)
-        if interrupts:
+        # A server hears signals by itself once it serves. Until then it imports much, and a KeyboardInterrupt
+        # that is raised in the middle of an extension module's import is lost: it would never end.
+        if interrupts and given[:1] != ["serve"]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         status = run()
     except KeyboardInterrupt:

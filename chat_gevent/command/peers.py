@@ -106,9 +106,12 @@ class Peers:
         finally:
             stream.close()
 
-    def ask(self, question: Any, slots: Iterable[int], seconds: float = ASK_SECONDS) -> dict[int, Any]:
-        """Ask the workers in these slots, all at once; the answers that came within ``seconds``, by slot."""
-        deadline = time.monotonic() + seconds
+    def ask(self, question: Any, slots: Iterable[int], seconds: float | None = None) -> dict[int, Any]:
+        """Ask the workers in these slots, all at once; the answers that came within ``seconds``, by slot.
+
+        Without ``seconds`` these are :data:`ASK_SECONDS`.
+        """
+        deadline = time.monotonic() + (ASK_SECONDS if seconds is None else seconds)
         asked = {slot: gevent.spawn(self._ask, question, slot, deadline) for slot in slots}
         gevent.joinall(list(asked.values()))
         return {slot: each.value[0] for slot, each in asked.items() if each.value is not None}

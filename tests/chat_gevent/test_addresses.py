@@ -112,13 +112,13 @@ def test_places_come_back(operate: Callable[..., ServerProcess]) -> None:
 def test_the_mode_of_an_abstract_socket_is_refused(operate: Callable[..., ServerProcess]) -> None:
     """It has no permissions to set: one line and status 2, not a socket that anybody may connect to."""
     server = operate("--listen", "unix://@chat-gevent-mode", "--unix-mode", "0600", ready=False)
-    assert server.process.wait(20) == 2
+    assert server.process.wait(30) == 2
     assert "--unix-mode = 0600: an abstract UNIX socket has no permissions" in server.log
     assert server.log.count("\n") == 1
     server = operate("--listen", "unix://@chat-gevent-mode")
     with socket.socket(socket.AF_UNIX) as client:
         client.connect("\0chat-gevent-mode")
-        client.settimeout(10)
+        client.settimeout(30)
         client.sendall(b"hello\n/exit\n")
         assert rest(client) == b"Received: hello\n"
     assert server.stop() == 0

@@ -11,17 +11,23 @@ import pytest
 
 from chat_gevent.framing import AUTO, AUTO_SECONDS, SEGMENT_SECONDS
 from tests.peers import Peer
-from tests.timing import seconds
 
 
+@pytest.fixture
+def soon_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes after :data:`SEGMENT_SECONDS` comes too late for any test."""
+    monkeypatch.setattr("chat_gevent.framing.SEGMENT_SECONDS", 1000)
+
+
+@pytest.mark.usefixtures("soon_only")
 def test_a_client_of_the_seed_is_answered_soon(serve: Callable[..., Any]) -> None:
-    """Bytes without an LF are a message after 0.1 s; its reply, without LF, comes within half a second."""
+    """Bytes without an LF are a message after 0.1 s, as they fill no segment; its reply is without LF."""
     server = serve()
     with Peer(server.address) as client:
         began = time.monotonic()
         client.send(b"hello")
         assert client.receive() == b"Received: hello"
-        assert AUTO_SECONDS * 0.9 < time.monotonic() - began < seconds(0.5)
+        assert time.monotonic() - began > AUTO_SECONDS * 0.9
         client.send(b"again")
         assert client.receive() == b"Received: again"
 
@@ -57,6 +63,7 @@ def test_a_handler_never_gets_half_a_line(serve: Callable[..., Any]) -> None:
     assert got == ["PAY 1000"]
 
 
+@pytest.mark.usefixtures("soon_only")
 def test_a_lost_segment(serve: Callable[..., Any]) -> None:
     """First bytes that fill a segment wait for their LF as long as a segment takes that was sent again."""
     server = serve()
@@ -75,12 +82,13 @@ def test_a_client_of_the_seed_with_a_full_segment(serve: Callable[..., Any]) -> 
         began = time.monotonic()
         client.send(b"y" * 1024)
         client.expect(b"Received: " + b"y" * 1024)
-        assert SEGMENT_SECONDS * 0.9 < time.monotonic() - began < seconds(3)
+        assert time.monotonic() - began > SEGMENT_SECONDS * 0.9
 
 
 @pytest.mark.parametrize("cut", range(1, 9))
-def test_telnets_negotiation(serve: Callable[..., Any], cut: int) -> None:
+def test_telnets_negotiation(serve: Callable[..., Any], cut: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is taken out of the text, each option is refused once, the stream is lines however it is cut."""
+    monkeypatch.setattr("chat_gevent.framing.AUTO_SECONDS", 60)  # the second piece is in time
     server = serve()
     stream = b"\xff\xfd\x03\xff\xfb\x18hello\r\n"
     with Peer(server.address) as client:
@@ -99,6 +107,7 @@ def test_a_time_out_that_is_shorter_than_the_decision(serve: Callable[..., Any],
         assert client.rest().startswith(b"Received: hello")
 
 
+@pytest.mark.usefixtures("soon_only")
 def test_a_drain_does_not_wait_for_the_decision(serve: Callable[..., Any]) -> None:
     """First bytes that wait for an LF are answered at once when the server stops."""
     server = serve(framing=AUTO)
@@ -106,9 +115,7 @@ def test_a_drain_does_not_wait_for_the_decision(serve: Callable[..., Any]) -> No
         client.send(b"z" * 1100)
         while not any(each.received for each in server.core.engine.all()):
             gevent.sleep(0)
-        began = time.monotonic()
-        stop = gevent.spawn(server.stop, 5)
+        stop = gevent.spawn(server.stop, 100)
         assert client.exactly(10) == b"Received: "
-        assert time.monotonic() - began < SEGMENT_SECONDS / 2
         client.close()
         assert stop.get() == 0

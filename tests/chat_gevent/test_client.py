@@ -23,7 +23,8 @@ def server() -> Iterator[ServerProcess]:
 def test_a_reply_that_is_late_is_not_taken_for_the_next_ones() -> None:
     """A time-out closes the connection; the next message fails rather than get its forerunner's reply."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = ChatClient(socket.create_connection(listener.getsockname(), 0.1))
+        client = ChatClient(socket.create_connection(listener.getsockname(), 30))
+        client.socket.settimeout(0.1)
         with pytest.raises(TimeoutError):
             client.confirm("first")
         with pytest.raises(OSError, match="Bad file descriptor"):
@@ -38,7 +39,7 @@ def test_a_client_among_thousands_of_files(server: ServerProcess) -> None:
             socket.socket(fileno=fcntl.fcntl(client.socket, fcntl.F_DUPFD, 2000)),
         )
         low.close()
-        client.socket.settimeout(10)
+        client.socket.settimeout(30)
         assert not client.pending()
         assert client.confirm("hello") == "Received: hello"
         client.send("again")

@@ -92,15 +92,19 @@ def test_half_a_character_waits_in_chunks(serve: Serve, park_after: float | None
         assert peer.rest().startswith(b"Error: invalid-utf8: ")
 
 
-def test_auto_waits_for_the_first_lf(serve: Serve, park_after: float | None) -> None:
-    """An LF within 100 ms after the first bytes means lines, also for a client that was silent before."""
+def test_auto_waits_for_the_first_lf(
+    serve: Serve, park_after: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An LF in time after the first bytes means lines, also for a client that was silent before."""
     server = serve(park_after=park_after)
     with Peer(server.address) as peer:
         gevent.sleep(0.6)  # long enough for every limit of parking to be over
+        monkeypatch.setattr("chat_gevent.framing.AUTO_SECONDS", 60)
         peer.send(b"hel")
         gevent.sleep(0.06)
         peer.send(b"lo\nun")
         peer.expect(b"Received: hello\n")
+        monkeypatch.undo()
         assert peer.silent(0.15)
         peer.send(b"finished\n")
         peer.expect(b"Received: unfinished\n")
@@ -403,7 +407,7 @@ def test_a_slow_reader_gets_everything_and_blocks_nobody(serve: Serve, park_afte
         total = 0
         while total < count * 21:
             total += len(slow.receive(2**20))
-        sender.join(10)
+        sender.join(30)
         slow.ask(b"after")
 
 
@@ -418,21 +422,34 @@ def test_a_reader_that_takes_nothing_is_closed(serve: Serve, park_after: float |
     assert server.core.registry.closed == {"write-timeout": 1}
 
 
-def test_a_reader_that_takes_little_at_a_time_stays(serve: Serve, park_after: float | None) -> None:
+def test_a_reader_that_takes_little_at_a_time_stays(
+    serve: Serve, park_after: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """``write_timeout`` is for who takes nothing; it is not the time in which much must be taken."""
     server = serve(framing=LINE, park_after=park_after, write_timeout=0.2)
     count = 300_000
+    total = reads = looks = read_before = 0
+    untaken = server.core.system.untaken
+
+    def look(_: Any, fd: int) -> int:
+        """What is left, asked for only when the client has taken something since the last time."""
+        nonlocal looks, read_before
+        wait_until(lambda: reads >= read_before + 8 or looks == 8)
+        looks, read_before = looks + 1, reads
+        return int(untaken(fd))
+
+    monkeypatch.setattr("chat_gevent.system.System.untaken", look)
     with Peer(server.address, receive_buffer=4096) as peer:
         sender = gevent.spawn(peer.send, b"0123456789\n" * count)
-        total = 0
-        end = time.monotonic() + 1.5
-        while time.monotonic() < end:
+        while looks < 8:  # two when it begins to wait, and one at the end of each time-out
             total += len(peer.receive(4096))
+            reads += 1
             gevent.sleep(0.02)
         assert total < 400_000  # in six time-outs: less than makes the kernel say that there is room
+        monkeypatch.undo()
         while total < count * 21:
             total += len(peer.receive(2**20))
-        sender.join(10)
+        sender.join(30)
     assert "write-timeout" not in server.core.registry.closed
 
 
@@ -502,21 +519,24 @@ def test_a_crowd_that_floods_makes_nobody_wait(
 
 def test_waiting_in_line_is_not_idleness(serve: Serve, unix: std.socket) -> None:
     """Clients that have sent messages and wait for their turn are not told that they say nothing."""
+    told: list[Any] = []
 
     def slow(message: str, client: Any) -> str | None:
         end = time.perf_counter() + 0.002
         while time.perf_counter() < end:  # the loop is busy, and comes back for the sweep
             pass
+        if message.startswith("last"):  # until now each has had more to say, and has waited twice
+            told.append(dict(server.core.registry.errors))
         return None
 
     server = serve(slow, listener=unix, framing=LINE, idle_timeout=0.2)
     line = b"x" * 1999 + b"\n"
     with ExitStack() as stack:
-        crowd = [stack.enter_context(Peer(server.address, send_buffer=2**20)) for _ in range(40)]
-        for each in crowd:
-            each.send(line * 20)
-        wait_until(lambda: any(each.messages == 20 for each in server.core.engine.all()), 50)
-        assert server.core.registry.errors == {}  # by now each has waited for its turn twice
+        for _ in range(40):  # nothing else runs before all have sent what they have to say
+            each = stack.enter_context(Peer(server.address, send_buffer=2**20))
+            each.send(line * 19 + b"last" + line)
+        wait_until(lambda: told, 50)
+        assert told[0] == {}
 
 
 def test_a_passed_descriptor_hides_no_message(

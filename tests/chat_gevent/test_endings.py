@@ -257,7 +257,9 @@ def test_each_that_came_goes_once(serve: Callable[..., Any], pem: Path) -> None:
                 gevent.sleep(0)
         for _ in range(5):
             crowd.connect()
-        gevent.sleep(1.1)  # who is silent now is swept: the server looks once a second
+        engine, core = server.core.engine, server.core
+        silent = engine.tick + max(core.idle_ticks, core.opening_ticks, core.linger_ticks) + 1
+        wait_until(lambda: engine.tick >= silent)  # noqa: B023 - who is silent now is swept
         for _ in range(50):
             crowd.operate()
         server.stop(dice.choice([0.0, 0.2, 2.0]))

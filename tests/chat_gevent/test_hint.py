@@ -65,8 +65,8 @@ def test_a_service_has_the_hint_in_its_own_words(serve: Serve) -> None:
         assert told[0] == len(told) - 1
         assert re.fullmatch(rb"server-full/no more .*; retry in [0-3]\.[0-9] s", told[1:])
         reader = gevent.spawn(inside.rest)
-        server.stop(5)
-        assert re.fullmatch(rb".shutting-down/the .*; retry in [0-3]\.[0-9] s", reader.get(timeout=5))
+        server.stop(30)
+        assert re.fullmatch(rb".shutting-down/the .*; retry in [0-3]\.[0-9] s", reader.get(timeout=30))
 
 
 def test_those_refused_at_once_are_told_as_well(serve: Serve) -> None:

@@ -22,7 +22,7 @@ Operate = Callable[..., ServerProcess]
 def connect_unix(path: str) -> socket.socket:
     """A client of a UNIX socket."""
     client = socket.socket(socket.AF_UNIX)
-    client.settimeout(10)
+    client.settimeout(30)
     client.connect(path)
     return client
 
@@ -56,14 +56,14 @@ def test_dual_stack(operate: Operate) -> None:
     both = operate("--listen", "tcp://[::]:0", "--admin", ":0")
     port = both.address()[1]
     for host in ("127.0.0.1", "::1"):
-        with socket.create_connection((host, port), 10) as client:
+        with socket.create_connection((host, port), 30) as client:
             exchange(client, b"hello")
     only = operate("--listen", "tcp://[::]:0", "--ipv6-only")
     port = only.address()[1]
-    with socket.create_connection(("::1", port), 10) as client:
+    with socket.create_connection(("::1", port), 30) as client:
         exchange(client, b"hello")
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), 10)
+        socket.create_connection(("127.0.0.1", port), 30)
 
 
 def test_a_name_with_several_addresses_gets_one_port() -> None:
@@ -82,7 +82,7 @@ def test_an_address_in_use_is_one_line_and_exit_1(operate: Operate) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         server = operate("--port", str(port), ready=False)
-        assert server.process.wait(20) == 1
+        assert server.process.wait(30) == 1
     problem = "Address already in use; stop what listens there, or listen elsewhere"
     assert server.log == f"chat-gevent serve: error: tcp://127.0.0.1:{port}: {problem}\n"
 
@@ -95,7 +95,7 @@ def test_the_second_of_two_listeners_fails_and_the_first_is_cleaned_up(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         server = operate("--listen", f"unix://{path},tcp://127.0.0.1:{port}", ready=False)
-        assert server.process.wait(20) == 1
+        assert server.process.wait(30) == 1
     assert not path.exists()
 
 
@@ -119,13 +119,13 @@ def test_a_stale_socket_file_is_replaced_and_a_live_one_is_not(operate: Operate,
     path = tmp_path / "chat.sock"
     first = operate("--listen", f"unix://{path}")
     second = operate("--listen", f"unix://{path}", ready=False)
-    assert second.process.wait(20) == 1
+    assert second.process.wait(30) == 1
     problem = "Address already in use; stop what listens there, or listen elsewhere"
     assert second.log == f"chat-gevent serve: error: unix://{path}: {problem}\n"
     with connect_unix(str(path)) as client:
         exchange(client, b"still here")
     first.process.kill()
-    first.process.wait(10)
+    first.process.wait(30)
     assert path.exists()
     operate("--listen", f"unix://{path}")
     with connect_unix(str(path)) as client:
@@ -185,14 +185,14 @@ def test_take_no_more_keeps_who_is_connected_and_ignores_who_comes() -> None:
     """Before a close: who is in the queue is accepted and can talk; a new SYN is not answered."""
     [listener] = listen("tcp://127.0.0.1:0", Settings())
     address = listener.socket.getsockname()
-    with socket.create_connection(address, 10) as early:
+    with socket.create_connection(address, 30) as early:
         take_no_more(listener.socket)
         with pytest.raises(TimeoutError):
             socket.create_connection(address, 0.3)
         accepted, _ = listener.socket.accept()
         with accepted:
             early.sendall(b"x" * 100_000)
-            accepted.settimeout(10)
+            accepted.settimeout(30)
             assert accepted.recv(10) == b"x" * 10
     listener.socket.close()
 

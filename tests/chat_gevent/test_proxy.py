@@ -54,7 +54,7 @@ def haproxy(tmp_path: Path) -> Iterator[Callable[[str], tuple[str, int]]]:
     yield start
     for each in started:
         each.send_signal(signal.SIGTERM)
-        each.wait(10)
+        each.wait(30)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_through_haproxy(operate: Operate, haproxy: Callable[[str], tuple[str, i
     """Both versions: the client's address is the one that HAProxy saw, and its messages are confirmed."""
     server = operate("--port", "0", "--proxy-from", "127.0.0.0/8", "--admin", ":0", "--access-log")
     address = haproxy(f"127.0.0.1:{server.address()[1]} {how}")
-    with socket.create_connection(address, 10, source_address=("127.0.0.2", 0)) as client:
+    with socket.create_connection(address, 30, source_address=("127.0.0.2", 0)) as client:
         exchange(client, b"hello")
         shown = "{}:{}".format(*client.getsockname())
         assert shown in [each["address"] for each in server.clients()]
@@ -92,7 +92,7 @@ def test_tls_behind_the_header(
         *("--tls-key", str(tmp_path / "server.key"), "--proxy-from", "127.0.0.1", "--admin", ":0"),
     )
     address = haproxy(f"127.0.0.1:{server.address()[1]} send-proxy ssl verify none")
-    with socket.create_connection(address, 10, source_address=("127.0.0.3", 0)) as client:
+    with socket.create_connection(address, 30, source_address=("127.0.0.3", 0)) as client:
         exchange(client, b"hello")
         [found] = [each for each in server.clients() if each["address"].startswith("127.0.0.3:")]
         assert found["tls"]
@@ -107,7 +107,7 @@ def test_only_named_networks_are_believed(operate: Operate) -> None:
         client.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.1 4321 1\r\n")
         assert client.recv(1000) == b"Received: PROXY TCP4 192.0.2.7 192.0.2.1 4321 1\n"
         assert server.clients()[0]["address"].startswith("127.0.0.1:")
-    with socket.create_connection(server.address(), 10, source_address=("127.0.0.9", 0)) as client:
+    with socket.create_connection(server.address(), 30, source_address=("127.0.0.9", 0)) as client:
         client.sendall(b"hello\n")
         assert rest(client) == b""
     server.logged(

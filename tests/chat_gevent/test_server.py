@@ -28,7 +28,6 @@ from chat_gevent.state import State
 from tests.conftest import require_tool, wait_until
 from tests.peers import Peer, TlsPeer
 from tests.protocol import without_hint
-from tests.timing import seconds
 
 Serve = Callable[..., Any]
 
@@ -47,7 +46,7 @@ def test_as_a_context_manager() -> None:
         peer.ask(b"hello")
         reader = gevent.spawn(peer.rest)
     assert server.closed
-    assert without_hint(reader.get(timeout=5)) == b"Error: shutting-down: the server is going away\n"
+    assert without_hint(reader.get(timeout=30)) == b"Error: shutting-down: the server is going away\n"
     peer.close()
     with pytest.raises(ConnectionRefusedError):
         Peer(server.address)
@@ -61,7 +60,7 @@ def test_serve_forever_until_stopped() -> None:
     with Peer(server.address) as peer:
         peer.ask(b"hello")
     server.stop()
-    serving.get(timeout=5)
+    serving.get(timeout=30)
 
 
 def test_on_a_socket_that_listens_already(serve: Serve) -> None:
@@ -84,14 +83,14 @@ def test_stop_answers_what_was_sent_and_says_so(serve: Serve, park_after: float 
             peer.ask(b"hello")
         busy.send(b"a\nb\nunfinished")
         readers = [gevent.spawn(peer.rest) for peer in (idle, busy, new)]
-        assert server.stop(5) == 0
+        assert server.stop(30) == 0
         told = b"Error: shutting-down: the server is going away\n"
-        assert [without_hint(reader.get(timeout=5)) for reader in readers] == [
+        assert [without_hint(reader.get(timeout=30)) for reader in readers] == [
             told,
             b"Received: a\nReceived: b\n" + told,
             told,
         ]
-    assert server.stop(5) == 0  # a second time does nothing
+    assert server.stop(30) == 0  # a second time does nothing
 
 
 def test_stop_waits_for_handlers_that_are_at_work(serve: Serve, park_after: float | None) -> None:
@@ -109,9 +108,9 @@ def test_stop_waits_for_handlers_that_are_at_work(serve: Serve, park_after: floa
         peer.send(b"a\nb\n")
         wait_until(lambda: begun == ["a"])
         reader = gevent.spawn(peer.rest)
-        assert server.stop(5) == 0
+        assert server.stop(30) == 0
         told = b"Error: shutting-down: the server is going away\n"
-        assert without_hint(reader.get(timeout=5)) == b"a\nb\n" + told
+        assert without_hint(reader.get(timeout=30)) == b"a\nb\n" + told
 
 
 def test_stop_cuts_off_who_takes_too_long(serve: Serve, park_after: float | None) -> None:
@@ -132,16 +131,17 @@ def test_stop_cuts_off_who_takes_too_long(serve: Serve, park_after: float | None
         peer.send(b"a\n")
         wait_until(lambda: begun == ["a"])
         reader = gevent.spawn(idle.rest)
-        assert server.stop(0.2) == 1
+        assert server.stop(1) == 1
         assert peer.rest() == b""
-        assert reader.get(timeout=5).startswith(b"Error: shutting-down")
+        assert reader.get(timeout=30).startswith(b"Error: shutting-down")
     wait_until(lambda: ended == ["a"])
     assert server.core.registry.live == 0
 
 
-def test_stop_takes_no_time_for_clients_that_have_left(serve: Serve) -> None:
-    """A thousand that closed a moment ago are not told one after the other, which would take 10 s."""
-    server = serve(framing=LINE, drain_timeout=30.0, linger_timeout=0.1)
+def test_stop_takes_no_time_for_clients_that_have_left(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand that closed a moment ago are not told one after the other, which would take for ever."""
+    monkeypatch.setattr("chat_gevent.core.DRAIN_PACE", 0.5)
+    server = serve(framing=LINE, drain_timeout=3000.0, linger_timeout=0.1)
     peers = [Peer(server.address) for _ in range(1001)]
     for peer in peers:
         peer.ask(b"a")
@@ -150,10 +150,8 @@ def test_stop_takes_no_time_for_clients_that_have_left(serve: Serve) -> None:
         peer.close()
     assert server.core.registry.live == 1001
     reader = gevent.spawn(stays.rest)
-    began = time.monotonic()
     assert server.stop() == 0
-    assert time.monotonic() - began < seconds(5)
-    assert without_hint(reader.get(timeout=5)) == b"Error: shutting-down: the server is going away\n"
+    assert without_hint(reader.get(timeout=30)) == b"Error: shutting-down: the server is going away\n"
     stays.close()
 
 
@@ -162,10 +160,10 @@ def test_stop_serves_those_who_wait_to_be_accepted(serve: Serve) -> None:
     server = serve(framing=LINE, linger_timeout=0.1)
     peers = []
     for _ in range(20):  # connected by the kernel; the server's loop has not run since
-        peer = std.create_connection(server.address, 5)
+        peer = std.create_connection(server.address, 30)
         peer.sendall(b"hello\n")
         peers.append(peer)
-    assert server.stop(5) == 0
+    assert server.stop(30) == 0
     for peer in peers:
         data = b""
         while more := peer.recv(4096):
@@ -188,8 +186,8 @@ def test_two_listeners_share_a_core() -> None:
         two.ask(b"b")
         second.stop()
         readers = [gevent.spawn(peer.rest) for peer in (one, two)]
-        assert core.drain(5) == 0
-        assert all(reader.get(timeout=5).startswith(b"Error: shutting-down") for reader in readers)
+        assert core.drain(30) == 0
+        assert all(reader.get(timeout=30).startswith(b"Error: shutting-down") for reader in readers)
     books = core.registry
     assert (books.accepted, books.live, books.past_messages) == (2, 0, 4)
     core.close()
@@ -202,8 +200,8 @@ def test_stop_after_somebody_has_shut_the_listener_down(serve: Serve) -> None:
         peer.ask(b"hello")
         server.socket.shutdown(std.SHUT_RDWR)
         reader = gevent.spawn(peer.rest)
-        assert server.stop(5) == 0
-        assert without_hint(reader.get(timeout=5)) == b"Error: shutting-down: the server is going away\n"
+        assert server.stop(30) == 0
+        assert without_hint(reader.get(timeout=30)) == b"Error: shutting-down: the server is going away\n"
 
 
 def test_wrong_arguments_are_told() -> None:
@@ -250,8 +248,8 @@ def test_stop_after_close_dismisses_the_clients(park_after: float | None) -> Non
         server.close()
         peer.ask(b"still here")
         reader = gevent.spawn(peer.rest)
-        assert server.stop(5) == 0
-        assert without_hint(reader.get(timeout=5)) == b"Error: shutting-down: the server is going away\n"
+        assert server.stop(30) == 0
+        assert without_hint(reader.get(timeout=30)) == b"Error: shutting-down: the server is going away\n"
     assert server.stop() == 0  # and once is enough
 
 
@@ -293,9 +291,9 @@ def test_stop_serves_those_whose_greenlet_has_not_run(serve: Serve, spawn: Any, 
     peers = [Peer(server.address) for _ in range(others)]
     for peer in peers:
         peer.ask(b"hello")
-    with std.create_connection(server.address, 10) as late:  # it blocks the loop: nobody accepts it
+    with std.create_connection(server.address, 30) as late:  # it blocks the loop: nobody accepts it
         late.sendall(b"hello\n")
-        assert server.stop(5) == 0
+        assert server.stop(30) == 0
         late.setblocking(False)
         told = b"Error: shutting-down: the server is going away\n"
         assert without_hint(late.recv(1024)) == b"Received: hello\n" + told
@@ -339,7 +337,7 @@ def test_what_a_refused_client_says_is_dropped(serve: Serve, park_after: float |
         inside.send(b"in\n")
         inside.expect(b"in\n")
         for _ in range(3):
-            with std.create_connection(server.address, 10) as refused:  # it blocks the loop
+            with std.create_connection(server.address, 30) as refused:  # it blocks the loop
                 refused.sendall(b"hello\n")
                 wait_until(lambda: server.core.registry.refusals == 1)
                 wait_until(lambda: all(each.state is not State.BUSY for each in server.core.engine.all()))
@@ -372,10 +370,10 @@ def test_stop_does_not_wait_for_room_in_a_full_pool(serve: Serve) -> None:
     for peer in peers[:2]:
         peer.ask(b"a")
     readers = [gevent.spawn(peer.rest) for peer in peers[:2]]
-    with gevent.Timeout(3):
+    with gevent.Timeout(30):
         server.stop(1)
     for reader in readers:
-        assert reader.get(timeout=5).startswith(b"Error: shutting-down")
+        assert reader.get(timeout=30).startswith(b"Error: shutting-down")
     for peer in peers:
         peer.close()
 
@@ -478,7 +476,7 @@ for park_after in (0.0, None):
     with ChatServer(("127.0.0.1", 0), handler, settings=Settings(park_after=park_after), **options) as server:
         server.start()
         for name in ("first", "second"):
-            with socket.create_connection(server.address, 5) as client:
+            with socket.create_connection(server.address, 30) as client:
                 if options:
                     context = ssl.create_default_context(cafile=sys.argv[1])
                     client = context.wrap_socket(client, server_hostname="127.0.0.1")

@@ -21,7 +21,7 @@ import pytest
 import chat_gevent
 from chat_gevent.testing import running
 from tests.conftest import require, wait_until
-from tests.operate import ServerProcess, receive, rest, until
+from tests.operate import ServerProcess, kept_port, receive, rest, until
 from tests.protocol import without_hint
 
 PAGE = Path(chat_gevent.__file__).with_name("SERVICES.md")
@@ -65,6 +65,7 @@ def test_examples_are_as_short_as_they_are_said_to_be(name: str, most: int) -> N
     ast.parse(EXAMPLES[name])
 
 
+@pytest.mark.timeout(300)
 def test_mypy_is_content(tmp_path: Path) -> None:
     """``mypy --strict`` on all of them."""
     write(tmp_path)
@@ -84,17 +85,17 @@ def test_echo(load: Load, tmp_path: Path) -> None:
     """In this process; as a program with ``run``; by the command."""
     with running(load("echo").shout) as server:
         assert server.ask("hello") == "HELLO"
-    (tmp_path / "echo.py").write_text(EXAMPLES["echo"].replace("12345", str(free_port())))
+    (tmp_path / "echo.py").write_text(EXAMPLES["echo"].replace("12345", str(kept_port())))
     port = int((tmp_path / "echo.py").read_text().partition('"127.0.0.1", ')[2].partition(")")[0])
     process = subprocess.Popen([sys.executable, "echo.py"], cwd=tmp_path)
     try:
         until(lambda: reachable(port))
-        with socket.create_connection(("127.0.0.1", port), 10) as client:
+        with socket.create_connection(("127.0.0.1", port), 30) as client:
             client.sendall(b"hello\n")
             assert receive(client, 6) == b"HELLO\n"
             process.send_signal(signal.SIGTERM)
             assert without_hint(rest(client)) == b"Error: shutting-down: the server is going away\n"
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
     finally:
         process.kill()
         process.wait()
@@ -107,12 +108,6 @@ def test_the_command_runs_the_function(operate: Callable[..., ServerProcess], tm
     with server.connect() as client:
         client.sendall(b"hello\n")
         assert receive(client, 6) == b"HELLO\n"
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def reachable(port: int) -> bool:
@@ -164,7 +159,7 @@ def test_queue_up(operate: Callable[..., ServerProcess], tmp_path: Path) -> None
     pytest.importorskip("redis")
     require(shutil.which("redis-server"), "the command 'redis-server', which is not installed")
     write(tmp_path)
-    port = free_port()
+    port = kept_port()
     redis_server = subprocess.Popen(
         ["redis-server", "--port", str(port), "--save", "", "--bind", "127.0.0.1"], stdout=subprocess.DEVNULL
     )

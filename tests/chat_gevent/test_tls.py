@@ -7,6 +7,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from chat_gevent.state import State
 from tests.conftest import require_tool, wait_until
 from tests.operate import ServerProcess, certificate, exchange, memory, rest, until
 from tests.peers import TlsPeer
-from tests.timing import seconds
 
 Operate = Callable[..., ServerProcess]
 
@@ -44,7 +44,7 @@ def s_client(server: ServerProcess, lines: bytes, *options: str) -> subprocess.C
     """Send ``lines`` with ``openssl s_client``, and take what comes until the server closes."""
     host, port = server.address()
     arguments = ["s_client", "-connect", f"{host}:{port}", "-ign_eof", *options]
-    return subprocess.run([require_tool("openssl"), *arguments], input=lines, capture_output=True, timeout=20)
+    return subprocess.run([require_tool("openssl"), *arguments], input=lines, capture_output=True, timeout=30)
 
 
 def connect(server: ServerProcess, ca: Path, **identity: str) -> ssl.SSLSocket:
@@ -86,7 +86,7 @@ def test_alpn_is_unset_and_renegotiation_refused(operate: Operate, folder: Path)
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as client:
-        out, err = client.communicate(b"R\n", timeout=20)  # its command to renegotiate
+        out, err = client.communicate(b"R\n", timeout=30)  # its command to renegotiate
     assert b"No ALPN negotiated" in out
     assert b"RENEGOTIATING" in out + err
     assert b"no renegotiation" in err
@@ -178,7 +178,7 @@ def test_a_certificate_that_cant_be_used_is_one_line_and_exit_1(
         file.write_text(content)
     options = {"--tls-certificate": folder / "server.pem", "--tls-key": folder / "server.key", setting: file}
     server = operate("--port", "0", *(str(part) for pair in options.items() for part in pair), ready=False)
-    assert server.process.wait(20) == 1
+    assert server.process.wait(30) == 1
     assert server.log.count("\n") == 1
     assert problem in server.log
     assert ".pem: " in server.log
@@ -197,11 +197,11 @@ def test_an_encrypted_key_is_an_error_and_no_question(operate: Operate, folder: 
         "-out",
         str(key),
     ]
-    subprocess.run([require_tool("openssl"), *arguments], check=True, capture_output=True, timeout=20)
+    subprocess.run([require_tool("openssl"), *arguments], check=True, capture_output=True, timeout=30)
     server = operate(
         *("--port", "0", "--tls-certificate", str(folder / "server.pem"), "--tls-key", str(key)), ready=False
     )
-    assert server.process.wait(20) == 1
+    assert server.process.wait(30) == 1
     assert "no usable certificate and key" in server.log
 
 
@@ -218,6 +218,7 @@ def test_a_client_that_does_not_finish_its_handshake_is_closed(operate: Operate,
 def test_garbage_and_resets_in_the_handshake_harm_nobody(operate: Operate, folder: Path) -> None:
     """Plain text, random bytes, resets in mid-handshake: no traceback, nobody else notices."""
     server = serve_tls(operate, folder)
+    began = time.monotonic()
     with connect(server, folder / "server.pem") as good:
         exchange(good, b"before")
         for garbage in (
@@ -237,13 +238,14 @@ def test_garbage_and_resets_in_the_handshake_harm_nobody(operate: Operate, folde
         exchange(good, b"after")
     assert "Traceback" not in server.log
     warnings = re.findall(r"WARNING TLS handshake", server.log)
-    assert 1 <= len(warnings) <= 4  # repeats of a second are counted, not told one by one
+    took = time.monotonic() - began
+    assert 1 <= len(warnings) <= 4 + 2 * took  # repeats of a second are counted, not told one by one
 
 
 def test_what_follows_the_exit_is_dropped_to_the_end(serve: Callable[..., Any], folder: Path) -> None:
     """A client that writes on is not left with a full socket until the server stops to linger."""
     pem, key = (str(folder / name) for name in ("server.pem", "server.key"))
-    server = serve(framing=LINE, certfile=pem, keyfile=key, linger_timeout=seconds(4))
+    server = serve(framing=LINE, certfile=pem, keyfile=key, linger_timeout=60)
     with TlsPeer(server.address, pem) as peer:
         peer.ask(b"hello")
         peer.send(b"/exit\n")

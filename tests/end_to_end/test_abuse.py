@@ -32,7 +32,7 @@ def server(request: pytest.FixtureRequest, park: str) -> Iterator[ServerProcess]
 
     def innocent() -> int:
         nonlocal talked
-        with socket.create_connection(process.address(), 20) as client, client.makefile("rb") as replies:
+        with socket.create_connection(process.address(), 30) as client, client.makefile("rb") as replies:
             while not stop.is_set():
                 client.sendall(b"still there? %d\n" % talked)
                 assert replies.readline() == b"Received: still there? %d\n" % talked
@@ -56,7 +56,7 @@ def server(request: pytest.FixtureRequest, park: str) -> Iterator[ServerProcess]
 
 def connect(server: ServerProcess) -> socket.socket:
     """A client that fails after 20 seconds without an answer."""
-    client = socket.create_connection(server.address(), 20)
+    client = socket.create_connection(server.address(), 30)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return client
 
@@ -199,7 +199,7 @@ def test_slow_readers(server: ServerProcess) -> None:
             received = bytearray()
             while len(received) < len(replies):
                 received += client.recv(2**20)
-            sender.join(20)
+            sender.join(30)
             assert bytes(received) == replies
 
     with ThreadPoolExecutor(5) as pool:

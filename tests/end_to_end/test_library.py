@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.operate import until
+
 PAGE = Path(__file__).parents[2] / "chat_gevent" / "SERVICES.md"
 TOLD_PORT = """server = ChatServer(("127.0.0.1", 0), shout)
     server.start()
@@ -44,7 +46,7 @@ def test_the_example_drains(tmp_path: Path, number: signal.Signals) -> None:
     try:
         assert process.stdout
         port = int(process.stdout.readline().rpartition(" ")[2])
-        clients = [socket.create_connection(("127.0.0.1", port), 20) for _ in range(200)]
+        clients = [socket.create_connection(("127.0.0.1", port), 30) for _ in range(200)]
         for client in clients:
             client.sendall(b"hello\n")
         for client in clients:
@@ -75,6 +77,12 @@ def read_all(client: socket.socket) -> bytes:
     return data
 
 
+def reachable(port: int) -> bool:
+    """Whether somebody listens there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     """Clients with replies due are cut off then, and the exit status says so."""
     process = subprocess.Popen(
@@ -83,15 +91,15 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     try:
         assert process.stdout
         port = int(process.stdout.readline().rpartition(" ")[2])
-        with socket.create_connection(("127.0.0.1", port), 20) as client:
+        with socket.create_connection(("127.0.0.1", port), 30) as client:
             client.sendall(b"hello\n")
             assert client.recv(100) == b"HELLO\n"
             client.sendall(b"wait\n" * 200)  # a minute's work
             assert client.recv(100) == b"WAIT\n"
             process.send_signal(signal.SIGTERM)
-            time.sleep(0.2)
+            until(lambda: not reachable(port))  # so the first signal has come
             process.send_signal(signal.SIGTERM)
-            _, errors = process.communicate(timeout=20)
+            _, errors = process.communicate(timeout=30)
             assert (process.returncode, "Traceback" in errors) == (3, False)
     finally:
         process.kill()

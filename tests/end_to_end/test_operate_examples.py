@@ -22,7 +22,7 @@ def test_the_first_command(operate: Callable[..., ServerProcess]) -> None:
     assert re.sub(r"\d+$", "12345", f"ready {server.urls[0]}") == shown
     port = server.address()[1]
     for host in ("127.0.0.1", "::1"):
-        with socket.create_connection((host, port), 10) as client:
+        with socket.create_connection((host, port), 30) as client:
             exchange(client, b"hello")
     assert server.ask("/readyz")[0] == 200
 

@@ -38,8 +38,14 @@ def test_a_client_that_floods_is_shown_as_queued(
 
     with connect() as silent, connect() as flood:
         silent.sendall(b"hello\n")
-        flood.settimeout(20)
-        pouring = threading.Thread(target=flood.sendall, args=((b"x" * 999 + b"\n") * 3000,))
+        flood.settimeout(30)
+        shown = threading.Event()
+
+        def pour() -> None:
+            while not shown.is_set():
+                flood.sendall((b"x" * 999 + b"\n") * 100)
+
+        pouring = threading.Thread(target=pour)
         pouring.start()
         name = "{}:{}".format(*flood.getsockname())
         states = {each["address"]: each["state"] for each in server.clients()}
@@ -48,8 +54,8 @@ def test_a_client_that_floods_is_shown_as_queued(
                 states.update((each["address"], each["state"]) for each in server.clients())
                 or states[name] == "queued"
             ),
-            20,
-            "the client that floods is shown as queued",
+            what="the client that floods is shown as queued",
         )
+        shown.set()
         assert states["{}:{}".format(*silent.getsockname())] == "parked"
-        pouring.join(20)
+        pouring.join(30)

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import require_tool
-from tests.operate import ServerProcess, until
+from tests.operate import ServerProcess, kept_port, until
 
 Operate = Callable[..., ServerProcess]
 
@@ -112,9 +112,11 @@ def test_the_sum_of_four_workers_is_what_their_clients_counted(operate: Operate)
         until(lambda: load.confirmed > 500)
         old = set(workers(server).values())
         server.process.send_signal(signal.SIGHUP)
-        until(lambda: not old & set(workers(server).values()), 20)
+        until(lambda: not old & set(workers(server).values()))
         seen = load.confirmed
         until(lambda: load.confirmed > seen + 500)
+    # A worker that does not answer in time counts with what it told last.
+    until(lambda: server.metric("chat_gevent_messages_total") >= load.confirmed)
     assert server.metric("chat_gevent_messages_total") == load.confirmed
     found = json.loads(server.ask("/status.json")[1])
     assert found["totals"]["messages"] == load.confirmed
@@ -128,7 +130,7 @@ def test_a_killed_worker_takes_at_most_its_last_second_with_it(operate: Operate)
     before: dict[Any, float] = {}
     with loaded(server, 12) as load:
         began = time.monotonic()
-        until(lambda: load.confirmed > 2000, 20)
+        until(lambda: load.confirmed > 2000)
         found = workers(server)
         assert len(found) == 4
         victim = max(found)
@@ -136,8 +138,12 @@ def test_a_killed_worker_takes_at_most_its_last_second_with_it(operate: Operate)
         os.kill(found[victim], signal.SIGKILL)
         until(lambda: len(set(workers(server).values()) - set(found.values())) == 1)
         a_second = load.confirmed / (time.monotonic() - began)
-    lost = load.confirmed - server.metric("chat_gevent_messages_total")
-    assert -load.unread <= lost <= 1.5 * a_second
+
+    def lost() -> float:
+        return load.confirmed - server.metric("chat_gevent_messages_total")
+
+    until(lambda: lost() <= 1.5 * a_second)  # one that does not answer in time counts with what it told last
+    assert lost() >= -load.unread
     after = counters(server)
     assert all(after[name] >= value for name, value in before.items())
 
@@ -146,10 +152,9 @@ def test_no_counter_goes_back_for_a_real_prometheus(operate: Operate, tmp_path: 
     """It scrapes under load; a worker is killed, then all are replaced: ``resets`` of each counter is 0."""
     server = serve(operate)
     port = server.logged(r"admin pages at http://127.0.0.1:(\d+)").group(1)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        own = free.getsockname()[1]
+    own = kept_port()
     (tmp_path / "prometheus.yml").write_text(
-        "scrape_configs:\n- job_name: chat\n  scrape_interval: 250ms\n  scrape_timeout: 250ms\n"
+        "scrape_configs:\n- job_name: chat\n  scrape_interval: 500ms\n  scrape_timeout: 500ms\n"
         f"  static_configs:\n  - targets: ['127.0.0.1:{port}']\n"
     )
     prometheus = subprocess.Popen(
@@ -165,7 +170,7 @@ def test_no_counter_goes_back_for_a_real_prometheus(operate: Operate, tmp_path: 
     def query(text: str) -> list[Any]:
         url = f"http://127.0.0.1:{own}/api/v1/query?query={quote(text)}"
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
+            with urllib.request.urlopen(url, timeout=30) as answer:
                 found: list[Any] = json.load(answer)["data"]["result"]
         except OSError:
             return []
@@ -181,18 +186,18 @@ def test_no_counter_goes_back_for_a_real_prometheus(operate: Operate, tmp_path: 
             began = time.monotonic()
             until(lambda: load.confirmed > 200)
             os.kill(workers(server)[2], signal.SIGKILL)
-            until(lambda: scraped() > 8, 20)
+            until(lambda: scraped() > 8)
             server.process.send_signal(signal.SIGHUP)
-            until(lambda: time.monotonic() - began > SCRAPED_SECONDS, SCRAPED_SECONDS + 5)
+            until(lambda: time.monotonic() - began > SCRAPED_SECONDS, SCRAPED_SECONDS + 30)
         last = server.metric("chat_gevent_messages_total")
-        until(lambda: float(query("chat_gevent_messages_total")[0]["value"][1]) == last)
+        until(lambda: [each["value"][1] for each in query("chat_gevent_messages_total")] == [f"{last:.0f}"])
         names = {name for name, _ in counters(server)}
         assert len(names) > 15
         for name in names:
             resets = query(f"resets({name}[1h])")
             assert resets, name
             assert [each for each in resets if each["value"][1] != "0"] == []
-        assert scraped() > SCRAPED_SECONDS
+        until(lambda: scraped() > SCRAPED_SECONDS)
     finally:
         prometheus.terminate()
-        prometheus.wait(20)
+        prometheus.wait(30)

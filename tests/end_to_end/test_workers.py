@@ -14,6 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -28,13 +29,17 @@ CLIENTS = int(os.environ.get("TEST_CLIENTS", "200"))
 """How many send flat out under a signal; set it to 2000 on a quiet machine."""
 
 HANDLER = """
-import os
+import os, sys
 import gevent
 def tell_process(message, client):
     if message == "wait":
+        print("at work", file=sys.stderr, flush=True)
         gevent.sleep(60)
     return str(os.getpid())
 """
+
+PATIENT = ("--linger-timeout", "60")
+"""For clients that have much to do before they read the last word: none is reset meanwhile."""
 
 Operate = Callable[..., ServerProcess]
 
@@ -125,29 +130,28 @@ def test_clients_are_spread_evenly_and_ports_are_one(tells: Operate) -> None:
         command("serve", "--workers", "2", "--port", str(server.port)),
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=30,
     )
     assert second.returncode == 1
     assert "Address already in use" in second.stderr
 
 
 def test_a_killed_worker_is_replaced_and_only_its_clients_notice(tells: Operate) -> None:
-    """After kill -9 another worker is there within a second, on the same sockets; other clients stay."""
+    """After kill -9 another worker is there without a pause, on the same sockets; other clients stay."""
     server = tells()
     before = children(server)
     killed = min(before)
     clients = {each: a_client_of(server, each) for each in before}
     os.kill(killed, signal.SIGKILL)
-    began = time.monotonic()
     until(lambda: len(children(server) - before) == 1)
     [new] = children(server) - before
     waiting = [server.connect() for _ in range(40)]
     assert {worker_of(each) for each in waiting} == before - {killed} | {new}
-    assert time.monotonic() - began < 1
+    server.logged("is dead; another one starts in 0 s")
     for pid, client in clients.items():
         if pid != killed:
             assert worker_of(client) == pid
-    with pytest.raises((ConnectionResetError, AssertionError)):
+    with pytest.raises((ConnectionError, AssertionError)):
         worker_of(clients[killed])
     for each in (*clients.values(), *waiting):
         each.close()
@@ -164,11 +168,11 @@ def flood(server: ServerProcess, number: int) -> tuple[dict[str, object], float]
     )
     try:
         assert flooding.stdout is not None
-        assert select.select([flooding.stdout], [], [], 40)[0]
+        assert select.select([flooding.stdout], [], [], 60)[0]
         assert flooding.stdout.readline() == b"flooding\n"
         began = time.monotonic()
         server.process.send_signal(number)
-        out, err = flooding.communicate(timeout=50)
+        out, err = flooding.communicate(timeout=90)
     finally:
         if flooding.poll() is None:
             flooding.kill()
@@ -178,27 +182,29 @@ def flood(server: ServerProcess, number: int) -> tuple[dict[str, object], float]
     return seen, time.monotonic() - began
 
 
+@pytest.mark.timeout(180)
 def test_sigterm_under_load_loses_nothing(operate: Operate) -> None:
     """All workers count as many messages as confirmations arrived; every client is told, none is reset."""
-    server = operate("--port", "0", "--workers", "4", "--drain-timeout", "6")
+    server = operate("--port", "0", "--workers", "4", "--drain-timeout", "60", *PATIENT)
     seen, _ = flood(server, signal.SIGTERM)
     assert seen["ends"] == {"told": CLIENTS}
-    assert server.process.wait(20) == 0
+    assert server.process.wait(30) == 0
     stopped = re.search(r"stopped: (\d+) messages answered, 0 clients cut off", server.log)
     assert stopped
     assert int(stopped[1]) == seen["confirmed"]
     assert int(stopped[1]) > CLIENTS
 
 
+@pytest.mark.timeout(180)
 def test_sighup_under_load_loses_nothing(operate: Operate) -> None:
     """A new generation serves, the old one's clients are told over ``reload_interval``, and none is reset."""
-    server = operate("--port", "0", "--workers", "4", "--reload-interval", "1.5")
+    server = operate("--port", "0", "--workers", "4", "--reload-interval", "1.5", *PATIENT)
     before = children(server)
     seen, took = flood(server, signal.SIGHUP)
     assert seen["ends"] == {"told": CLIENTS}
     assert took > 1
     server.logged("SIGHUP: 4 workers are replaced")
-    until(lambda: len(children(server)) == 4, 20)
+    until(lambda: len(children(server)) == 4)
     assert not children(server) & before
     with server.connect() as client:
         exchange(client, b"hello")
@@ -301,7 +307,7 @@ def test_usr1_usr2_and_quit(tells: Operate) -> None:
         worker_of(client)
         server.process.send_signal(signal.SIGQUIT)
         assert rest(client).startswith(b"Error: shutting-down: ")
-    assert server.process.wait(10) == 0
+    assert server.process.wait(30) == 0
 
 
 def test_a_worker_that_dies_at_once_is_tried_again_less_and_less_often(tells: Operate) -> None:
@@ -311,15 +317,17 @@ def test_a_worker_that_dies_at_once_is_tried_again_less_and_less_often(tells: Op
 
     def killed_again() -> bool:
         for each in children(server) - {stays}:
-            os.kill(each, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
         return "another one starts in 2 s" in server.log
 
-    until(killed_again, 20)
+    until(killed_again)
     delays = re.findall(r"another one starts in (\S+) s", server.log)
-    assert delays == ["0", "0.5", "1", "2"] or delays == ["0", "0", "0.5", "1", "2"]
+    assert delays[-4:] == ["0", "0.5", "1", "2"]
     for _ in range(30):
-        with server.connect(timeout=1) as client:
-            assert worker_of(client) == stays
+        with server.connect() as client:
+            found = worker_of(client)
+        assert found == stays or len(children(server)) == 2  # the 2 s are over
     until(lambda: len(children(server)) == 2)
     a_client_of(server, min(children(server) - {stays})).close()
 
@@ -334,11 +342,12 @@ def test_what_a_terminal_sends_to_all_of_them_is_the_masters(tells: Operate) -> 
             if number == signal.SIGHUP:
                 server.logged("SIGHUP: 2 workers are replaced")
         assert rest(client).startswith(b"Error: shutting-down: ")
-    assert server.process.wait(10) == 0
+    assert server.process.wait(30) == 0
     assert "Traceback" not in server.log
     assert "0 clients cut off" in server.log
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("seed", range(2))
 def test_whatever_comes_in_whatever_order(tells: Operate, seed: int) -> None:
     """After any mixture of HUP, TTIN, TTOU, kill -9 and TERM to single workers there are as many workers as
@@ -350,8 +359,9 @@ def test_whatever_comes_in_whatever_order(tells: Operate, seed: int) -> None:
         action = random.choice(["HUP", "HUP", "TTIN", "TTOU", "kill", "term"])
         if action in ("kill", "term"):
             number = signal.SIGKILL if action == "kill" else signal.SIGTERM
-            for each in random.sample(sorted(children(server)), 1) if children(server) else []:
-                os.kill(each, number)
+            for each in random.sample(found := sorted(children(server)), min(1, len(found))):
+                with suppress(ProcessLookupError):
+                    os.kill(each, number)
         else:
             lines = server.log.count(f"SIG{action}")
             server.process.send_signal(getattr(signal, f"SIG{action}"))
@@ -361,12 +371,12 @@ def test_whatever_comes_in_whatever_order(tells: Operate, seed: int) -> None:
         time.sleep(random.choice([0, 0, 0.05, 0.2]))  # the moment is what is tested
     before = children(server)
     server.process.send_signal(signal.SIGHUP)
-    until(lambda: len(children(server)) == wanted and not children(server) & before, 40)
-    found = set()
+    until(lambda: len(children(server)) == wanted and not children(server) & before, 90)
+    serving = set()
     for _ in range(30 * wanted):
         with server.connect() as client:
-            found.add(worker_of(client))
-    assert found == children(server)
+            serving.add(worker_of(client))
+    assert serving == children(server)
     assert server.stop() == 0
 
 
@@ -444,7 +454,7 @@ def test_all_kinds_of_listeners(operate: Operate, tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     for _ in range(10):
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(10)
+            client.settimeout(30)
             client.connect(str(path))
             exchange(client, b"hello")
         with server.connect(1) as client:
@@ -464,14 +474,15 @@ def test_readyz_while_it_drains_and_exit_status_3(tells: Operate) -> None:
     assert server.ask("/readyz")[0] == 200
     server.process.send_signal(signal.SIGTERM)
     server.logged("draining in 30 s; until then clients are admitted")
-    assert {server.ask("/readyz")[0] for _ in range(10)} == {503}
+    until(lambda: {server.ask("/readyz")[0] for _ in range(10)} == {503})
     client = server.connect()
     worker_of(client)
     client.sendall(b"wait\n")
+    server.logged("at work")
     server.process.send_signal(signal.SIGTERM)
     server.logged("draining [01] clients for at most 30 s")
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(10) == 3
+    assert server.process.wait(30) == 3
     server.logged("stopped: 1 messages answered, 1 clients cut off")
     client.close()
 
@@ -511,7 +522,7 @@ def test_sockets_of_systemd_and_notifications(operate: Operate, tmp_path: Path) 
     """A socket that is handed over is served by all; the master tells READY, RELOADING and STOPPING."""
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     manager.bind(str(tmp_path / "notify"))
-    manager.settimeout(10)
+    manager.settimeout(30)
     listener = socket.create_server(("127.0.0.1", 0))
     script = 'exec 3<&"$0"; export LISTEN_PID=$$; exec "$@"'
     server = operate(
@@ -537,7 +548,7 @@ def test_sockets_of_systemd_and_notifications(operate: Operate, tmp_path: Path) 
         exchange(client, b"hello")
     server.process.send_signal(signal.SIGTERM)
     told(b"STOPPING=1")
-    assert server.process.wait(10) == 0
+    assert server.process.wait(30) == 0
     listener.close()
     manager.close()
 
@@ -579,22 +590,26 @@ def test_what_can_not_start_says_so_once(tmp_path: Path) -> None:
 def test_each_worker_patches_for_itself(operate: Operate, tmp_path: Path, workers: int) -> None:
     """With ``--monkey`` handlers may use what blocks elsewhere; the master is not patched, has no loop."""
     (tmp_path / "sleeps.py").write_text(
-        "import time\nfrom gevent import monkey\n"
-        "def answer(text, client):\n    time.sleep(0.3)\n    return str(monkey.is_module_patched('socket'))\n"
+        "import os, time\n"
+        "from gevent import monkey\n"
+        "def answer(text, client):\n"
+        "    with open('arrived', 'a') as file:\n"
+        "        file.write('x')\n"
+        "    while os.path.getsize('arrived') < 20:\n"  # all are here, so none has held up another
+        "        time.sleep(0.01)\n"
+        "    return str(monkey.is_module_patched('socket'))\n"
     )
     server = operate(
         *("--port", "0", "--workers", str(workers), "--monkey"),
         *("--handler", "sleeps:answer", "--framing", "line"),
         cwd=tmp_path,
     )
-    began = time.monotonic()
     clients = [server.connect() for _ in range(20)]
     for each in clients:
         each.sendall(b"hello\n")
     for each in clients:
         assert receive(each, 5) == b"True\n"
         each.close()
-    assert time.monotonic() - began < 2
     kernel = Path(f"/proc/{server.process.pid}/fd")
     assert workers == 1 or not [each for each in kernel.iterdir() if "eventpoll" in str(each.readlink())]
     assert server.stop() == 0
@@ -617,7 +632,7 @@ def test_print_config() -> None:
         command("serve", "--workers", "3", "--reload-interval", "1m", "--print-config"),
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=30,
     )
     assert re.search(r"^workers = 3 +# command line --workers$", done.stdout, re.MULTILINE)
     assert re.search(r"^reload_interval = 60 +# command line --reload-interval$", done.stdout, re.MULTILINE)

@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 import sys
 
+from chat_gevent.command import peers
 from chat_gevent.command.config import ServeSettings
 from chat_gevent.command.shared import SharedFigures
 from chat_gevent.framing import LINE
 from chat_gevent.listeners import Listener, listen
 
+vars(peers)["ASK_SECONDS"] = 1.0  # on a busy machine a worker may well need longer than in earnest
 SETTINGS = ServeSettings(host="127.0.0.1", port=0, framing=LINE, linger_timeout=1, write_timeout=60)
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import select
 import signal
 import socket
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chat_gevent.command.admin import MOST_CONNECTIONS, MOST_REQUESTS, SILENT_SECONDS
+from chat_gevent.command.admin import MOST_CONNECTIONS, MOST_REQUESTS
 from tests.operate import ServerProcess, exchange, memory, rest, until
 
 Operate = Callable[..., ServerProcess]
@@ -53,7 +52,7 @@ def test_health_and_readiness(operate: Operate) -> None:
         assert server.ask("/healthz") == (200, "ok\n")
         assert server.metric("chat_gevent_draining") == 1
         assert rest(stays).startswith(b"Error: shutting-down: ")
-    assert server.process.wait(20) == 0
+    assert server.process.wait(30) == 0
 
 
 def test_clients_are_told_in_pages(operate: Operate) -> None:
@@ -182,10 +181,8 @@ def test_slow_scrapers_harm_nobody(operate: Operate) -> None:
         scraper.connect(address)
         scraper.sendall(b"GET /met" if number % 2 else b"GET /clients?limit=1000 HTTP/1.1\r\n\r\n" * 10)
         slow.append(scraper)
-    began = time.monotonic()
-    for each in clients:
+    for each in clients:  # who waited for one of those that never read would wait for ever
         exchange(each, b"hello again")
-    assert time.monotonic() - began < 2
     assert memory(server.process.pid) - before < 20 * 2**20
     for each in slow:
         each.close()
@@ -200,9 +197,9 @@ def test_requests_that_never_end_are_ended(operate: Operate) -> None:
     server = operate("--port", "0", "--admin", ":0")
     with ExitStack() as stack:
         for _ in range(MOST_CONNECTIONS):
-            client = stack.enter_context(socket.create_connection(admin_address(server), 15))
+            client = stack.enter_context(socket.create_connection(admin_address(server), 30))
             client.sendall(b"GET /healthz HTTP/1.1\r\nHost: ")
-        with socket.create_connection(admin_address(server), SILENT_SECONDS + 2) as late:
+        with socket.create_connection(admin_address(server), 30) as late:
             late.sendall(b"GET /healthz HTTP/1.1\r\n\r\n")
             assert late.recv(1024).startswith(b"HTTP/1.1 200 ")
 
@@ -212,20 +209,25 @@ def test_an_admin_address_in_use_is_one_line_and_exit_1(operate: Operate) -> Non
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         server = operate("--port", "0", "--admin", f":{port}", ready=False)
-        assert server.process.wait(20) == 1
+        assert server.process.wait(30) == 1
     problem = "Address already in use; stop what listens there, or listen elsewhere"
     assert server.log == f"chat-gevent serve: error: tcp://127.0.0.1:{port}: {problem}\n"
 
 
 def test_health_has_a_place_beside_silent_connections(operate: Operate) -> None:
-    """As many silent connections as pages are answered at a time delay a health check by nothing."""
+    """It is answered beside as many silent connections as pages are answered at a time, while these stay."""
     server = operate("--port", "0", "--admin", ":0")
-    with ExitStack() as stack:
-        for _ in range(MOST_REQUESTS):
-            stack.enter_context(socket.create_connection(admin_address(server), 15))
-        began = time.monotonic()
-        assert server.ask("/healthz")[0] == 200
-        assert time.monotonic() - began < 1
+
+    def answered_beside() -> bool:
+        with ExitStack() as stack:
+            address = admin_address(server)
+            silent = [
+                stack.enter_context(socket.create_connection(address, 30)) for _ in range(MOST_REQUESTS)
+            ]
+            assert server.ask("/healthz")[0] == 200
+            return not select.select(silent, [], [], 0)[0]  # none of them has had to go first
+
+    until(answered_beside)  # on a machine that stands still for long they go all the same
 
 
 @pytest.mark.parametrize(
@@ -250,9 +252,17 @@ def test_only_known_hosts_are_answered(operate: Operate, host: bytes, status: by
 def test_scrapes_that_come_together_are_made_once(operate: Operate) -> None:
     """Of scrapes that wait together many are one, byte for byte, and none is older than its question."""
     server = operate("--port", "0", "--admin", ":0", "--framing", "line")
-    with server.connect() as client, ThreadPoolExecutor(12) as pool:
+    question = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    with server.connect() as client, ExitStack() as stack:
         for count in range(1, 4):
             exchange(client, b"hello")
-            scrapes = list(pool.map(lambda _: server.ask("/metrics"), range(12)))
+            server.process.send_signal(signal.SIGSTOP)  # all wait by the time that it looks
+            asking = [
+                stack.enter_context(socket.create_connection(admin_address(server), 30)) for _ in range(12)
+            ]
+            for each in asking:
+                each.sendall(question)
+            server.process.send_signal(signal.SIGCONT)
+            scrapes = [rest(each).partition(b"\r\n\r\n")[2] for each in asking]
             assert len(set(scrapes)) < 12
-            assert all(f"chat_gevent_messages_total {count}.0\n" in text for _, text in scrapes)
+            assert all(b"chat_gevent_messages_total %d.0\n" % count in text for text in scrapes)

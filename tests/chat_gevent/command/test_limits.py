@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -27,7 +28,7 @@ def test_the_limit_of_an_address(operate: Operate) -> None:
     )
 
     def connect(host: str) -> socket.socket:
-        return socket.create_connection(server.address(), 10, source_address=(host, 0))
+        return socket.create_connection(server.address(), 30, source_address=(host, 0))
 
     with connect("127.0.0.2") as one, connect("127.0.0.2") as two, connect("127.0.0.3") as other:
         for each in (one, two, other):
@@ -47,7 +48,7 @@ def test_unix_clients_share_no_address(operate: Operate, tmp_path: object) -> No
     clients = []
     for _ in range(3):
         client = socket.socket(socket.AF_UNIX)
-        client.settimeout(10)
+        client.settimeout(30)
         client.connect(path)
         exchange(client, b"hello")
         clients.append(client)
@@ -57,15 +58,18 @@ def test_unix_clients_share_no_address(operate: Operate, tmp_path: object) -> No
 
 
 def test_the_rate_holds_back_and_loses_nothing(operate: Operate) -> None:
-    """400 messages at 200 a second, after a burst of a second's worth: about 1 s, others at once."""
-    server = operate("--port", "0", "--message-rate", "200", "--framing", "line")
+    """160 messages at 40 a second, after a burst of a second's worth: 3 s, and others are not held back."""
+    server = operate("--port", "0", "--message-rate", "40", "--framing", "line")
     with server.connect() as eager, server.connect() as calm:
         began = time.monotonic()
-        eager.sendall(b"x\n" * 400)
+        eager.sendall(b"x\n" * 160)
         exchange(calm, b"hello")
-        assert time.monotonic() - began < 0.5
-        assert receive(eager, 400 * 12) == b"Received: x\n" * 400
-        assert 0.8 < time.monotonic() - began < 3
+        eager.setblocking(False)
+        early = eager.recv(160 * 12)
+        assert len(early) < 160 * 12
+        eager.settimeout(30)
+        assert early + receive(eager, 160 * 12 - len(early)) == b"Received: x\n" * 160
+        assert time.monotonic() - began > 2.8
 
 
 def test_memory_of_slow_readers_is_bounded(operate: Operate) -> None:
@@ -82,12 +86,20 @@ def test_memory_of_slow_readers_is_bounded(operate: Operate) -> None:
 def test_a_reader_that_takes_nothing_is_closed_in_time(operate: Operate) -> None:
     """After ``write_timeout``, with the reason in the metrics; others are served meanwhile."""
     server = operate("--port", "0", "--framing", "line", "--admin", ":0", "--write-timeout", "1")
-    [stuck] = stuff(server, 1, b"x" * 1000 + b"\n")
-    with server.connect() as client:
+    with socket.socket() as stuck, server.connect() as client:
+        stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stuck.connect(server.address())
+        stuck.setblocking(False)
+
+        def closed() -> bool:
+            with contextlib.suppress(OSError):
+                while stuck.send(b"x" * 1000 + b"\n"):
+                    pass
+            exchange(client, b"hello")
+            return server.metric('chat_gevent_closed_total{reason="write-timeout"}') == 1
+
+        until(closed)
         exchange(client, b"hello")
-        until(lambda: server.metric('chat_gevent_closed_total{reason="write-timeout"}') == 1)
-        exchange(client, b"hello")
-    stuck.close()
 
 
 def test_keepalive_finds_dead_peers(operate: Operate) -> None:
@@ -128,11 +140,11 @@ def two_hosts() -> Iterator[tuple[str, str]]:
         steps.append(["-n", name, "link", "set", "cable", "up"])
     try:
         for each in steps:
-            subprocess.run([ip, *each], check=True, capture_output=True, timeout=20)
+            subprocess.run([ip, *each], check=True, capture_output=True, timeout=30)
         yield names
     finally:
         for name in names:
-            subprocess.run([ip, "netns", "del", name], capture_output=True, timeout=20)
+            subprocess.run([ip, "netns", "del", name], capture_output=True, timeout=30)
 
 
 def test_a_peer_that_vanishes_is_found(operate: Operate, two_hosts: tuple[str, str]) -> None:
@@ -151,7 +163,7 @@ def test_a_peer_that_vanishes_is_found(operate: Operate, two_hosts: tuple[str, s
         client.stdin.write(b"hello\n")
         client.stdin.flush()
         assert client.stdout.readline() == b"Received: hello\n"
-        subprocess.run(["ip", "-n", there, "link", "set", "cable", "down"], check=True, timeout=20)
+        subprocess.run(["ip", "-n", there, "link", "set", "cable", "down"], check=True, timeout=30)
         server.logged("closed client=.* messages=1 .*reason=lost")
         client.kill()
     assert server.stop() == 0
@@ -234,4 +246,4 @@ def test_limits_refuses_nonsense(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_the_answer_comes_at_once() -> None:
     """Measuring takes some thousand clients, and nobody waits until each of them was told to leave."""
-    subprocess.run(command("limits"), capture_output=True, check=True, timeout=10)
+    subprocess.run(command("limits"), capture_output=True, check=True, timeout=20)

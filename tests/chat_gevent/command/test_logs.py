@@ -88,7 +88,7 @@ def test_nobody_who_reads_the_log_can_stop_the_server(operate: Operate) -> None:
             with server.connect() as client:
                 exchange(client, b"hello")
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(20) == 0
+        assert server.process.wait(30) == 0
     finally:
         os.close(reader)
 
@@ -165,7 +165,7 @@ def test_a_closed_standard_output_is_no_reason_to_fail() -> None:
         assert "serving tcp://127.0.0.1:" in lines[0]
         assert "nobody takes the ready line: Broken pipe" in lines[1]
         server.send_signal(signal.SIGTERM)
-        assert server.wait(20) == 0
+        assert server.wait(30) == 0
         assert "Traceback" not in server.stderr.read()
     finally:
         server.kill()

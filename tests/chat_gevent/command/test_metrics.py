@@ -78,7 +78,7 @@ def test_a_handlers_time_is_counted(operate: Operate, tmp_path: Path) -> None:
         assert receive(client, len(failed) + 4) == b"b\n" + failed + b"b\n"
     found = scrape(server)
     assert found["chat_gevent_handler_calls_total"] == 3
-    assert 0.15 <= found["chat_gevent_handler_seconds_total"] < 2
+    assert found["chat_gevent_handler_seconds_total"] >= 0.15
     assert found["chat_gevent_handler_running"] == 0
     assert found["chat_gevent_errors_total{code=handler-failed}"] == 1
     assert "KeyError: 'x'" in server.log
@@ -91,7 +91,7 @@ def test_open_metrics_on_request(operate: Operate) -> None:
 
     server = operate("--port", "0", "--admin", ":0")
     host, port = server.logged(r"admin pages at http://(\S+):(\d+)").groups()
-    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+    connection = http.client.HTTPConnection(host, int(port), timeout=30)
     connection.request("GET", "/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     answer = connection.getresponse()
     assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
@@ -107,6 +107,6 @@ def test_loop_lag_is_what_a_blocked_loop_costs() -> None:
     holds = gevent.spawn_later(0.005, time.sleep, 0.12)
     lag.sample()
     holds.join()
-    assert 0.1 < lag.last < 1
+    assert lag.last > 0.1
     assert sum(lag.counts) == 1
     assert sum(lag.counts[: LAG_BUCKETS.index(0.1) + 1]) == 0

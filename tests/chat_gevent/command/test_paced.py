@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
+from types import SimpleNamespace
 
 import gevent
+import pytest
 from gevent.event import Event
 
-from chat_gevent.command.paced import PAUSE_FACTOR, Paced
+from chat_gevent.command.paced import LONGEST_PAUSE, PAUSE_FACTOR, Paced
 
 
 def test_those_who_wait_together_share_what_is_made_then() -> None:
@@ -27,22 +28,27 @@ def test_those_who_wait_together_share_what_is_made_then() -> None:
     assert paced.get("b") == 3
 
 
-def test_the_next_waits_for_many_times_what_the_last_took() -> None:
-    """However many ask, making takes a twentieth of the time; the wait for others does not count."""
-    ends: list[float] = []
-    begins: list[float] = []
+def test_the_next_waits_for_many_times_what_the_last_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many ask, making takes a twentieth of the time; the wait for others does not count, and no
+    pause is longer than a second."""
+    clock = 100.0
+    pauses: list[float] = []
 
-    def make(_: None) -> None:
-        begins.append(time.monotonic())
-        time.sleep(0.01)
-        ends.append(time.monotonic())
+    def take(seconds: float) -> None:
+        nonlocal clock
+        clock += seconds
 
-    paced = Paced(make, lambda: gevent.sleep(0.05))
-    for _ in range(3):
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        take(seconds)
+
+    monkeypatch.setattr("chat_gevent.command.paced.time", SimpleNamespace(monotonic=lambda: clock))
+    monkeypatch.setattr("chat_gevent.command.paced.gevent", SimpleNamespace(sleep=sleep))
+    makings = iter([0.01, 0.02, 0.3, 0.0])
+    paced: Paced[None, None] = Paced(lambda _: take(next(makings)), lambda: take(0.5))
+    for _ in range(4):
         paced.get(None)
-    for began, ended, following in zip(begins, ends, begins[1:], strict=False):
-        assert following - ended >= PAUSE_FACTOR * (ended - began) - 0.001
-        assert following - ended < 1.5
+    assert [round(each, 6) for each in pauses] == [PAUSE_FACTOR * 0.01, PAUSE_FACTOR * 0.02, LONGEST_PAUSE]
 
 
 def test_one_that_failed_leaves_the_turn_to_the_next() -> None:
@@ -57,8 +63,8 @@ def test_one_that_failed_leaves_the_turn_to_the_next() -> None:
     paced = Paced(make)
     failed = gevent.spawn(lambda: isinstance(_raised(paced), ValueError))
     waits = gevent.spawn(paced.get, None)
-    failed.join(5)
-    waits.join(5)
+    failed.join(30)
+    waits.join(30)
     assert (failed.value, waits.value) == (True, "made")
 
 

@@ -21,7 +21,7 @@ import pytest
 from chat_gevent.command import page as status_page
 from chat_gevent.command.page_values import FORMS
 from tests.browser import CONTRAST, OVERLAPS, PICTURES, chromium
-from tests.operate import ServerProcess, exchange, until
+from tests.operate import ServerProcess, exchange, kept_port, until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -72,7 +72,7 @@ class Watched:
 
     def until(self, expression: str, equals: Any) -> None:
         """Wait for a value in the page; playwright's own way needs eval, which the page's policy forbids."""
-        until(lambda: self.page.evaluate(expression) == equals, 15, f"{expression} is {equals!r}")
+        until(lambda: self.page.evaluate(expression) == equals, 30, f"{expression} is {equals!r}")
 
     def says(self, headline: str) -> None:
         """Wait for a headline that begins with that."""
@@ -99,6 +99,7 @@ def base_of(server: ServerProcess) -> str:
 
 
 @pytest.mark.browser
+@pytest.mark.timeout(180)
 def test_under_load_while_draining_and_afterwards(browser: Browser, operate: Operate, tmp_path: Path) -> None:
     """It shows 300 clients that talk and three that do not read; then the drain; then that nobody answers.
 
@@ -115,7 +116,7 @@ def test_under_load_while_draining_and_afterwards(browser: Browser, operate: Ope
         "--slow-consumer",
         "drop-newest",
     ]
-    server = operate(*arguments, "--admin", ":0", "--handler", "feed:Feed", cwd=tmp_path)
+    server = operate(*arguments, "--admin", f":{kept_port()}", "--handler", "feed:Feed", cwd=tmp_path)
     base = base_of(server)
     talk = [sys.executable, str(TALK), server.host, str(server.port), "300"]
     with contextlib.ExitStack() as stack:
@@ -128,7 +129,7 @@ def test_under_load_while_draining_and_afterwards(browser: Browser, operate: Ope
             silent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             silent.connect(server.address())
             exchange(silent, b"feed")
-        until(lambda: server.metric("chat_gevent_queued_bytes") > 100_000, 20)
+        until(lambda: server.metric("chat_gevent_queued_bytes") > 100_000)
         views = [Watched(browser, *each) for each in VIEWS]
         for each in views:
             each.page.goto(f"{base}/")
@@ -141,14 +142,14 @@ def test_under_load_while_draining_and_afterwards(browser: Browser, operate: Ope
             each.is_in_order(base)
             each.picture("load")
         server.process.send_signal(signal.SIGTERM)
-        assert talking.wait(20) == 0
+        assert talking.wait(30) == 0
         for each in views:
             each.says("Draining for ")
             each.until("document.querySelector('[data-key=drain_left]').textContent", "3 left")
             each.is_in_order(base)
             each.picture("draining")
     server.process.send_signal(signal.SIGTERM)
-    server.process.wait(20)
+    server.process.wait(30)
     for each in views:
         each.says("The server has not answered since ")
         each.until("document.querySelector('main').className", "stale")
@@ -437,7 +438,7 @@ def test_it_answers_to_its_own_names_only(operate: Operate) -> None:
     address = base_of(server).removeprefix("http://")
     for name, status in (("attacker.example", 421), (address, 200), ("localhost", 200)):
         host, port = address.split(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=10)
+        connection = http.client.HTTPConnection(host, int(port), timeout=30)
         with contextlib.closing(connection):
             connection.request("GET", "/", headers={"Host": name})
             answer = connection.getresponse()

@@ -36,8 +36,8 @@ def test_questions_are_answered_by_those_who_were_asked(peers: Callable[..., Pee
     asks = peers(0)
     peers(1, lambda question: [1, question]).start()
     peers(2, lambda question: "x" * 2**20).start()
-    assert asks.ask({"a": None}, [1, 2], 5) == {1: [1, {"a": None}], 2: "x" * 2**20}
-    assert asks.ask(None, [1]) == {1: [1, None]}
+    assert asks.ask({"a": None}, [1, 2], 30) == {1: [1, {"a": None}], 2: "x" * 2**20}
+    assert asks.ask(None, [1], 30) == {1: [1, None]}
     assert asks.ask(None, []) == {}
 
 
@@ -52,8 +52,8 @@ def test_answers_do_not_get_mixed_up(peers: Callable[..., Peers]) -> None:
 
     first, second = peers(0), peers(1)
     peers(2, answer).start()
-    waits = gevent.spawn(first.ask, "first", [2], 5)
-    assert second.ask("second", [2], 5) == {2: "second"}
+    waits = gevent.spawn(first.ask, "first", [2], 30)
+    assert second.ask("second", [2], 30) == {2: "second"}
     go.set()
     assert waits.get() == {2: "first"}
 
@@ -65,8 +65,8 @@ def test_one_that_does_not_answer_costs_the_bound_and_no_more(peers: Callable[..
     peers(2, lambda question: gevent.sleep(60)).start()
     for _ in range(2):
         began = time.monotonic()
-        assert asks.ask("here", [0, 1, 2], 0.2) == {1: "here"}
-        assert 0.15 < time.monotonic() - began < 2
+        assert asks.ask("here", [0, 1, 2], 1) == {1: "here"}
+        assert 0.9 < time.monotonic() - began < 30
 
 
 def test_a_full_mailbox_is_no_answer_and_leaves_nothing_open(peers: Callable[..., Peers]) -> None:
@@ -77,7 +77,7 @@ def test_a_full_mailbox_is_no_answer_and_leaves_nothing_open(peers: Callable[...
         assert asks.ask("anybody?", [2], 0.001) == {}
     assert open_files() == before
     peers(2).start()  # a successor does not answer what its predecessor was asked
-    assert asks.ask("anybody?", [2], 5) == {2: "anybody?"}
+    assert asks.ask("anybody?", [2], 30) == {2: "anybody?"}
 
 
 def test_an_answer_that_fails_is_no_answer(peers: Callable[..., Peers], capsys: Any) -> None:
@@ -89,9 +89,9 @@ def test_an_answer_that_fails_is_no_answer(peers: Callable[..., Peers], capsys: 
 
     peers(1, answer).start()
     began = time.monotonic()
-    assert asks.ask("bad", [1], 5) == {}
-    assert time.monotonic() - began < 2
-    assert asks.ask("good", [1], 5) == {1: "yes"}
+    assert asks.ask("bad", [1], 100) == {}
+    assert time.monotonic() - began < 30
+    assert asks.ask("good", [1], 30) == {1: "yes"}
     assert "KeyError: 'bad'" in capsys.readouterr().err
 
 
@@ -105,8 +105,8 @@ def test_one_that_dies_while_it_answers_is_told_from_a_slow_one(peers: Callable[
         os._exit(0)
     try:
         began = time.monotonic()
-        assert Peers(mailboxes, 0, str).ask("anybody?", [1], 10) == {}
-        assert time.monotonic() - began < 5
+        assert Peers(mailboxes, 0, str).ask("anybody?", [1], 100) == {}
+        assert time.monotonic() - began < 30
     finally:
         os.waitpid(pid, 0)
         mailboxes.close()

@@ -30,7 +30,7 @@ def server() -> Iterator[ServerProcess]:
 def run(*arguments: str, stdin: str = "", env: dict[str, str] | None = None) -> tuple[int, str, str]:
     """Run the client to its end: status, standard output, standard error."""
     done = subprocess.run(
-        command("client", *arguments), input=stdin, capture_output=True, text=True, timeout=20,
+        command("client", *arguments), input=stdin, capture_output=True, text=True, timeout=30,
         env={**os.environ, **(env or {})}, check=False,
     )  # fmt: skip
     assert "Traceback" not in done.stderr
@@ -60,7 +60,7 @@ class Terminal:
 
     def wait_for(self, text: str) -> None:
         """Read what is shown until ``text`` is, and forget the screen up to there."""
-        end = time.monotonic() + 10
+        end = time.monotonic() + 30
         while text not in self.screen:
             assert select.select([self.ours], [], [], max(0, end - time.monotonic()))[0], self.screen
             try:
@@ -76,7 +76,7 @@ class Terminal:
 
     def status(self) -> int:
         """Wait for the end; returns the exit status."""
-        status = self.process.wait(10)
+        status = self.process.wait(30)
         while select.select([self.ours], [], [], 0)[0]:
             try:
                 self.screen += os.read(self.ours, 4096).decode(errors="replace")
@@ -144,7 +144,7 @@ def test_an_output_that_nobody_reads_is_not_the_servers_fault(server: ServerProc
             command("client", *at(server), "hello"),
             stdout=writing,
             stderr=subprocess.PIPE,
-            timeout=20,
+            timeout=30,
             check=False,
         )
     finally:
@@ -183,7 +183,7 @@ def test_another_kind_of_server_is_told(answer: bytes | None, problem: str) -> N
             with client:
                 client.recv(100)
                 if answer is None:
-                    done.wait(10)
+                    done.wait(30)
                 else:
                     client.sendall(answer)
 

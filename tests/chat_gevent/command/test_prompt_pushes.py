@@ -107,7 +107,7 @@ def test_what_a_person_sees(server: ServerProcess, tmp_path: Path) -> None:
 
     def tmux(*arguments: str) -> str:
         done = subprocess.run(
-            ["tmux", "-S", socket, "-f", os.devnull, *arguments], capture_output=True, text=True, timeout=20,
+            ["tmux", "-S", socket, "-f", os.devnull, *arguments], capture_output=True, text=True, timeout=30,
             check=False, env={**os.environ, "XDG_STATE_HOME": str(tmp_path), "LC_ALL": "C.UTF-8"},
         )  # fmt: skip
         return done.stdout

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.operate import ServerProcess
+from tests.operate import ServerProcess, kept_port
 
 from .test_prompt import Terminal, at, run
 
@@ -20,7 +20,7 @@ Operate = Callable[..., ServerProcess]
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_what_is_being_typed_is_kept(operate: Operate, tmp_path: Path, number: signal.Signals) -> None:
     """The server goes while a line is half typed: one line says so, one that it is back; the line goes on."""
-    server = operate("--port", "0", "--retry-spread", "0.5")
+    server = operate("--port", str(kept_port()), "--retry-spread", "0.5")
     terminal = Terminal(tmp_path, *at(server), "--reconnect")
     try:
         terminal.wait_for("message: ")
@@ -46,7 +46,7 @@ def test_what_is_being_typed_is_kept(operate: Operate, tmp_path: Path, number: s
 
 def test_a_line_that_is_sent_meanwhile_waits_for_the_server(operate: Operate, tmp_path: Path) -> None:
     """It goes to the next server, once."""
-    server = operate("--port", "0", "--retry-spread", "0.5")
+    server = operate("--port", str(kept_port()), "--retry-spread", "0.5")
     terminal = Terminal(tmp_path, *at(server), "--reconnect")
     try:
         terminal.wait_for("message: ")
@@ -78,7 +78,7 @@ def test_what_was_not_confirmed_is_named() -> None:
         thread.start()
         port = listener.getsockname()[1]
         status, output, error = run("--port", str(port), "--reconnect", "a", "b", "c")
-        thread.join(10)
+        thread.join(30)
     assert (status, output) == (1, "Received: a\nReceived: c\n")
     assert heard == [b"a\n", b"b\n", b"c\n"]
     assert error == (

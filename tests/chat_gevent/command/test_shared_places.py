@@ -92,9 +92,9 @@ def test_the_lock_is_free_once_its_holder_is_killed() -> None:
 
     holder = fork.Process(target=hold)
     holder.start()
-    assert holds.poll(10)
+    assert holds.poll(30)
     assert holder.pid is not None
     os.kill(holder.pid, signal.SIGKILL)
-    holder.join(10)
+    holder.join(30)
     places.open(0)
     assert places.take("192.0.2.1")

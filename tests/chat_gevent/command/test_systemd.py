@@ -15,7 +15,7 @@ import pytest
 
 from chat_gevent.command.systemd import inherited_sockets, notify, watchdog_seconds
 from tests.conftest import command, require_tool
-from tests.operate import ServerProcess, certificate, exchange, until
+from tests.operate import ServerProcess, certificate, exchange, kept_port, until
 
 Operate = Callable[..., ServerProcess]
 
@@ -35,7 +35,7 @@ class Manager:
         self.path = path
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(path.replace("@", "\0", 1))
-        self.socket.settimeout(20)
+        self.socket.settimeout(30)
 
     def told(self) -> dict[str, str]:
         """The next datagram."""
@@ -112,7 +112,7 @@ def test_the_queue_of_an_inherited_socket_outlives_the_server(operate: Operate) 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         first = hand_over(operate, "", [listener])
         assert first.stop() == 0
-        with socket.create_connection(listener.getsockname(), 10) as client:
+        with socket.create_connection(listener.getsockname(), 30) as client:
             client.sendall(b"hello\n")
             hand_over(operate, "", [listener])
             assert client.recv(100) == b"Received: hello\n"
@@ -121,8 +121,7 @@ def test_the_queue_of_an_inherited_socket_outlives_the_server(operate: Operate) 
 def test_systemd_socket_activate() -> None:
     """systemd's own tool starts the server when the first client connects, and that client is served."""
     tool = require_tool("systemd-socket-activate")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = free.getsockname()
+    address = ("127.0.0.1", kept_port())
     activator = subprocess.Popen(
         [tool, "--listen", f"127.0.0.1:{address[1]}", *command("serve")],
         stdout=subprocess.PIPE,
@@ -132,14 +131,14 @@ def test_systemd_socket_activate() -> None:
 
         def connected() -> socket.socket | None:
             try:
-                return socket.create_connection(address, 10)
+                return socket.create_connection(address, 30)
             except ConnectionRefusedError:  # the tool does not listen yet
                 return None
 
         with until(connected) as client:
             exchange(client, b"hello")
         activator.send_signal(signal.SIGTERM)
-        out, err = activator.communicate(timeout=20)
+        out, err = activator.communicate(timeout=30)
         assert out.decode() == f"ready tcp://127.0.0.1:{address[1]}\n"
         assert re.search(rb"stopped: 1 messages answered, 0 clients cut off", err)
         assert activator.returncode == 0
@@ -167,7 +166,7 @@ def test_a_descriptor_that_does_not_listen_is_an_error(operate: Operate) -> None
         idle.set_inheritable(True)
         prefix = (sys.executable, "-c", HAND_OVER, str(idle.fileno()), "")
         server = operate(prefix=prefix, ready=False, pass_fds=[idle.fileno()])
-        assert server.process.wait(20) == 1
+        assert server.process.wait(30) == 1
     assert "descriptor 3, which was handed over, is no listening stream socket" in server.log
 
 

@@ -23,7 +23,7 @@ import os
 def tell_process(message, client):
     return f"{message} {os.getpid()}"
 """
-OPTIONS = shlex.split("-k chat_gevent.workers.ChatWorker --workers 2 --graceful-timeout 5")
+OPTIONS = shlex.split("-k chat_gevent.workers.ChatWorker --workers 2 --graceful-timeout 20")
 
 
 class Gunicorn:
@@ -58,7 +58,7 @@ class Gunicorn:
         port = f"0100007F:{self.address[1]:04X} 00000000:0000 0A"
         wait_until(lambda: Path("/proc/net/tcp").read_text().count(port) >= workers or self.process.poll())
         assert self.process.poll() is None, self.log
-        return socket.create_connection(self.address, 10)
+        return socket.create_connection(self.address, 30)
 
     def close(self) -> None:
         """End it, whatever it does."""
@@ -66,7 +66,7 @@ class Gunicorn:
         if self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(10)
+                self.process.wait(30)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
@@ -113,7 +113,7 @@ def test_a_stop_dismisses_the_clients(gunicorn: Gunicorn) -> None:
         assert client.recv(1024).startswith(b"Error: shutting-down: ")
         assert client.recv(1024) == b""
         client.close()
-    assert gunicorn.process.wait(10) == 0
+    assert gunicorn.process.wait(30) == 0
 
 
 def test_a_stop_resets_nobody(gunicorn: Gunicorn) -> None:
@@ -135,7 +135,7 @@ def test_a_stop_resets_nobody(gunicorn: Gunicorn) -> None:
             assert replies.readline().startswith(b"hello ")
             assert replies.readline().startswith(b"Error: shutting-down: ")
             assert replies.read() == b""
-    assert gunicorn.process.wait(10) == 0
+    assert gunicorn.process.wait(30) == 0
 
 
 def test_workers_with_listeners_of_their_own(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_a_bad_setting_ends_it_at_once(
     """A setting that is wrong stops gunicorn with the setting's name; it does not start workers for ever."""
     started = Gunicorn(tmp_path, *options, **environment)
     try:
-        assert started.process.wait(20) != 0
+        assert started.process.wait(30) != 0
         assert said in started.log
     finally:
         started.close()

@@ -46,7 +46,7 @@ def test_what_cannot_be_honoured(tmp_path: Path, options: str, said: str) -> Non
     certificate(tmp_path, "server")
     started = Gunicorn(tmp_path, *options.split())
     try:
-        assert started.process.wait(20) == 1
+        assert started.process.wait(30) == 1
         errors = [line for line in started.log.splitlines() if line.startswith("Error: ")]
         assert len(errors) == 1
         assert said in errors[0]
@@ -170,14 +170,15 @@ SLOW = """
 import gevent, os
 def tell_process(message, client):
     if message == "slow":
-        gevent.sleep(6)
+        gevent.sleep(12)
     return f"{message} {os.getpid()}"
 """
 
 
+@pytest.mark.timeout(120)
 def test_a_reload_outlasts_a_handler_that_takes_longer_than_the_time_out(tmp_path: Path) -> None:
-    """HUP with ``--timeout 2`` and a handler that works for 6 s: the reply comes, and no worker is killed."""
-    started = Gunicorn(tmp_path, "--timeout", "2", "--graceful-timeout", "30")
+    """HUP with ``--timeout 6`` and a handler that works for 12 s: the reply comes, no worker is killed."""
+    started = Gunicorn(tmp_path, "--timeout", "6", "--graceful-timeout", "50")
     try:
         with started.connect() as first:
             assert _ask(first)

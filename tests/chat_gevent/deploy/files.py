@@ -40,7 +40,7 @@ def free_port() -> int:
 def checked(*words: str | Path, ok: bool = True) -> str:
     """Run a program to its end, without a shell; returns all that it says. It must succeed, or must not."""
     done = subprocess.run(
-        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=50, check=False
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=250, check=False
     )
     assert (done.returncode == 0) is ok, f"{words}: status {done.returncode}\n{done.stdout}"
     return done.stdout
@@ -56,7 +56,7 @@ def running(*words: str | Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(30)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

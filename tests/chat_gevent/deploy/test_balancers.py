@@ -27,7 +27,7 @@ def servers(operate: Operate) -> list[ServerProcess]:
     return [
         operate(
             *("--port", "0", "--admin", "127.0.0.1:0", "--proxy-from", "127.0.0.0/8", "--access-log"),
-            *("--drain-delay", "60", "--linger-timeout", "15"),
+            *("--drain-delay", "60", "--linger-timeout", "45"),
         )
         for _ in NAMES
     ]
@@ -48,7 +48,7 @@ class Balancer:
 
     def connect(self, source: str = "127.0.0.1") -> socket.socket:
         """A client, of that address; it is closed with the balancer."""
-        self._clients.append(socket.create_connection(self.address, 10, source_address=(source, 0)))
+        self._clients.append(socket.create_connection(self.address, 30, source_address=(source, 0)))
         return self._clients[-1]
 
     def close(self) -> None:
@@ -84,7 +84,7 @@ def haproxy(servers: list[ServerProcess], folder: Path) -> Iterator[Balancer]:
     file.write_text(adapted("haproxy.cfg", changes))
     balancer = Balancer(port, folder)
     with running(require_tool("haproxy"), "-db", "-f", file, log=folder / "log"):
-        until(lambda: (folder / "admin.sock").exists() and balancer.states() == ["UP"] * 3, 20, "all are up")
+        until(lambda: (folder / "admin.sock").exists() and balancer.states() == ["UP"] * 3, what="all are up")
         with closing(balancer):
             yield balancer
 
@@ -182,7 +182,7 @@ def test_haproxy_gives_a_server_that_will_stop_no_new_clients(
         servers[0].process.send_signal(signal.SIGTERM)  # the delay is over
         assert b"Error: shutting-down" in rest(stays)
         stays.close()
-        assert servers[0].process.wait(20) == 0
+        assert servers[0].process.wait(30) == 0
 
 
 @BALANCERS
@@ -203,7 +203,7 @@ def test_a_server_that_drains_costs_no_client_a_failure(
         assert servers[2].process.poll() is None
         assert set(holders(servers, clients)) == {0, 1}
         direct.close()
-        assert servers[2].process.wait(20) == 0
+        assert servers[2].process.wait(30) == 0
 
 
 @BALANCERS
@@ -240,7 +240,7 @@ def test_what_the_server_says_at_the_end_reaches_the_client(
         assert last.startswith(b"Error: shutting-down: ")
         assert last.count(b"\n") == 1
         client.close()
-        assert servers[number].process.wait(20) == 0
+        assert servers[number].process.wait(30) == 0
 
 
 def test_an_operator_drains_a_server_by_hand(servers: list[ServerProcess], tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import pytest
+
 from chat_gevent import __version__
 from chat_gevent.command.deploy import FILES, FOLDER
 from tests.chat_gevent.deploy.files import adapted, checked
@@ -16,6 +18,7 @@ from tests.chat_gevent.deploy.files import adapted, checked
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.mark.timeout(300)
 def test_the_build_of_the_image(tmp_path: Path) -> None:
     """The wheel is made as the file's head says, and what the file runs makes a ``chat-gevent`` of it, which
     has the deploy files. What the wheel needs is this Python's: nothing is downloaded."""
@@ -42,7 +45,7 @@ def test_the_build_of_the_image(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=50,
+        timeout=250,
         check=False,
     )
     assert done.returncode == 0, done.stdout
@@ -53,7 +56,7 @@ def test_the_build_of_the_image(tmp_path: Path) -> None:
             [str(made), "deploy", name],
             env=environment,
             capture_output=True,
-            timeout=20,
+            timeout=30,
             check=True,
             cwd=tmp_path,
         )
@@ -63,7 +66,7 @@ def test_the_build_of_the_image(tmp_path: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=30,
         check=True,
         cwd=tmp_path,
     )

@@ -48,13 +48,13 @@ def test_each_file_is_listed_and_explained_in_a_line() -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_each_file_is_printed_as_it_is(name: str) -> None:
     """``chat-gevent deploy NAME`` can be sent to a file."""
-    done = subprocess.run(command("deploy", name), capture_output=True, timeout=20, check=True)
+    done = subprocess.run(command("deploy", name), capture_output=True, timeout=30, check=True)
     assert done.stdout == (FOLDER / name).read_bytes()
 
 
 def test_an_unknown_file_is_one_line_and_status_2() -> None:
     """As any wrong argument."""
-    done = subprocess.run(command("deploy", "nope"), capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(command("deploy", "nope"), capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "'haproxy.cfg'" in done.stderr
@@ -161,7 +161,7 @@ def test_the_server_lives_with_the_units_filter(
         server.logged("SIGHUP")
         checked("kill", "-TERM", children[0])
         until(lambda: client.recv(1000) == b"", what="the end of the stream")
-    assert server.process.wait(20) == 0
+    assert server.process.wait(30) == 0
     lines = trace.read_text().splitlines()
     used = {found[1] for line in lines if (found := re.match(r"\d+ +(\w+)\(", line))}
     assert {"execve", "epoll_wait", "bind", "accept4"} <= used
@@ -217,7 +217,7 @@ def test_what_the_container_runs(operate: Callable[..., ServerProcess]) -> None:
     checked(*enter, sys.executable, *json.loads(check[1])[1:])
     assert checked(*enter, *command("client", "hello")) == "Received: hello\n"
     checked("kill", f"-{found['STOPSIGNAL'].removeprefix('SIG')}", first)
-    assert server.process.wait(20) == 0
+    assert server.process.wait(30) == 0
     assert "stopped: 1 messages answered, 0 clients cut off" in server.log
     alone = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
     checked(

@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -95,7 +96,7 @@ class Prometheus:
 
     def ask(self, path: str, **parameters: str) -> Any:
         """The data of an answer of its interface."""
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
             connection.request("GET", f"/api/v1/{path}?{urlencode(parameters)}")
             answer = json.loads(connection.getresponse().read())
         assert answer["status"] == "success", f"{parameters}: {answer}"
@@ -103,7 +104,7 @@ class Prometheus:
 
     def ready(self) -> bool:
         """Whether it answers."""
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
             try:
                 connection.request("GET", "/-/ready")
                 return connection.getresponse().status == 200
@@ -144,11 +145,11 @@ def watched(
         talker.start()
         try:
             prometheus = Prometheus(port)
-            until(prometheus.ready, 20, "Prometheus is ready")
+            until(prometheus.ready, what="Prometheus is ready")
             yield server, prometheus
         finally:
             stop.set()
-            talker.join(10)
+            talker.join(30)
             if redis.process is not None:
                 redis.process.kill()
                 redis.process.wait()
@@ -156,7 +157,7 @@ def watched(
 
 def talk(address: tuple[str, int], stop: threading.Event) -> None:
     """Have a client talk to another until told to stop."""
-    with socket.create_connection(address, 10) as one, socket.create_connection(address, 10) as other:
+    with socket.create_connection(address, 30) as one, socket.create_connection(address, 30) as other:
         for number in itertools.count():
             if stop.wait(0.05):
                 return
@@ -170,15 +171,18 @@ def test_the_dashboard_and_the_rules_read_a_real_server(watched: tuple[ServerPro
     """Each query of the dashboard gives numbers, each rule can be evaluated, each metric that either names is
     one of the server's, and what Prometheus has counted is what the server has."""
     server, prometheus = watched
-    until(lambda: prometheus.values("count_over_time(chat_gevent_messages_total[1m])") >= [4], 20)
-    assert prometheus.values('up{job="chat-gevent"}') == [1]
-    for query in queries():
+    until(lambda: prometheus.values("count_over_time(chat_gevent_messages_total[1m])") >= [4])
+    until(lambda: prometheus.values('up{job="chat-gevent"}') == [1])
+
+    def gives_numbers(query: str) -> bool:
         values = prometheus.values(query)
-        assert values, query
-        assert not any(map(math.isnan, values)), query
+        return bool(values) and not any(map(math.isnan, values))
+
+    for query in queries():
+        until(partial(gives_numbers, query), what=query)  # a scrape that came too late leaves a gap
     assert prometheus.values("chat_gevent_messages_total")[0] <= server.metric("chat_gevent_messages_total")
     [rate] = prometheus.values("sum(rate(chat_gevent_messages_total[8s]))")
-    assert 1 < rate < 21
+    assert 0 < rate < 40  # 20 at most; a scrape that comes late makes it look like more
     known = set(prometheus.ask("label/__name__/values"))
     for text in (*queries(), *(rule["expr"] for rule in alerts())):
         assert set(NAMES.findall(text)) <= known, text
@@ -188,7 +192,7 @@ def test_the_dashboard_and_the_rules_read_a_real_server(watched: tuple[ServerPro
         return {rule["name"]: (rule["health"], rule["state"]) for rule in group["rules"]}
 
     expected = {rule["alert"]: ("ok", "inactive") for rule in alerts()}
-    until(lambda: states() == expected, 15, "all rules are evaluated, and silent")
+    until(lambda: states() == expected, what="all rules are evaluated, and silent")
     for variable in dashboard()["templating"]["list"]:
         if variable["type"] == "query":
             asked = re.fullmatch(r"label_values\((\w+).*, (\w+)\)", variable["definition"])
