@@ -120,7 +120,7 @@ def host_names(value: Any) -> tuple[str, ...]:
     """Names as an HTTP client gives them, in lower case. Raises ValueError."""
     known = tuple(each.lower().removesuffix(".") for each in texts(value))
     for each in known:
-        if not re.fullmatch(r"[a-z0-9_.-]+|\[[0-9a-f:.]+\]", each):
+        if not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]", each):
             raise ValueError("must be names or addresses without a port, an IPv6 address in brackets")
     return known
 

@@ -276,3 +276,11 @@ def test_numbers_of_any_origin_have_one_bound(tmp_path: Path) -> None:
     for environment, path in (({"CHAT_GEVENT_DRAIN_DELAY": "7" * 26}, None), ({}, str(file))):
         with pytest.raises(ConfigError, match=r"(?i)drain_delay = 7.*: is too large a number"):
             load({}, environment, path)
+
+
+@pytest.mark.parametrize("name", ["a..b", ".a", "a..", "."])
+def test_names_of_admin_hosts_have_no_empty_part(name: str) -> None:
+    """No client would send such a name; one dot at the end is taken off."""
+    assert load({"admin_hosts": ["A.example."]}, {}).settings.admin_hosts == ("a.example",)
+    with pytest.raises(ConfigError, match="must be names or addresses"):
+        load({"admin_hosts": [name]}, {})

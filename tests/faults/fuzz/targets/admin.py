@@ -86,9 +86,8 @@ def look_at(request: bytes, response: bytes) -> None:
         return
     head, found, _ = response.partition(b"\r\n\r\n")
     if not found:  # HTTP/0.9 has no head; http.server speaks it, and its pages are those without a Host
-        assert (
-            SECRET.encode() not in response or len(request.split(b"\n")[0].decode("latin-1").split()) == 2
-        ), response
+        words = request.split(b"\n")[0].decode("latin-1").split()
+        assert SECRET.encode() not in response or len(words) == 2, response
         return
     lines = head.split(b"\r\n")
     status = re.match(rb"HTTP/1\.[01] (\d{3}) ", lines[0])
