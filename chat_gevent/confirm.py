@@ -15,13 +15,14 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, Final
 
-from chat_gevent.framing import Kept
+from chat_gevent.framing import CR, LF, Kept
 
 CONFIRMED: Final = "Received: "
 ERROR: Final = "Error: "
 _CONFIRMED: Final = CONFIRMED.encode()
 _NEXT_CONFIRMED: Final = b"\n" + _CONFIRMED
 _ADDED: Final = len(_CONFIRMED)
+SLASH: Final = ord("/")
 _RETRY_AT_END: Final = re.compile(r"; retry in (\d{1,6}(?:\.\d{1,3})?) s$")
 
 
@@ -95,7 +96,7 @@ def whole(kept: Kept, data: Kept, limit: int) -> tuple[bytes, bytes, int] | None
     where that can't be done at once: where no line is complete, or one may be too long, read ``/exit`` or not
     be UTF-8. (LF is never part of a longer UTF-8 character, so the lines are UTF-8 if the whole is.)
     """
-    cut = data.rfind(b"\n") + 1
+    cut = data.rfind(LF) + 1
     size = len(data)
     if not cut or len(kept) + size > limit:
         return None
@@ -105,16 +106,16 @@ def whole(kept: Kept, data: Kept, limit: int) -> tuple[bytes, bytes, int] | None
         data = data[:cut]
     if kept:
         data = bytes(kept) + data
-    if b"/" in data and b"/exit" in data.lower():
+    if SLASH in data and b"/exit" in data.lower():
         return None
-    if b"\r" in data:
+    if CR in data:
         data = data.replace(b"\r\n", b"\n")
     if not data.isascii():
         try:
             data.decode()
         except UnicodeDecodeError:
             return None
-    if data.find(b"\n") == len(data) - 1:
+    if data.find(LF) == len(data) - 1:
         return _CONFIRMED + data, rest, 1
     # What is put behind the last LF is cut off again, and each message has made the replies so much longer.
     replies = (_CONFIRMED + data.replace(b"\n", _NEXT_CONFIRMED))[:-_ADDED]

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from chat_gevent.framing import UNDECIDED, Auto, Chunk, Framing, Kept, Line, MessageTooLong, grow
+from chat_gevent.framing import LF, UNDECIDED, Auto, Chunk, Framing, Kept, Line, MessageTooLong, grow
 from chat_gevent.telnet import IAC, TELNET, Telnet
 
 Message = str | bytes
@@ -86,7 +86,7 @@ def read(
     Returned are the framing that holds from now on, what is complete, how it ends, and what is to be kept.
     """
     if type(framing) is Line and rules.text and len(kept) + len(data) <= rules.limit:  # none is too long
-        cut = data.rfind(b"\n") + 1
+        cut = data.rfind(LF) + 1
         if not cut:
             return framing, [], None, grow(kept, data)
         try:

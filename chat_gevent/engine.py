@@ -38,6 +38,10 @@ UNIX_INTEREST: Final = INTEREST | EPOLLRDNORM
 TURN_CONNECTIONS: Final = 512
 """Most connections served in one turn, before the hub looks at timers, listeners and others again."""
 
+FEW_CONNECTIONS: Final = 42
+"""How many are asked for first: room for so many events is had from a free list of Python's, for more it is
+allocated, which costs a sixth of the call where one client is ready."""
+
 QUEUED_AT_ONCE: Final = 8
 """Most queued connections that have their turn at a time: all others wait for no more of them."""
 
@@ -168,7 +172,11 @@ class Engine:
     def _take_turn(self) -> None:
         """Serve the connections that are ready. Runs in the hub, so it must not block."""
         connections, wakes, due = self.connections, self._wakes, []
-        for fd, event in self._epoll.poll(0, TURN_CONNECTIONS):
+        poll = self._epoll.poll
+        ready = poll(0, FEW_CONNECTIONS)
+        if len(ready) == FEW_CONNECTIONS:
+            ready += poll(0, TURN_CONNECTIONS - FEW_CONNECTIONS)
+        for fd, event in ready:
             connection = connections[fd]
             if connection is None:  # closed since the turn began
                 continue

@@ -38,6 +38,8 @@ from chat_gevent.errors import FramingError as FramingError
 from chat_gevent.errors import MessageTooLong as MessageTooLong
 from chat_gevent.utf8 import unfinished_character
 
+LF, CR = b"\n\r"  # numbers: in a bytearray a byte is found three times as fast as bytes of length 1
+
 CHUNK_BYTES: Final = 1024
 """Most bytes that one ``chunk`` message is read from: the ``recv(1024)`` of the first clients."""
 
@@ -105,7 +107,7 @@ class Line(_Plain):
         It may have one more that is a CR, which may yet turn out to belong to the terminator.
         Raises MessageTooLong: a line, finished or not, has more than ``limit`` bytes.
         """
-        if b"\n" not in data:
+        if LF not in data:
             if len(kept) + len(data) - (data or kept).endswith(b"\r") > limit:
                 raise MessageTooLong(limit, [])
             return [], grow(kept, data)
