@@ -27,6 +27,7 @@ from chat_gevent.errors import Closed, WriteTimeout
 from chat_gevent.framing import LINE, Auto, Chunk
 from chat_gevent.lifecycle import REFUSALS
 from chat_gevent.state import BUSY, CLOSED, CLOSING, OPENING, PARKED, PARKED_SHORT, QUEUED, WAITING
+from chat_gevent.stream import NeedsOutput
 
 READS_PER_LEASE: Final = 16
 """Most reads before others have their turn, so that a client that floods can't starve them. One whole read
@@ -59,6 +60,8 @@ class Connection(Answering):
             size = self.socket.recv_into(core.buffer)
         except BlockingIOError:
             return False
+        except NeedsOutput:
+            return True
         except OSError as error:
             self.lost(error)
             return False
@@ -89,7 +92,7 @@ class Connection(Answering):
             return False
         self.sent += sent
         if sent == len(reply):
-            return False
+            return core.encrypts and self.encrypted and not self.socket.drained
         self.outbox = [reply[sent:]]
         return True
 

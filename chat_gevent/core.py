@@ -75,10 +75,10 @@ class Core:
         """Whether a read can be confirmed whole, by the short way."""
         self.parks = settings.park_after is not None
         self.write_timeout = settings.write_timeout
-        self.idle_any = (
-            settings.idle or ("input" if isinstance(service, HandlerService) else "any")
-        ) == "any"
+        idle = settings.idle or ("input" if isinstance(service, HandlerService) else "any")
+        self.idle_any = idle == "any"
         self.buffer = bytearray(READ_BYTES)  # of all reads in the hub: nothing is kept in it
+        self.encrypts = False  # whether there has been a client with TLS
         self.draining = Event()
         self._hurry = Event()
         self.telling: set[Any] = set()  # greenlets of disconnected hooks under way

@@ -81,7 +81,6 @@ class Outgoing(Stream):
             and (framing is Line or (framing is Auto and not self.kept))
             and not self.outbox
             and not self.leaving
-            and not self.encrypted
         )
         return PARKED_SHORT if short else PARKED
 

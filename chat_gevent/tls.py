@@ -31,6 +31,9 @@ CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL"
 """Those of TLS 1.2: with forward secrecy and authenticated encryption. What Python's ssl adds to them are the
 CBC modes, which scanners name as weak. TLS 1.3 has none but such, and is not touched by this."""
 
+PLAIN_BYTES: Final = 16_384
+"""Most bytes that one record holds."""
+
 _buffer = bytearray(RECORD_BYTES)  # of all reads: nothing is kept in it
 _view = memoryview(_buffer)
 
@@ -111,7 +114,7 @@ class TlsSocket:
         """Encrypted bytes, as a look at what has come (``MSG_PEEK``) wants them. Raises OSError."""
         return self._raw.recv(size, flags)
 
-    def recv_into(self, buffer: bytearray, size: int) -> int:
+    def recv_into(self, buffer: bytearray, size: int = PLAIN_BYTES) -> int:
         """Decrypted input; once the output has ended, whatever is there, only fit to be dropped.
 
         Returns how many bytes it put into ``buffer``. Raises BlockingIOError, NeedsOutput, OSError.
@@ -239,6 +242,7 @@ def opening(context: SSLContext | Certificates, **arguments: Any) -> Opening:
         raw = connection.socket
         current = context.context if isinstance(context, Certificates) else context
         connection.socket = tls = TlsSocket(raw, current, **arguments)
+        connection.core.encrypts = True
         deadline = connection.opening_deadline()
         while True:
             try:
