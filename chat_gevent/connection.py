@@ -23,8 +23,9 @@ from gevent import getcurrent
 
 from chat_gevent.answering import READ_BYTES, Answering
 from chat_gevent.confirm import is_exit, whole
+from chat_gevent.conversation import one_line
 from chat_gevent.errors import Closed, WriteTimeout
-from chat_gevent.framing import LINE, Auto, Chunk
+from chat_gevent.framing import LINE, Auto, Chunk, Line
 from chat_gevent.lifecycle import REFUSALS
 from chat_gevent.state import BUSY, CLOSED, CLOSING, OPENING, PARKED, PARKED_SHORT, QUEUED, WAITING
 from chat_gevent.stream import NeedsOutput
@@ -148,7 +149,7 @@ class Connection(Answering):
                 self.send_due()
             if resident:
                 self._converse(event)
-            else:
+            elif event != EPOLLIN or not self._answer_line():
                 self._exchange(event)
         except Closed:
             pass
@@ -206,6 +207,35 @@ class Connection(Answering):
         finally:
             if self.state in (WAITING, QUEUED):
                 self.move(BUSY)
+
+    def _answer_line(self) -> bool:
+        """Read, and answer if that is one whole line and nothing else is to be minded; whether it was."""
+        core = self.core
+        if (
+            self.state is not BUSY
+            or not core.rules.text
+            or type(self.framing) is not Line
+            or type(self.socket) is not core.system.socket
+            or self.kept
+            or self.input is not None
+            or self.missed
+            or self.leaving
+        ):
+            return False
+        data = self.read(READ_BYTES)
+        if data is None:
+            return True
+        message = one_line(data, core.rules)
+        if message is None or len(data) == READ_BYTES:
+            self.input = data
+            return False
+        self.received += len(data)
+        self._answer([message], None)
+        if self.missed or self.leaving:
+            self._leave_if_asked()
+            if self.state is not CLOSED:
+                self._exchange(0)
+        return True
 
     def _exchange(self, event: int) -> None:
         """Read and answer until nothing is left.

@@ -6,6 +6,7 @@ kept.
 
 ========================  ==============================================================================
 :func:`read`              what one read completes
+:func:`one_line`          the same, quickly, where it is one whole line
 :func:`time_is_up`        the same for first bytes that have waited long enough for an LF (``auto``)
 :func:`end`               the same at the end of the stream
 :func:`join`              replies and pushes as the bytes that go out with one send
@@ -115,6 +116,23 @@ def read(
     if answer:
         events.insert(0, Control(answer))
     return framing, events, ending or too_long, kept
+
+
+def one_line(data: Kept, rules: Rules) -> str | None:
+    """The message of a read that is one whole line of text; None where it takes a closer look.
+
+    It is what :func:`read` would say of most reads, at a third of the price. Nothing may be kept from before.
+    """
+    if not data or data.find(LF) != len(data) - 1 or len(data) > rules.limit:
+        return None
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return None
+    word = rules.exit_word
+    if word is not None and rules.exit_mark in text and word in text.lower():
+        return None
+    return text[:-2] if text.endswith("\r\n") else text[:-1]
 
 
 def time_is_up(kept: Kept, rules: Rules) -> tuple[Framing, list[Event], Ending | None, Kept]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_gevent.conversation import Control, Ending, Rules, join, read, time_is_up
+from chat_gevent.conversation import Control, Ending, Rules, join, one_line, read, time_is_up
 from chat_gevent.framing import (
     AUTO,
     CHUNK,
@@ -224,3 +224,16 @@ def test_a_framing_of_ones_own() -> None:
     assert converse(Own(), [b"12", b"3"], Rules(1))[0] == (["1", "2", "3"], None)
     assert converse(Own(), [b"12", b"394"], Rules(1))[0] == (["1", "2", "3"], "message-too-long")
     assert join(Own(), ["1", b"raw", "é"]) == "<1>raw<é>".encode()
+
+
+@given(st.binary(max_size=24) | st.text("a/EXITexit\r\n \u00a0ä", max_size=12).map(str.encode), st.booleans())
+def test_one_line_is_what_a_read_says(data: bytes, words: bool) -> None:
+    """Of every read: the message alone, or that it takes a closer look."""
+    rules = Rules(20, exit_word="/exit" if words else None)
+    found = one_line(bytearray(data), rules)
+    framing, events, ending, kept = read(LINE, b"", data, rules)
+    if found is None:
+        plain = data.isascii() and b"/" not in data and len(data) <= rules.limit
+        assert not (plain and data.count(b"\n") == 1 and data.endswith(b"\n"))
+    else:
+        assert (framing, events, ending, kept) == (LINE, [found], None, b"")
