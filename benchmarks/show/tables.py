@@ -6,10 +6,11 @@ A document marks a place with two comments, and ``python -m benchmarks tables`` 
     <!-- end table -->
 
 The word is the stem of a report's file. Every server gets a row, ordered by the first primary metric, with
-that metric's ratio to the server that the report names first. A rate that says something of saturated servers
-only has a ≥ where a server was not saturated in every trial: it can do that much, and how much more is not
-known. The line below has the checks that fired. ``--check`` writes nothing and says which
-documents are stale; a test does the same. Where the report is not there the place has to be empty.
+that metric's ratio to the server that the report names first and the comparison's verdict on it; where that
+is *unclear*, it says how many blocks would tell. Latencies stand beside the cost. A rate that says something
+of saturated servers only has a ≥ where a server was not saturated in every trial: it can do that much, and
+how much more is not known. The line below has the checks that fired. ``--check`` writes nothing and says
+which documents are stale; a test does the same. Where the report is not there the place has to be empty.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.judge.compare import CompareError, compare
+from benchmarks.judge.verdicts import Comparison
 from benchmarks.reports.document import ReportError
 from benchmarks.reports.figures import Figure, figures, saturated
 from benchmarks.reports.report import Report
 from benchmarks.show import wording
+from benchmarks.show.summary import COLUMNS
 
 HERE: Final = Path(__file__).parents[1]
 RESULTS: Final = HERE / "results"
+LATENCIES: Final = ("latency_p50", "latency_p99")
 _MARKED: Final = re.compile(
     r"(?P<start><!-- table: (?P<name>[\w.-]+) -->\n)(?P<body>.*?)(?P<end><!-- end table -->)", re.DOTALL
 )
@@ -68,31 +72,49 @@ def table(report: Report) -> str:
     if not primary:
         raise ReportError(f"{report.id}: the report has no primary metric to make a table of")
     leading = primary[0]
-    ratios = _ratios(report, leading)
+    judged = _judged(report, leading)
+    columns = _columns(report, primary)
     sign = 1 if leading.metric.better == "lower" else -1
     order = sorted(leading.shown, key=lambda server: sign * leading.shown[server])
     head = [
         "server",
-        *(figure.metric.title for figure in primary),
-        *(["ratio (95% interval)"] if ratios else []),
+        *(figure.metric.title for figure in columns),
+        *(["ratio (95% interval)", "verdict"] if judged else []),
     ]
     lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
     for server in order:
-        cells = [server, *(_cell(report, figure, server) for figure in primary)]
-        lines.append("| " + " | ".join([*cells, *([ratios.get(server, "1")] if ratios else [])]) + " |")
+        cells = [server, *(_cell(report, figure, server) for figure in columns)]
+        lines.append("| " + " | ".join([*cells, *(judged.get(server, ("1", "")) if judged else ())]) + " |")
     return "\n".join([*lines, "", _foot(report, primary)]) + "\n"
 
 
-def _ratios(report: Report, leading: Figure) -> dict[str, str]:
+def _columns(report: Report, primary: Sequence[Figure]) -> list[Figure]:
+    """The primary metrics, what else answers the scenario's question, and latencies, each once."""
+    wanted = [each.name for each in primary] + list(COLUMNS.get(report.scenario, ()))
+    known = {each.name: each for each in figures(report)}
+    return [
+        known[name] for name in dict.fromkeys([*wanted, *LATENCIES]) if name in known and known[name].shown
+    ]
+
+
+def _judged(report: Report, leading: Figure) -> dict[str, tuple[str, str]]:
+    """Of each server but the first: its ratio with the interval, and the verdict."""
     try:
         result = compare([report], [report.scenario])
-    except CompareError:  # one server: there is no ratio to show
+    except CompareError:  # one server: there is nothing to compare
         return {}
     return {
-        c.candidate: f"{wording.ratio(c.estimate.ratio)} ({wording.interval(c)})"
+        c.candidate: (f"{wording.ratio(c.estimate.ratio)} ({wording.interval(c)})", _verdict(c))
         for c in result.comparisons
         if c.name == leading.name
     }
+
+
+def _verdict(comparison: Comparison) -> str:
+    if comparison.verdict is None:
+        return "–"
+    blocks = re.search(r"takes (.*? blocks)", comparison.reason)
+    return f"{comparison.verdict}: {blocks[1]} would tell" if blocks else str(comparison.verdict)
 
 
 def _cell(report: Report, figure: Figure, server: str) -> str:

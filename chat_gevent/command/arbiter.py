@@ -33,6 +33,7 @@ from chat_gevent.command.worker_process import WorkerProcess
 from chat_gevent.errors import ChatError
 from chat_gevent.listeners import Listener
 from chat_gevent.system import own_main_thread
+from chat_gevent.tls import Certificates
 
 if TYPE_CHECKING:
     from chat_gevent.command.config import ServeSettings
@@ -114,6 +115,7 @@ class Master(Protocol):
     figures: SharedFigures
     places: SharedPlaces | None
     connections: int
+    certificates: Certificates | None
     ready: bool
 
     def prepare(self, worker: ServeWorker) -> None:
@@ -179,6 +181,7 @@ class ServeWorker(Worker):  # type: ignore[misc]
                 slot=self.slot,
                 connections=arbiter.connections,
                 beat=self.notify,
+                certificates=arbiter.certificates,
             )
             if arbiter.places is not None and process.core.registry.places is not None:
                 arbiter.places.most = self.settings.max_connections_per_address

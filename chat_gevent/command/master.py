@@ -40,6 +40,7 @@ from chat_gevent.command.shared_places import SharedPlaces
 from chat_gevent.command.stopping import Stop
 from chat_gevent.errors import ListenError
 from chat_gevent.listeners import Listener
+from chat_gevent.tls import Certificates
 
 SPARE_SLOTS: Final = 8
 """Workers that there may be beyond two generations, for those that drain longer."""
@@ -66,8 +67,10 @@ class ChatArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         repeats: logs.RepeatFilter,
         connections: int,
         load: Callable[[], ServeSettings],
+        certificates: Certificates | None = None,
     ) -> None:
         self.settings = settings
+        self.certificates = certificates
         self.listeners = listeners
         self.admin_listener = admin_listener
         self.connections = connections

@@ -51,6 +51,7 @@ class ServerProcess:
 
     :param listeners: where it serves; it closes them.
     :param admin_listener: where its admin pages are, if there are any.
+    :param certificates: those that the settings name; read here unless given.
 
     Raises StartError, CertificateError.
     """
@@ -61,6 +62,7 @@ class ServerProcess:
         repeats: logs.RepeatFilter,
         listeners: list[Listener],
         admin_listener: Listener | None = None,
+        certificates: tls.Certificates | None = None,
     ) -> None:
         self.settings = settings
         self.listeners = listeners
@@ -74,7 +76,7 @@ class ServerProcess:
         self.admin: Admin | None = None
         try:
             answers = load_handler(settings.handler) if settings.handler else None
-            self.certificates = read_certificates(settings)
+            self.certificates = certificates or read_certificates(settings)
             self.core = Core(settings, answers)
             self.backplane = open_backplane(settings, self.core)
             self.timed_handler = None

@@ -20,6 +20,7 @@ from chat_gevent.command.listening import read_certificates
 from chat_gevent.command.positions import PATIENCE
 from chat_gevent.command.shares import count_workers, most_of_all
 from chat_gevent.errors import CertificateError
+from chat_gevent.tls import Certificates
 
 if TYPE_CHECKING:
     from chat_gevent.command.arbiter import ServeWorker
@@ -47,7 +48,8 @@ class Reload:
         self._load = load
         self._waits = False
         self._workers = 0  # how many there are to be, where the settings say something new about it
-        self._before: tuple[ServeSettings, int] | None = None  # settings and clients, to go back to
+        # What to go back to: settings, clients, certificates.
+        self._before: tuple[ServeSettings, int, Certificates | None] | None = None
 
     def begin(self) -> None:
         """Read the settings, and begin to replace the workers."""
@@ -64,7 +66,7 @@ class Reload:
                 changed.append("tls_certificate")
                 kept |= {name: getattr(old, name) for name in ("tls_certificate", "tls_key", "tls_client_ca")}
             new = dataclasses.replace(new, **kept)
-            read_certificates(new)
+            certificates = read_certificates(new)
             workers = len(master.positions) if new.workers == old.workers else count_workers(new)
             if workers > master.most_workers:
                 raise StartError(f"workers = {workers}: at most {master.most_workers} without a restart")
@@ -76,8 +78,8 @@ class Reload:
         if changed:
             log.warning("SIGHUP: these settings change with a restart only: %s", ", ".join(changed))
         if self._before is None:
-            self._before = old, master.connections
-        master.settings, master.connections = new, connections
+            self._before = old, master.connections, master.certificates
+        master.settings, master.connections, master.certificates = new, connections, certificates
         master.make_places()
         if new.workers != old.workers:
             self._workers = workers
@@ -137,7 +139,7 @@ class Reload:
             return
         master = self._master
         log.error("SIGHUP: the workers stay as they are, because a new one can't start")
-        master.settings, master.connections = self._before
+        master.settings, master.connections, master.certificates = self._before
         self._before, self._workers = None, 0
         for position in master.positions:
             if position.successor is not None:

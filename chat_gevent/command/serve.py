@@ -169,10 +169,10 @@ def _run_workers(
     except ImportError as error:
         raise StartError(f"workers needs {error.name}: pip install 'chat-gevent[workers]'") from None
     connections = most_of_all(settings, workers)
-    read_certificates(settings)
+    certificates = read_certificates(settings)
     admin = open_admin_listener(settings) if settings.admin else None
     listeners = open_listeners(settings, by_default=by_default, reserve=True)
-    master = ChatArbiter(settings, workers, listeners, admin, repeats, connections, load)
+    master = ChatArbiter(settings, workers, listeners, admin, repeats, connections, load, certificates)
     try:
         master.run()
     finally:

@@ -27,6 +27,7 @@ from chat_gevent.command.shares import settings_of_worker, share
 from chat_gevent.command.together import Together
 from chat_gevent.confirm import ErrorCode
 from chat_gevent.listeners import Listener
+from chat_gevent.tls import Certificates
 
 log = logging.getLogger("chat_gevent")
 
@@ -38,6 +39,8 @@ class WorkerProcess(ServerProcess):
     :param slot: where its numbers are on the board, and its figures among those of all.
     :param connections: most clients of all workers.
     :param beat: called twice a second, and also while it drains.
+    :param certificates: the master's. OpenSSL makes the key of session tickets with them, so that a client
+        may resume its session with any worker.
 
     Other parameters, and what it raises, as of :class:`~chat_gevent.command.process.ServerProcess`.
     """
@@ -55,6 +58,7 @@ class WorkerProcess(ServerProcess):
         slot: int,
         connections: int,
         beat: Callable[[], object],
+        certificates: Certificates | None = None,
     ) -> None:
         self._board = board
         self._figures = figures
@@ -66,7 +70,7 @@ class WorkerProcess(ServerProcess):
         self._leaving = False
         self._hastened = Event()
         own = settings_of_worker(settings, index, board.workers)
-        super().__init__(own, repeats, listeners, admin_listener)
+        super().__init__(own, repeats, listeners, admin_listener, certificates)
         for listener, server in zip(self.listeners, self.servers, strict=True):
             if listener.inherited:
                 server.max_accept = 1  # all workers wake for a client: let the one that is free take it

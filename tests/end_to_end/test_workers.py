@@ -408,6 +408,40 @@ def test_a_limit_per_address_is_of_all_workers(tells: Operate) -> None:
     assert server.stop() == 0
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_tls_session_is_resumed_by_any_worker(
+    tells: Operate, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    """A ticket of one worker is good with the others, and with one that took the place of a killed one."""
+    certificate(tmp_path, "server")
+    files = ("--tls-certificate", str(tmp_path / "server.pem"), "--tls-key", str(tmp_path / "server.key"))
+    server = tells("--workers", "2", *files)
+    context = ssl.create_default_context(cafile=str(tmp_path / "server.pem"))
+    context.minimum_version = context.maximum_version = version
+
+    def connect(session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
+        return context.wrap_socket(server.connect(), server_hostname="localhost", session=session)
+
+    with connect() as first:
+        served = {worker_of(first)}
+        session = first.session  # a ticket of TLS 1.3 comes with the first data
+    for _ in range(20):
+        with connect(session) as again:
+            assert again.session_reused
+            served.add(worker_of(again))
+            session = again.session
+    assert len(served) == 2
+    os.kill(min(served), signal.SIGKILL)
+    until(lambda: len(children(server) - served) == 1, what="a new worker")
+
+    def by_the_new_one() -> bool:
+        with connect(session) as again:
+            assert again.session_reused
+            return worker_of(again) not in served
+
+    until(by_the_new_one)
+
+
 def test_tls_with_reload_over_all_workers(operate: Operate, tmp_path: Path) -> None:
     """After SIGHUP new connections get the new certificate; with wrong files the old workers stay."""
     for name in ("first", "second"):
