@@ -37,15 +37,17 @@ HELP: Final = {
     "plateaus": "numbers of connections at which memory is read",
     "room": "clients in a room",
     "settle": "wait before memory is read, in seconds",
+    "tls": "1: over TLS; a client takes up to 280 KiB there",
 }
 """Every parameter that a scenario may have."""
 LEAST: Final[dict[str, float]] = {
-    "warmup": 0, "poisson": 0, "bound_ms": 0, "settle": 0, "plateaus": 2, "seconds": 0.05,
+    "warmup": 0, "poisson": 0, "tls": 0, "bound_ms": 0, "settle": 0, "plateaus": 2, "seconds": 0.05,
 }  # fmt: skip
 """The smallest value of a parameter, where that is not 1."""
 MOST: Final[dict[str, float]] = {
     "size": 65_536,
     "poisson": 1,
+    "tls": 1,
     "plateaus": 100,
     "seconds": 3600,
     "connections": 10**6,

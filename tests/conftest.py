@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from tests.machine import held
+from tests.machine import forget, held
 
 # The same examples for everybody in CI, where a failure must repeat; others each time elsewhere.
 # HYPOTHESIS_PROFILE=long looks for longer: minutes, for a change of how clients are parked and served.
@@ -46,6 +46,21 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     """Run a test beside others, or alone if it is marked so; see :mod:`tests.machine`."""
     with held(alone=item.get_closest_marker("alone") is not None):
         return (yield)
+
+
+_runs: set[str] = set()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Note the run of which other processes are told, in the process that they belong to."""
+    _runs.add(node.workerinput["testrunuid"])
+
+
+def pytest_unconfigure() -> None:
+    """Leave no files of :mod:`tests.machine` behind, once those processes have ended."""
+    for run in _runs:
+        forget(run)
 
 
 def require(there: object, what: str) -> None:

@@ -30,6 +30,12 @@ def held(*, alone: bool) -> Iterator[None]:
         yield
 
 
+def forget(run: str) -> None:
+    """Remove the files of a run that has ended."""
+    for name in (f"chat-gevent-tests-{run}", f"chat-gevent-tests-{run}-gate"):
+        (Path(tempfile.gettempdir()) / name).unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def _locked(name: str, kind: int) -> Iterator[None]:
     folder = Path(tempfile.gettempdir())

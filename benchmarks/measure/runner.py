@@ -129,7 +129,7 @@ def run(
     raise_file_limit()
     servers = scenario.prepared(servers)
     commands = {server.name: server.command() for server in servers}
-    generator = program(scenario.name == "tls")
+    generator = program(scenario.name == "tls" or bool(parameters.get("tls")))
     used = {*(server_cores or ()), *(generator_cores or ())}
     during = machine.During(used)
     report = Report(

@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.measure.probe import anonymous_bytes, kernel_bytes, pss_bytes
 from benchmarks.measure.scenarios.base import Bench, Load, Scenario
+from benchmarks.measure.scenarios.tls import refuses_tls, tls_options
 from benchmarks.measure.servers import Server
 from benchmarks.measure.servers.process import ServerProcess
 from benchmarks.reports.report import Metric, Plateau, Trial
@@ -37,9 +38,20 @@ class Memory(Scenario):
             unit="MiB", better="lower", title="server memory before the first connection (PSS)"
         ),
     }
-    defaults: ClassVar = {"connections": 18_000, "size": 32, "plateaus": 4, "settle": 0.5, "blocks": 3}
+    defaults: ClassVar = {
+        "connections": 18_000,
+        "size": 32,
+        "tls": 0,
+        "plateaus": 4,
+        "settle": 0.5,
+        "blocks": 3,
+    }
     quick: ClassVar = {"connections": 6000, "blocks": 1, "settle": 0.3}
     full: ClassVar = {"blocks": 10}
+
+    def refuses(self, server: Server, parameters: dict[str, Any]) -> str | None:
+        """Over TLS only servers that speak it."""
+        return refuses_tls(server) if parameters["tls"] else None
 
     def trial(self, bench: Bench, server: Server, parameters: dict[str, Any]) -> Trial:
         """Open a share of the connections, wait until nothing changes, read, and go on."""
@@ -47,9 +59,10 @@ class Memory(Scenario):
         began = time.monotonic()
         plateaus: list[Plateau] = []
         errors: Counter[str] = Counter()
+        over_tls, load_options = tls_options(server) if parameters["tls"] else ((), {})
         with (
-            ServerProcess(server, bench.server_cores) as process,
-            Load(bench, process, total, size=parameters["size"]) as load,
+            ServerProcess(server, bench.server_cores, over_tls) as process,
+            Load(bench, process, total, size=parameters["size"], **load_options) as load,
         ):
             time.sleep(parameters["settle"])
             first = pss_bytes(process.pids)

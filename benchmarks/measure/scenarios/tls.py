@@ -6,6 +6,7 @@ import functools
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -51,20 +52,15 @@ class Tls(Scenario):
 
     def refuses(self, server: Server, parameters: dict[str, Any]) -> str | None:
         """Only servers that speak TLS; the certificate is made by the openssl command."""
-        if server.tls is None:
-            return "it does not speak TLS here"
-        if not shutil.which("openssl"):
-            return "the openssl command, which makes the certificate, is not installed"
-        return None
+        return refuses_tls(server)
 
     def trial(self, bench: Bench, server: Server, parameters: dict[str, Any]) -> Trial:
         """Handshakes are measured while the connections open, confirmations afterwards."""
-        assert server.tls
-        certificate, key = certificate_and_key()
         connections = parameters["connections"]
-        options = {"size": parameters["size"], "depth": parameters["depth"], "tls": 1, "tls_ca": certificate}
+        over_tls, load_options = tls_options(server)
+        options = {"size": parameters["size"], "depth": parameters["depth"], **load_options}
         with (
-            ServerProcess(server, bench.server_cores, server.tls(certificate, key)) as process,
+            ServerProcess(server, bench.server_cores, over_tls) as process,
             Load(bench, process, connections, **options) as load,
         ):
             bench.progress(f"{connections:,} handshakes")
@@ -76,6 +72,22 @@ class Tls(Scenario):
         if handshakes.messages:
             trial.values["server_cpu_us_per_handshake"] = handshakes.server_cpu / handshakes.messages * 1e6
         return trial
+
+
+def refuses_tls(server: Server) -> str | None:
+    """Why a server can't be measured over TLS, if it can't."""
+    if server.tls is None:
+        return "it does not speak TLS here"
+    if not shutil.which("openssl"):
+        return "the openssl command, which makes the certificate, is not installed"
+    return None
+
+
+def tls_options(server: Server) -> tuple[Sequence[str], dict[str, Any]]:
+    """Options with which ``server`` speaks TLS, and those with which the load generator does."""
+    assert server.tls
+    certificate, key = certificate_and_key()
+    return server.tls(certificate, key), {"tls": 1, "tls_ca": certificate}
 
 
 @functools.cache

@@ -127,6 +127,17 @@ def test_memory_slope_is_the_memory_per_connection() -> None:
     assert 2 < trial.values["user_kib_per_connection"] < 20
 
 
+def test_memory_over_tls() -> None:
+    """A client costs several times as much as without, and a server that does not speak TLS is refused."""
+    plain, _ = run("memory", "chat_gevent", connections=400)
+    encrypted, place = run("memory", "chat_gevent", connections=400, tls=1)
+    assert encrypted.values["user_kib_per_connection"] > 5 + plain.values["user_kib_per_connection"]
+    assert [fired.check for fired in place.warnings] == []
+    memory = SCENARIOS["memory"]
+    assert memory.refuses(find("c_epoll"), {**memory.defaults, "tls": 1}) == "it does not speak TLS here"
+    assert memory.refuses(find("c_epoll"), dict(memory.defaults)) is None
+
+
 def test_memory_adds_what_its_generators_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Failures that two generators saw, over their whole lives, are added."""
     answers: list[list[dict[str, Any]]] = []
