@@ -29,10 +29,11 @@ settings.register_profile(
 pytest.register_assert_rewrite("tests.peers")
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "local"))
 
-# A shell starts what runs in the background with SIGINT ignored, and that is inherited: tests that
-# interrupt a command need it to be as it is at a terminal.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell starts what runs in the background with SIGINT ignored, nohup does so with SIGHUP, and that is
+# inherited: tests that interrupt a command, or take its terminal, need both to be as they are at a terminal.
+for _number, _usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _usual)
 
 
 @pytest.hookimpl(trylast=True)

@@ -151,7 +151,7 @@ BAD_OPTIONS = [
     (("--hold", "5", "--rate", "5"), "--hold already says when messages are sent"),
     (("--linger", "0.5"), "--linger 0.5: the kernel counts whole seconds"),
     (("--linger", "-0.5"), "--linger -0.5: the kernel counts whole seconds"),
-    (("--framing", "morse"), "unknown framing 'morse'"),
+    (("--framing", "morse"), "framing morse: must be line"),
     (("--message-template", "{x}"), "unknown field {x}"),
     (("--fail-if", "p99>50"), "a percentile is compared with a time"),
     (("--source-addresses", "nowhere"), "source addresses 'nowhere'"),

@@ -50,4 +50,5 @@
   };
 
   new MutationObserver(arrange).observe(document.getElementById("root"), { childList: true, subtree: true });
+  arrange(); // the form may be there already, and change no more
 })();
