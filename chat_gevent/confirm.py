@@ -124,4 +124,4 @@ def whole(kept: Kept, data: Kept, limit: int) -> tuple[bytes, bytes, int] | None
 
 def is_exit(data: Kept) -> bool:
     """Whether a read is one line, and that line ``/exit``."""
-    return data.find(b"\n") == len(data) - 1 and data.strip().lower() == b"/exit"
+    return data.find(LF) == len(data) - 1 and data.strip().lower() == b"/exit"

@@ -34,7 +34,6 @@ READS_PER_LEASE: Final = 16
 """Most reads before others have their turn, so that a client that floods can't starve them. One whole read
 of :data:`READ_BYTES` ends it as well: 5,000 short messages that each need a look are work enough."""
 
-
 EXIT_BYTES: Final = 16
 """A read that is ``/exit`` and nothing else has no more, or much white space: then it goes the long way."""
 

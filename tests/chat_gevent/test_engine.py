@@ -104,19 +104,3 @@ def test_one_whose_greenlet_has_not_begun_leaves_too(serve: Serve) -> None:
         peer.rest()
     assert server.core.registry.live == 0
     assert sum(server.core.registry.closed.values()) == 1
-
-
-def test_a_failing_access_log_keeps_no_connection_open(serve: Serve) -> None:
-    """What ``on_close`` raises is logged, and the connection is closed and counted all the same."""
-    server = serve(framing=LINE)
-
-    def on_close(connection: Any) -> None:
-        raise ValueError("as told")
-
-    server.core.registry.on_close = on_close
-    with Peer(server.address) as peer:
-        peer.send(b"hello\n/exit\n")
-        assert peer.rest() == b"Received: hello\n"
-    wait_until(lambda: server.core.registry.live == 0)
-    assert server.core.registry.empty.is_set()
-    assert server.core.engine.all() == []

@@ -129,8 +129,11 @@ def test_one_that_closes_is_told_of_once(serve: Serve) -> None:
     assert closed == [(address, "eof", 2)]
 
 
-def test_a_failure_of_on_close_stays_its_own(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """It is logged with its traceback, and the books are closed all the same."""
+@pytest.mark.parametrize("last", [b"", b"/exit\n"])
+def test_a_failure_of_on_close_stays_its_own(
+    serve: Serve, caplog: pytest.LogCaptureFixture, last: bytes
+) -> None:
+    """It is logged with its traceback, and connection and books are closed all the same, however it ends."""
     server = serve(framing=LINE)
 
     def on_close(connection: Any) -> None:
@@ -138,8 +141,12 @@ def test_a_failure_of_on_close_stays_its_own(serve: Serve, caplog: pytest.LogCap
 
     server.core.registry.on_close = on_close
     with Peer(server.address) as peer:
-        peer.ask(b"one")
-    wait_until(server.core.registry.empty.is_set)
+        peer.send(b"one\n" + last)
+        peer.end()
+        assert peer.rest() == b"Received: one\n"
+    wait_until(lambda: server.core.registry.live == 0)
+    assert server.core.registry.empty.is_set()
+    assert server.core.engine.all() == []
     (record,) = caplog.records
     assert (record.getMessage(), record.levelno) == ("on_close failed", logging.ERROR)
     assert record.exc_info

@@ -233,11 +233,8 @@ def certificate(folder: Path, name: str, *, seconds: int = 86_400, client: bool 
 
 def certificates(scale: float) -> str:
     """The server's certificate and a client's expire while they are in use, and are renewed."""
-    for lasts in (
-        3,
-        12,
-        48,
-    ):  # the first connection must be made within that, which takes a while on a busy machine
+    # The first connection must be made within that time, which takes a while on a busy machine.
+    for lasts in (3, 12, 48):
         if found := _expiring(lasts, max(1, int(5 * scale))):
             return found
     raise ExperimentFailed(f"no connection within the {lasts} s that a certificate lasts")
