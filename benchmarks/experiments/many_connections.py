@@ -31,7 +31,7 @@ from benchmarks.experiments import ExperimentFailed
 from benchmarks.measure.compiler import cc, compiled
 from benchmarks.measure.generator import Generator
 from benchmarks.measure.launch import environment, python
-from benchmarks.measure.probe import anonymous_bytes, cpu_ns, descendants, kernel_bytes, pss_bytes
+from benchmarks.measure.probe import anonymous_bytes, cpu_ns, descendants, in_use, kernel_bytes, pss_bytes
 from benchmarks.reports.environment import describe, revision
 from benchmarks.show.wording import number
 from chat_gevent.files import raise_file_limit
@@ -144,16 +144,6 @@ class Workers:
             for pid in descendants(self._process.pid):
                 os.kill(pid, signal.SIGKILL)
             self._process.wait()
-
-
-def in_use() -> int:
-    """Bytes of the machine's memory that hold something other than files' contents.
-
-    Not the kernel's MemAvailable: it takes sockets' inodes for something that can be had back.
-    """
-    found = dict(re.findall(r"(\w+): +(\d+) kB", Path("/proc/meminfo").read_text()))
-    free = sum(int(found[name]) for name in ("MemFree", "Buffers", "Cached"))
-    return (int(found["MemTotal"]) - free) * 1024
 
 
 def build(source: Path, target: Path) -> list[str]:
