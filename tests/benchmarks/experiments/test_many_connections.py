@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.experiments.many_connections import SPREAD, ConnectionsFailed, check, workers_needed
+from benchmarks.experiments.many_connections import SPREAD, check, workers_needed
+from benchmarks.experiments.tun_network import ConnectionsFailed
 from tests.conftest import require, require_tool
 
 
