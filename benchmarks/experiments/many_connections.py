@@ -8,6 +8,8 @@ byte for byte, and stays; then each has a second one confirmed. How many connect
 is what the kernel counts (``/proc/net/sockstat``). Memory is the growth of the workers' anonymous PSS, of the
 kernel's slabs and page tables, and of what is in use on the whole machine.
 
+With ``--broadcasts N`` one of them then has N messages sent to all, as ``broadcasts.py`` in this folder says.
+
 Needs root (for the namespace, the device, and ``fs.file-max``, which is set back at the end), ``ip`` and a C
 compiler.
 """
@@ -15,12 +17,15 @@ compiler.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.experiments import broadcasts
 from benchmarks.experiments.tun_network import (
     DEVICE,
     FILE_MAX,
@@ -39,6 +44,7 @@ from chat_gevent.files import raise_file_limit
 
 SOURCE: Final = Path(__file__).parents[1] / "measure" / "generator" / "many_connections.c"
 CLIENTS: Final = "10.1.0.0"
+CONFIRM: Final = "chat_gevent.confirm:confirm"
 MOST_CONNECTIONS: Final = 100_000_000
 """Beyond what any machine holds; the clients' addresses would carry more."""
 MOST_WAITING: Final = 100_000
@@ -47,6 +53,8 @@ OTHER_FILES: Final = 100_000
 """Open files on the machine beside the clients' sockets."""
 SPREAD: Final = 6
 """Standard deviations of the number of clients that a worker may get by chance, and has room for."""
+FAILURES: Final = ("reset", "ended", "mismatch", "duplicates")
+"""What must not happen to a client, as the clients' program names it; a duplicate is a mismatch as well."""
 
 
 def workers_needed(connections: int, files: int) -> int:
@@ -73,20 +81,39 @@ def hold(arguments: argparse.Namespace) -> dict[str, Any]:
         "workers": workers,
         "keepalive_idle": arguments.keepalive,
     }
-    with network() as prefix:
+    variables = {"CHAT_GEVENT_KEEPALIVE_IDLE": str(arguments.keepalive)}
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="many-connections-")))
+        redis = stack.enter_context(broadcasts.RedisServer(folder)) if arguments.broadcasts else None
+        if redis is not None:
+            variables |= redis.variables
+        prefix = stack.enter_context(network())
         FILE_MAX.write_text(str(max(total + OTHER_FILES, int(FILE_MAX.read_text()))))
         print(f"starting {workers} workers", flush=True)
-        server = Workers(prefix, workers, arguments.keepalive, 60 + workers)
+        server = Workers(prefix, workers, broadcasts.SERVICE if redis else CONFIRM, variables, 60 + workers)
         try:
             client = [*prefix, program, DEVICE, SERVER, str(PORT), CLIENTS, str(arguments.window)]
             with Generator(client, {}) as clients:
                 clients.expect("ready", 10)
                 figures.update(measure(server, clients, total, arguments.steps))
-                clients.ask("reset", "reset", 300)
+                if redis is not None:
+                    redis.wait_for(workers, 30)
+                    figures["broadcasts"] = tell_all(server, clients, arguments.broadcasts, total)
+                left = clients.ask("reset", "reset", 300)
                 server.wait_until_left(60)
         finally:
             server.close()
+        if redis is not None:
+            figures["broadcasts"]["failures"] = {name: left[name] for name in FAILURES}
+            figures["broadcasts"]["workers"] = broadcasts.workers_figures(folder)
     return figures
+
+
+def tell_all(server: Workers, clients: Generator, count: int, total: int) -> dict[str, Any]:
+    """Have ``count`` messages sent to all ``total`` clients, one after the other."""
+    resent = server.resent()
+    figures = broadcasts.measure(clients, count, total, server.cpu)
+    return {**figures, "resent": server.resent() - resent, "held": server.connections()}
 
 
 def measure(server: Workers, clients: Generator, total: int, steps: int) -> dict[str, Any]:
@@ -131,7 +158,7 @@ def measure(server: Workers, clients: Generator, total: int, steps: int) -> dict
 
 def check(answer: dict[str, Any], confirmed: int) -> None:
     """Every client must have had its confirmation. Raises ConnectionsFailed."""
-    failures = {name: answer[name] for name in ("reset", "ended", "mismatch") if answer[name]}
+    failures = {name: answer[name] for name in FAILURES if answer[name]}
     if failures or answer["confirmed"] != confirmed:
         raise ConnectionsFailed(
             f"{answer['confirmed']:,} of {confirmed:,} were confirmed; failures: {failures}"
@@ -160,6 +187,9 @@ def show(figures: dict[str, Any]) -> None:
     line("clients' process", f"{figures['clients_bytes'] / 2**20:,.0f} MiB")
     line("workers before the clients", f"{figures['workers_bytes_before'] / 2**20:,.0f} MiB")
     line("segments sent again", f"{figures['resent']:,}")
+    if "broadcasts" in figures:
+        print()
+        broadcasts.show(figures["broadcasts"], line)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -185,21 +215,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--steps", type=int, default=10, metavar="N", help="a line is shown after each (default: %(default)s)"
     )
+    add(
+        "--broadcasts",
+        type=int,
+        default=0,
+        metavar="N",
+        help="then have N messages sent to all clients, over a Redis of the run's own (default: %(default)s)",
+    )
     add("--output", metavar="FILE", help="file for the figures, JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and print; returns the exit status: 1 where not all connections were held and confirmed."""
+    """Measure and print; returns the exit status: 1 where not all were held, confirmed, and sent to."""
     if not 1 <= arguments.connections <= MOST_CONNECTIONS:
         arguments.parser.error(f"--connections: must be 1 to {MOST_CONNECTIONS:,}")
     if not 1 <= arguments.window <= MOST_WAITING:
         arguments.parser.error(f"--window: must be 1 to {MOST_WAITING:,}")
     if not 1 <= arguments.steps <= arguments.connections:
         arguments.parser.error("--steps: must be 1 to the number of connections")
+    if arguments.broadcasts < 0:
+        arguments.parser.error("--broadcasts: must be at least 0")
     figures = hold(arguments)
     made = datetime.now(UTC).isoformat(timespec="seconds")
     figures = {"created": made, "revision": revision().commit, **figures, "environment": describe({})}
     if arguments.output:
         Path(arguments.output).write_text(json.dumps(figures, indent=1) + "\n")
     show(figures)
-    return 0 if figures["held"] == figures["held_at_the_end"] == arguments.connections else 1
+    if not figures["held"] == figures["held_at_the_end"] == arguments.connections:
+        return 1
+    if not arguments.broadcasts:
+        return 0
+    return 0 if broadcasts.complete(figures["broadcasts"], arguments.broadcasts, arguments.connections) else 1

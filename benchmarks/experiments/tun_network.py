@@ -11,7 +11,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -56,15 +56,20 @@ def network() -> Iterator[tuple[str, ...]]:
 class Workers:
     """The server's processes: gunicorn's arbiter and its workers, all of which listen once this is made.
 
+    :param answers: handler or service, as gunicorn takes it.
+    :param variables: of their environment.
+
     Raises ConnectionsFailed: they don't within ``seconds``.
     """
 
-    def __init__(self, prefix: tuple[str, ...], count: int, keepalive: int, seconds: float) -> None:
+    def __init__(
+        self, prefix: tuple[str, ...], count: int, answers: str, variables: Mapping[str, str], seconds: float
+    ) -> None:
         command = f"-m gunicorn -k chat_gevent.workers.ChatWorker -w {count} --reuse-port"
         command += f" -b {SERVER}:{PORT} --timeout 300 --graceful-timeout 5 --log-level warning"
         self._process = subprocess.Popen(
-            [*prefix, *python(*command.split(), "chat_gevent.confirm:confirm")],
-            env=environment({"CHAT_GEVENT_KEEPALIVE_IDLE": str(keepalive)}),
+            [*prefix, *python(*command.split(), answers)],
+            env=environment(variables),
         )
         deadline = time.monotonic() + seconds
         while self.listening() < count:
@@ -98,6 +103,13 @@ class Workers:
     def cpu(self) -> float:
         """CPU seconds of all of them."""
         return sum(map(cpu_ns, self.pids)) / 1e9
+
+    def resent(self) -> int:
+        """Segments that the server has sent again, as the kernel counts them."""
+        heads, values = re.findall(
+            r"^Tcp: (.*)$", Path(f"/proc/{self._process.pid}/net/snmp").read_text(), re.M
+        )
+        return int(values.split()[heads.split().index("RetransSegs")])
 
     def close(self) -> None:
         """End them."""
