@@ -8,6 +8,8 @@ byte for byte, and stays; then each has a second one confirmed. How many connect
 is what the kernel counts (``/proc/net/sockstat``). Memory is the growth of the workers' anonymous PSS, of the
 kernel's slabs and page tables, and of what is in use on the whole machine.
 
+With ``--broadcasts N`` one of them then has N messages sent to all, as ``broadcasts.py`` in this folder says.
+
 Needs root (for the namespace, the device, and ``fs.file-max``, which is set back at the end), ``ip`` and a C
 compiler.
 """
@@ -15,33 +17,34 @@ compiler.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import os
-import re
-import signal
-import subprocess
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.experiments import ExperimentFailed
+from benchmarks.experiments import broadcasts
+from benchmarks.experiments.tun_network import (
+    DEVICE,
+    FILE_MAX,
+    PORT,
+    SERVER,
+    ConnectionsFailed,
+    Workers,
+    network,
+)
 from benchmarks.measure.compiler import cc, compiled
 from benchmarks.measure.generator import Generator
-from benchmarks.measure.launch import environment, python
-from benchmarks.measure.probe import anonymous_bytes, cpu_ns, descendants, kernel_bytes, pss_bytes
+from benchmarks.measure.probe import anonymous_bytes, in_use, kernel_bytes, pss_bytes
 from benchmarks.reports.environment import describe, revision
 from benchmarks.show.wording import number
 from chat_gevent.files import raise_file_limit
 
 SOURCE: Final = Path(__file__).parents[1] / "measure" / "generator" / "many_connections.c"
-SERVER: Final = "10.0.0.1"
 CLIENTS: Final = "10.1.0.0"
-PORT: Final = 12345
-DEVICE: Final = "clients0"
-FILE_MAX: Final = Path("/proc/sys/fs/file-max")
+CONFIRM: Final = "chat_gevent.confirm:confirm"
 MOST_CONNECTIONS: Final = 100_000_000
 """Beyond what any machine holds; the clients' addresses would carry more."""
 MOST_WAITING: Final = 100_000
@@ -50,10 +53,8 @@ OTHER_FILES: Final = 100_000
 """Open files on the machine beside the clients' sockets."""
 SPREAD: Final = 6
 """Standard deviations of the number of clients that a worker may get by chance, and has room for."""
-
-
-class ConnectionsFailed(ExperimentFailed):
-    """The run can't be made, or did not hold what it should; the message says why."""
+FAILURES: Final = ("reset", "ended", "mismatch", "duplicates")
+"""What must not happen to a client, as the clients' program names it; a duplicate is a mismatch as well."""
 
 
 def workers_needed(connections: int, files: int) -> int:
@@ -63,97 +64,6 @@ def workers_needed(connections: int, files: int) -> int:
     while (mean := connections / workers) + SPREAD * mean**0.5 > room:
         workers += 1
     return workers
-
-
-@contextmanager
-def network() -> Iterator[tuple[str, ...]]:
-    """A namespace with the device, and ``fs.file-max`` as it must be; gives what commands are put behind."""
-    name = f"connections-{os.getpid()}"
-    before = FILE_MAX.read_text()
-
-    def ip(*words: str) -> None:
-        done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise ConnectionsFailed(f"ip {' '.join(words)}: {done.stderr.strip()} (is this root?)")
-
-    ip("netns", "add", name)
-    try:
-        ip("-n", name, "link", "set", "lo", "up")
-        ip("-n", name, "tuntap", "add", "dev", DEVICE, "mode", "tun")
-        ip("-n", name, "addr", "add", f"{SERVER}/8", "dev", DEVICE)
-        ip("-n", name, "link", "set", DEVICE, "txqueuelen", "100000", "up")
-        yield "ip", "netns", "exec", name
-    finally:
-        FILE_MAX.write_text(before)
-        subprocess.run(["ip", "netns", "delete", name], check=False)
-
-
-class Workers:
-    """The server's processes: gunicorn's arbiter and its workers, all of which listen once this is made.
-
-    Raises ConnectionsFailed: they don't within ``seconds``.
-    """
-
-    def __init__(self, prefix: tuple[str, ...], count: int, keepalive: int, seconds: float) -> None:
-        command = f"-m gunicorn -k chat_gevent.workers.ChatWorker -w {count} --reuse-port"
-        command += f" -b {SERVER}:{PORT} --timeout 300 --graceful-timeout 5 --log-level warning"
-        self._process = subprocess.Popen(
-            [*prefix, *python(*command.split(), "chat_gevent.confirm:confirm")],
-            env=environment({"CHAT_GEVENT_KEEPALIVE_IDLE": str(keepalive)}),
-        )
-        deadline = time.monotonic() + seconds
-        while self.listening() < count:
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.close()
-                raise ConnectionsFailed(f"the {count} workers did not start within {seconds:.0f} s")
-            time.sleep(0.1)
-        self.pids = descendants(self._process.pid)
-
-    def listening(self) -> int:
-        """How many sockets listen in the server's namespace."""
-        try:
-            table = Path(f"/proc/{self._process.pid}/net/tcp").read_text()
-        except OSError:
-            return 0
-        return len(re.findall(rf":{PORT:04X} 00000000:0000 0A ", table))
-
-    def connections(self) -> int:
-        """The server's sockets that are connected, as the kernel counts them."""
-        table = Path(f"/proc/{self._process.pid}/net/sockstat").read_text()
-        found = re.search(r"TCP: inuse (\d+)", table)
-        assert found
-        return int(found[1]) - len(self.pids) + 1
-
-    def wait_until_left(self, seconds: float) -> None:
-        """Wait until no client is connected, or ``seconds`` are over."""
-        deadline = time.monotonic() + seconds
-        while self.connections() and time.monotonic() < deadline:
-            time.sleep(0.1)
-
-    def cpu(self) -> float:
-        """CPU seconds of all of them."""
-        return sum(map(cpu_ns, self.pids)) / 1e9
-
-    def close(self) -> None:
-        """End them."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(120)
-        except subprocess.TimeoutExpired:
-            for pid in descendants(self._process.pid):
-                os.kill(pid, signal.SIGKILL)
-            self._process.wait()
-
-
-def in_use() -> int:
-    """Bytes of the machine's memory that hold something other than files' contents.
-
-    Not the kernel's MemAvailable: it takes sockets' inodes for something that can be had back.
-    """
-    found = dict(re.findall(r"(\w+): +(\d+) kB", Path("/proc/meminfo").read_text()))
-    free = sum(int(found[name]) for name in ("MemFree", "Buffers", "Cached"))
-    return (int(found["MemTotal"]) - free) * 1024
 
 
 def build(source: Path, target: Path) -> list[str]:
@@ -171,20 +81,39 @@ def hold(arguments: argparse.Namespace) -> dict[str, Any]:
         "workers": workers,
         "keepalive_idle": arguments.keepalive,
     }
-    with network() as prefix:
+    variables = {"CHAT_GEVENT_KEEPALIVE_IDLE": str(arguments.keepalive)}
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="many-connections-")))
+        redis = stack.enter_context(broadcasts.RedisServer(folder)) if arguments.broadcasts else None
+        if redis is not None:
+            variables |= redis.variables
+        prefix = stack.enter_context(network())
         FILE_MAX.write_text(str(max(total + OTHER_FILES, int(FILE_MAX.read_text()))))
         print(f"starting {workers} workers", flush=True)
-        server = Workers(prefix, workers, arguments.keepalive, 60 + workers)
+        server = Workers(prefix, workers, broadcasts.SERVICE if redis else CONFIRM, variables, 60 + workers)
         try:
             client = [*prefix, program, DEVICE, SERVER, str(PORT), CLIENTS, str(arguments.window)]
             with Generator(client, {}) as clients:
                 clients.expect("ready", 10)
                 figures.update(measure(server, clients, total, arguments.steps))
-                clients.ask("reset", "reset", 300)
+                if redis is not None:
+                    redis.wait_for(workers, 30)
+                    figures["broadcasts"] = tell_all(server, clients, arguments.broadcasts, total)
+                left = clients.ask("reset", "reset", 300)
                 server.wait_until_left(60)
         finally:
             server.close()
+        if redis is not None:
+            figures["broadcasts"]["failures"] = {name: left[name] for name in FAILURES}
+            figures["broadcasts"]["workers"] = broadcasts.workers_figures(folder)
     return figures
+
+
+def tell_all(server: Workers, clients: Generator, count: int, total: int) -> dict[str, Any]:
+    """Have ``count`` messages sent to all ``total`` clients, one after the other."""
+    resent = server.resent()
+    figures = broadcasts.measure(clients, count, total, server.cpu)
+    return {**figures, "resent": server.resent() - resent, "held": server.connections()}
 
 
 def measure(server: Workers, clients: Generator, total: int, steps: int) -> dict[str, Any]:
@@ -229,7 +158,7 @@ def measure(server: Workers, clients: Generator, total: int, steps: int) -> dict
 
 def check(answer: dict[str, Any], confirmed: int) -> None:
     """Every client must have had its confirmation. Raises ConnectionsFailed."""
-    failures = {name: answer[name] for name in ("reset", "ended", "mismatch") if answer[name]}
+    failures = {name: answer[name] for name in FAILURES if answer[name]}
     if failures or answer["confirmed"] != confirmed:
         raise ConnectionsFailed(
             f"{answer['confirmed']:,} of {confirmed:,} were confirmed; failures: {failures}"
@@ -258,6 +187,9 @@ def show(figures: dict[str, Any]) -> None:
     line("clients' process", f"{figures['clients_bytes'] / 2**20:,.0f} MiB")
     line("workers before the clients", f"{figures['workers_bytes_before'] / 2**20:,.0f} MiB")
     line("segments sent again", f"{figures['resent']:,}")
+    if "broadcasts" in figures:
+        print()
+        broadcasts.show(figures["broadcasts"], line)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -283,21 +215,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--steps", type=int, default=10, metavar="N", help="a line is shown after each (default: %(default)s)"
     )
+    add(
+        "--broadcasts",
+        type=int,
+        default=0,
+        metavar="N",
+        help="then have N messages sent to all clients, over a Redis of the run's own (default: %(default)s)",
+    )
     add("--output", metavar="FILE", help="file for the figures, JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and print; returns the exit status: 1 where not all connections were held and confirmed."""
+    """Measure and print; returns the exit status: 1 where not all were held, confirmed, and sent to."""
     if not 1 <= arguments.connections <= MOST_CONNECTIONS:
         arguments.parser.error(f"--connections: must be 1 to {MOST_CONNECTIONS:,}")
     if not 1 <= arguments.window <= MOST_WAITING:
         arguments.parser.error(f"--window: must be 1 to {MOST_WAITING:,}")
     if not 1 <= arguments.steps <= arguments.connections:
         arguments.parser.error("--steps: must be 1 to the number of connections")
+    if arguments.broadcasts < 0:
+        arguments.parser.error("--broadcasts: must be at least 0")
     figures = hold(arguments)
     made = datetime.now(UTC).isoformat(timespec="seconds")
     figures = {"created": made, "revision": revision().commit, **figures, "environment": describe({})}
     if arguments.output:
         Path(arguments.output).write_text(json.dumps(figures, indent=1) + "\n")
     show(figures)
-    return 0 if figures["held"] == figures["held_at_the_end"] == arguments.connections else 1
+    if not figures["held"] == figures["held_at_the_end"] == arguments.connections:
+        return 1
+    if not arguments.broadcasts:
+        return 0
+    return 0 if broadcasts.complete(figures["broadcasts"], arguments.broadcasts, arguments.connections) else 1

@@ -1,4 +1,4 @@
-/* Very many TCP clients in one process, without a socket: their ends of the connections live here, 9 bytes each.
+/* Very many TCP clients in one process, without a socket: their ends of the connections live here, 10 bytes each.
  *
  * Two sockets for each connection, the server's and the client's, would need more of the kernel's memory than a
  * test machine has for millions. So this program speaks TCP itself, on a TUN device: what the server sends to the
@@ -11,6 +11,12 @@
  *
  *   open N     connect N more clients and have a message of each confirmed, byte for byte
  *   again      have another message of each client confirmed
+ *   broadcast SECONDS
+ *              have client 0 send a message that begins with `!`: what follows the `!` must come to each client once,
+ *              byte for byte, and the sender has a confirmation as well, before or after it. `ns` and `latency_us` (a
+ *              histogram) run from the sending to each delivery. It ends when all have come, or SECONDS after the last
+ *              one: then the others are `missing`, as are those of clients whose connections are lost. What comes
+ *              twice is counted in `duplicates`, and as a `mismatch`
  *   reset      reset all connections
  *
  * Arguments: device server-address server-port first-client-address window. At most `window` clients wait for the
@@ -30,17 +36,22 @@
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
+#include "histogram.h"
 
 #define PORTS 60000
 #define FIRST_PORT 1024
 #define MESSAGE 32               /* bytes, with LF */
 #define PREFIX "Received: "
 #define REPLY (MESSAGE + 10)
+#define PUSH (MESSAGE - 1)       /* what is broadcast: a message without its first byte */
 #define RESEND_NS 1000000000ull
 #define RING (1 << 20)           /* segments that may be sent again, with those answered behind one that is not */
 #define PACKETS 256              /* read before more are sent */
 enum { FIN = 1, SYN = 2, RST = 4, PSH = 8, ACK = 16 };
 enum state { CLOSED, CONNECTING, WAITING, IDLE, FAILED };
+/* What a client has had: so many bytes of the message that comes, whether that is a confirmation, and whether the
+ * push of the latest broadcast is whole. */
+enum { TAKEN = 63, CONFIRMATION = 64, DELIVERED = 128 };
 
 typedef struct {
     uint8_t version, service;
@@ -58,13 +69,16 @@ static int device;
 static uint32_t server, first, count, capacity, window;
 static uint16_t server_port;
 static uint32_t *expected;       /* the server's next byte */
-static uint8_t *states;
+static uint8_t *states, *had;
 static uint32_t *confirmations;
 static uint32_t next, under_way, limit, confirmed, resets, ended, mismatches, resent;
 static struct { uint32_t client, confirmations; enum state state; uint64_t due; } waiting[RING];  /* in the order sent */
 static uint32_t oldest, newest;
-static enum { NOTHING, OPENING, AGAIN } task;
-static uint64_t began;
+static uint32_t deliveries, duplicates, lacking;   /* of this broadcast; clients that are still to get it */
+static char pushed[MESSAGE];     /* the latest broadcast is what follows the first byte, which is 0 until there is one */
+static histogram latency;
+static enum { NOTHING, OPENING, AGAIN, BROADCAST } task;
+static uint64_t began, last_delivery, patience;
 
 static uint64_t now_ns(void) {
     struct timespec t;
@@ -86,7 +100,8 @@ static uint16_t fold(uint32_t total) {
 static void put_message(char *text, uint32_t client, uint32_t number) {
     memset(text, 'm', MESSAGE - 1);
     text[MESSAGE - 1] = '\n';
-    for (uint64_t i = 0, digits = (uint64_t)client << 32 | number; i < 16; i++, digits >>= 4) text[i] = "0123456789abcdef"[digits & 15];
+    if (task == BROADCAST) *text = '!';
+    for (uint64_t i = 1, digits = (uint64_t)client << 32 | number; i < 17; i++, digits >>= 4) text[i] = "0123456789abcdef"[digits & 15];
 }
 
 static void transmit(uint32_t client, uint8_t flags, uint32_t sequence, const char *data, int n) {
@@ -148,7 +163,55 @@ static void acknowledge(uint32_t client) {
 static void fail(uint32_t client, uint32_t *counter) {
     ++*counter;
     if (states[client] == CONNECTING || states[client] == WAITING) under_way--;
+    if (task == BROADCAST && !(had[client] & DELIVERED)) lacking--;
     states[client] = FAILED;
+}
+
+static void confirm(uint32_t client) {
+    states[client] = IDLE;
+    confirmations[client]++;
+    confirmed++;
+    under_way--;
+}
+
+static void deliver(uint32_t client) {
+    if (had[client] & DELIVERED) {
+        duplicates++;
+        mismatches++;
+        return;
+    }
+    had[client] |= DELIVERED;
+    last_delivery = now_ns();
+    record(&latency, last_delivery - began);
+    deliveries++;
+    lacking--;
+}
+
+/* Compare what has come with what is due. Several messages may come in one segment, and one in several. */
+static void take(uint32_t client, const char *data, int n) {
+    char reply[REPLY];
+    while (n > 0) {
+        int taken = had[client] & TAKEN;
+        if (!taken) had[client] = (had[client] & DELIVERED) | (*data == *PREFIX ? CONFIRMATION : 0);
+        int confirms = had[client] & CONFIRMATION, whole = confirms ? REPLY : PUSH;
+        int part = n < whole - taken ? n : whole - taken;
+        if (confirms) {
+            memcpy(reply, PREFIX, REPLY - MESSAGE);
+            put_message(reply + REPLY - MESSAGE, client, confirmations[client]);
+        }
+        const char *due = confirms ? reply : pushed + 1;
+        if ((confirms ? states[client] != WAITING : !*pushed) || memcmp(data, due + taken, part)) {
+            fail(client, &mismatches);
+            return;
+        }
+        data += part;
+        n -= part;
+        had[client] += part;
+        if (taken + part < whole) return;
+        had[client] &= DELIVERED;
+        if (confirms) confirm(client);
+        else deliver(client);
+    }
 }
 
 static void receive(const char *data, int n) {
@@ -166,34 +229,54 @@ static void receive(const char *data, int n) {
         send_due(client);
         return;
     }
-    if (at != expected[client] || p->flags & SYN) {   /* sent again, or a probe whether this client is alive */
+    int64_t known = (int32_t)(expected[client] - at);
+    /* One before it is missing, it was sent again, or is a probe whether this client is alive. */
+    if (known < 0 || (known && known >= size) || p->flags & SYN) {
         acknowledge(client);
         return;
     }
     if (size > 0) {
-        char reply[REPLY];
-        memcpy(reply, PREFIX, REPLY - MESSAGE);
-        put_message(reply + REPLY - MESSAGE, client, confirmations[client]);
-        if (states[client] != WAITING || size != REPLY || memcmp(data + header, reply, REPLY)) {
-            fail(client, &mismatches);
-            return;
-        }
-        expected[client] += REPLY;
-        states[client] = IDLE;
-        confirmations[client]++;
-        confirmed++;
-        under_way--;
+        expected[client] = at + size;
+        take(client, data + header + known, size - known);
+        if (states[client] == FAILED) return;
         acknowledge(client);
     }
     if (p->flags & FIN) fail(client, &ended);
 }
 
 static void finish(const char *event) {
-    printf("{\"event\": \"%s\", \"ns\": %llu, \"confirmed\": %u, \"reset\": %u, \"ended\": %u, \"mismatch\": %u, \"resent\": %u}\n",
-           event, (unsigned long long)(now_ns() - began), confirmed, resets, ended, mismatches, resent);
+    uint64_t until = task == BROADCAST ? last_delivery : now_ns();
+    printf("{\"event\": \"%s\", \"ns\": %llu, \"confirmed\": %u, ", event, (unsigned long long)(until - began), confirmed);
+    printf("\"reset\": %u, \"ended\": %u, \"mismatch\": %u, \"duplicates\": %u, \"resent\": %u", resets, ended, mismatches, duplicates, resent);
+    if (task == BROADCAST) {
+        printf(", \"deliveries\": %u, \"missing\": %u", deliveries, count - deliveries);
+        print_histogram("latency_us", &latency);
+    }
+    printf("}\n");
     fflush(stdout);
     confirmed = 0;
     task = NOTHING;
+}
+
+static void broadcast(uint64_t seconds) {
+    memset(&latency, 0, sizeof latency);
+    deliveries = lacking = 0;
+    for (uint32_t client = 0; client < count; client++) {
+        if (had[client] & TAKEN && states[client] == IDLE) fail(client, &mismatches);   /* of the broadcast before */
+        had[client] = 0;
+        lacking += states[client] == IDLE;
+    }
+    task = BROADCAST;
+    patience = seconds * 1000000000ull;
+    began = last_delivery = now_ns();
+    if (!count || states[0] != IDLE) {   /* nobody is there to send it */
+        lacking = 0;
+        return;
+    }
+    put_message(pushed, 0, confirmations[0]);
+    states[0] = WAITING;
+    under_way++;
+    send_due(0);
 }
 
 /* Send as many first messages as may be under way, and again what has not been answered for a second. */
@@ -213,7 +296,9 @@ static void go_on(void) {
         resent++;
         send_due(client);
     }
-    if (next == limit && !under_way) finish(task == OPENING ? "opened" : "done");
+    if (task == BROADCAST) {
+        if (!(lacking || under_way) || now_ns() - last_delivery > patience) finish("delivered");
+    } else if (next == limit && !under_way) finish(task == OPENING ? "opened" : "done");
 }
 
 static void reset_all(void) {
@@ -228,23 +313,26 @@ static void reset_all(void) {
 static void command(char *line) {
     unsigned more;
     if (task != NOTHING) return;
+    began = now_ns();
     if (sscanf(line, "open %u", &more) == 1) {
         limit = count + more;
         if (limit > capacity) {
             expected = realloc(expected, limit * sizeof *expected);
             confirmations = realloc(confirmations, limit * sizeof *confirmations);
             states = realloc(states, limit);
-            if (!expected || !confirmations || !states) { fprintf(stderr, "many_connections: out of memory\n"); exit(1); }
+            had = realloc(had, limit);
+            if (!expected || !confirmations || !states || !had) { fprintf(stderr, "many_connections: out of memory\n"); exit(1); }
             memset(confirmations + capacity, 0, (limit - capacity) * sizeof *confirmations);
             memset(states + capacity, CLOSED, limit - capacity);
+            memset(had + capacity, 0, limit - capacity);
             capacity = limit;
         }
         next = count;
         count = limit;
         task = OPENING;
     } else if (!strcmp(line, "again")) next = 0, limit = count, task = AGAIN;
+    else if (sscanf(line, "broadcast %u", &more) == 1) broadcast(more);
     else if (!strcmp(line, "reset")) reset_all();
-    began = now_ns();
 }
 
 int main(int argc, char **argv) {
