@@ -166,12 +166,15 @@ def workers_figures(folder: Path) -> dict[str, Any]:
     figures: dict[str, Any] = {"processes": len(found)}
     for name in COUNTS:
         figures[name] = sum(each[name] for each in found)
-    for name in ("longest_slice_us", "longest_begin_us"):
-        figures[name] = max((each[name] for each in found), default=0.0)
+    for name in ("slices", "begins"):
+        times = sum((tenths(each[f"{name}_100us"]) for each in found), Counter())
+        if times:
+            figures[f"{name}_p999_ms"] = quantile(times, 0.999) / 10
+            figures[f"{name}_most_ms"] = max(times) / 10
     lags: Counter[int] = Counter()
     worst = []
     for each in found:
-        counts = {int(lag): times for lag, times in each["lag_100us"].items()}
+        counts = tenths(each["lag_100us"])
         lags.update(counts)
         if counts:
             worst.append(quantile(counts, 0.99) / 10)
@@ -180,6 +183,11 @@ def workers_figures(folder: Path) -> dict[str, Any]:
         figures |= {"lag_most_ms": max(lags) / 10, "lag_samples": sum(lags.values())}
         figures["lag_p99_worker_ms"] = {"median": quantile_of(worst, 0.5), "most": max(worst)}
     return figures
+
+
+def tenths(counts: dict[str, int]) -> Counter[int]:
+    """Counts by tenths of a millisecond, which are strings in JSON."""
+    return Counter({int(value): count for value, count in counts.items()})
 
 
 def complete(figures: dict[str, Any], count: int, total: int) -> bool:
@@ -205,11 +213,10 @@ def show(figures: dict[str, Any], line: Callable[[str, str], None]) -> None:
     line("whole machine, grown by", f"{figures['memory_bytes'] / 2**20:,.1f} MiB at most")
     running = f"{figures['running_median']:,} (median), {figures['running_most']:,} at most"
     line("want a core, or have it", f"{running}, of the whole machine")
-    longest = f"{number(workers['longest_slice_us'] / 1000)} ms of CPU"
-    line(
-        "longest slice of pushes",
-        f"{longest}; to begin a broadcast {number(workers['longest_begin_us'] / 1000)} ms",
-    )
+    for title, name in (("a slice of pushes", "slices"), ("to begin a broadcast", "begins")):
+        if f"{name}_most_ms" in workers:
+            p999, most = number(workers[f"{name}_p999_ms"]), number(workers[f"{name}_most_ms"])
+            line(title, f"{p999} ms of CPU (99.9% of them), {most} ms at most")
     if "lag_p99_ms" in workers:
         each = workers["lag_p99_worker_ms"]
         lag = f"{number(workers['lag_p99_ms'])} ms, most {number(workers['lag_most_ms'])} ms"

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -94,6 +95,8 @@ def hold(arguments: argparse.Namespace) -> dict[str, Any]:
         try:
             client = [*prefix, program, DEVICE, SERVER, str(PORT), CLIENTS, str(arguments.window)]
             with Generator(client, {}) as clients:
+                # As machines of their own would: what waits for them in the device the kernel sends again.
+                os.setpriority(os.PRIO_PROCESS, clients.pid, -20)
                 clients.expect("ready", 10)
                 figures.update(measure(server, clients, total, arguments.steps))
                 if redis is not None:

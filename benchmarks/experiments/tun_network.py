@@ -46,7 +46,11 @@ def network() -> Iterator[tuple[str, ...]]:
         ip("-n", name, "link", "set", "lo", "up")
         ip("-n", name, "tuntap", "add", "dev", DEVICE, "mode", "tun")
         ip("-n", name, "addr", "add", f"{SERVER}/8", "dev", DEVICE)
-        ip("-n", name, "link", "set", DEVICE, "txqueuelen", "100000", "up")
+        # As many packets as the kernel has a queue for: what does not fit is lost, and sent again much later.
+        ip("-n", name, "link", "set", DEVICE, "txqueuelen", "400000", "up")
+        # RFC 6298 has a segment sent again after a second at the earliest, Linux after 0.2 s: too soon for
+        # clients that share their cores with all of the server's processes.
+        ip("-n", name, "route", "change", "10.0.0.0/8", "dev", DEVICE, "src", SERVER, "rto_min", "1s")
         yield "ip", "netns", "exec", name
     finally:
         FILE_MAX.write_text(before)

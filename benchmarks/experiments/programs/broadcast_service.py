@@ -2,9 +2,10 @@
 
 Each worker measures for how long its broadcasts hold its event loop:
 
-* ``longest_slice_us``: the longest slice in which messages were put into outboxes and sent, in CPU time of
-  the thread, so that waiting for a core does not count;
-* ``longest_begin_us``: likewise the longest beginning of a broadcast, which makes the list of all clients;
+* ``slices_100us``: how long the slices were in which messages were put into outboxes and sent, in CPU time of
+  the thread, so that waiting for a core does not count, as counts by tenths of a millisecond. What the kernel
+  does for other processes in an interrupt is counted as time of the process that it interrupts;
+* ``begins_100us``: likewise the beginnings of a broadcast, which make the list of all clients;
 * ``lag_100us``: how late a timer of 10 ms was, waiting for a core included, as counts by tenths of a
   millisecond. It runs from the beginning of a broadcast until a tenth of a second after the last slice, so
   that hundreds of idle workers don't keep the machine busy with it.
@@ -20,6 +21,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable
+from math import ceil
 from pathlib import Path
 from time import perf_counter, thread_time
 from typing import Any, Final
@@ -35,11 +37,10 @@ LINGER_SECONDS: Final = 0.1
 """The timer goes on for so long after the last slice: few clients are told without a slice."""
 
 
-class Longest:
-    """The longest CPU time of the calls of a method, in seconds."""
+class Times:
+    """How often the calls of a method took which CPU time, in tenths of a millisecond, rounded up."""
 
-    def __init__(self, owner: type, name: str) -> None:
-        self.seconds = 0.0
+    def __init__(self, owner: type, name: str, counts: Counter[int]) -> None:
         self.told: Callable[[], None] | None = None
         """Told before each call."""
         method: Callable[..., Any] = getattr(owner, name)
@@ -52,7 +53,7 @@ class Longest:
             try:
                 return method(*arguments)
             finally:
-                self.seconds = max(self.seconds, thread_time() - began)
+                counts[ceil((thread_time() - began) * 1e4)] += 1
 
         setattr(owner, name, timed)
 
@@ -101,10 +102,11 @@ class Broadcaster(Service):
         """Begin to measure: the process has one server, so the methods are those of the classes."""
         self._server, core = server, server.core
         self._lag = Lag(core.broadcasts)
-        self._begins = Longest(type(core), "deliver")
-        self._begins.told = self._lag.watch
-        # The two ways in which pushes are sent.
-        self._slices = Longest(type(core.broadcasts), "_slice"), Longest(type(core.engine), "_flush")
+        self._begins: Counter[int] = Counter()
+        self._slices: Counter[int] = Counter()
+        Times(type(core), "deliver", self._begins).told = self._lag.watch
+        for owner, name in ((type(core.broadcasts), "_slice"), (type(core.engine), "_flush")):
+            Times(owner, name, self._slices)  # the two ways in which pushes are sent
 
     def message(self, message: str, client: Client[Any]) -> str:
         """Confirm it, and tell everybody what is for all."""
@@ -121,8 +123,8 @@ class Broadcaster(Service):
             "slow": registry.closed["slow"],
             "write_timeout": registry.closed["write-timeout"],
             "backplane_dropped": backplane.dropped,
-            "longest_slice_us": max(each.seconds for each in self._slices) * 1e6,
-            "longest_begin_us": self._begins.seconds * 1e6,
+            "slices_100us": self._slices,
+            "begins_100us": self._begins,
             "lag_100us": self._lag.counts,
         }
         (Path(os.environ[FOLDER]) / f"worker-{os.getpid()}.json").write_text(json.dumps(figures))
