@@ -220,6 +220,8 @@ def _own_servers(
             raise UsageError(str(error)) from None
         if why := scenario.refuses(server, parameters):
             raise UsageError(f"{server.name} cannot run {scenario.name}: {why}")
+        if server.tls and not scenario.over_tls(parameters):
+            raise UsageError(f"--server {text!r}: {{certificate}} and {{key}} are there only over TLS")
         if server.name in [other.name for other in servers]:
             raise UsageError(f"--server {text!r}: the name is taken")
         servers.append(server)

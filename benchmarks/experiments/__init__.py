@@ -15,6 +15,7 @@ EXPERIMENTS: Final = {
     "faults": "break the server, its machine and its clients on purpose, and look at who notices",
     "soak": "half an hour of everything at once: what grows, and whether both sides count the same",
     "blocking": "how long thousands of clients wait whose handler blocks",
+    "lag": "how late the event loop is under messages and under new connections",
     "many-connections": "hold very many connections, each confirmed twice (as root)",
     "storm": "all clients lose their server at once, and come back",
     "tsung": "the same server under Tsung, a load generator that others wrote, and under ours",

@@ -16,12 +16,13 @@
  * for all replies, goes on. `paced` sends `rate` messages a second in all on a fixed (or Poisson)
  * schedule, whether or not earlier ones were answered; latency counts from the intended time.
  * `churn` opens, sends `messages` messages one by one, says /exit, awaits the end of stream, reopens.
+ * `arrivals` does so on a schedule: `rate` sessions a second begin, whether or not earlier ones have ended.
  *
  * A message is `size` bytes: 16 hexadecimal digits of its number and its connection's, then letters. What goes
  * before and after it, and before and after it in the reply, is the confirm protocol's unless options say otherwise.
  * Arguments are key=value (options.h). The answer to stop has what was confirmed in each tenth of
  * a second, and histograms: `latency_us` (paced: from the intended time), `service_us` (paced: from the
- * time of sending; churn: a whole session).
+ * time of sending; churn: a whole session; arrivals: a whole session from the intended time).
  */
 #define _GNU_SOURCE
 #include <math.h>
@@ -64,7 +65,7 @@ static uint64_t confirmed, sessions, unsent, failures[FAILURES], grow_began, win
 static double next_due;
 static char *message, *reply, *input, *output;
 static uint32_t message_size, message_at, reply_size, reply_at;   /* where in them the number stands */
-static histogram latency, service;   /* service: paced, from the real time of sending; churn, a whole session */
+static histogram latency, service;   /* service: paced, from the real time of sending; else a whole session */
 static uint32_t slots[SLOTS];
 
 /* Write the number of message `number` of connection `id` over the digits of `text`. The lowest digits
@@ -105,7 +106,8 @@ static void fail(conn *c, enum failure why) {
     for (int i = 0; i < FAILURES; i++) sum += failures[i];
     c->got = c->want;            /* what was under way is lost */
     close_conn(c);
-    if (sum < 1000 && why != OTHER && why != REFUSED && !stopping) open_conn(c);
+    int again = mode != ARRIVALS || c->growing;   /* an arrival that failed is over */
+    if (sum < 1000 && why != OTHER && why != REFUSED && !stopping && again) open_conn(c);
     else if (c->growing) c->growing = 0, grow_confirmed++;
 }
 
@@ -183,7 +185,7 @@ static void answered(conn *c, uint64_t now) {
     }
     if (!running || stopping) return;
     if (mode == CLOSED) send_batch(c, depth, now);
-    else if (mode == CHURN) {
+    else if (in_sessions()) {
         if (c->got - c->base < messages) send_batch(c, 1, now);
         else say_exit(c);
     }
@@ -230,7 +232,7 @@ static void readable(conn *c) {
                 sessions++;
                 record(&service, now - c->opened);
                 close_conn(c);
-                if (!stopping) open_conn(c);
+                if (!stopping && mode == CHURN) open_conn(c);
             } else fail(c, ENDED);
             return;
         } else {
@@ -245,7 +247,7 @@ static void opened(conn *c) {
     if (mode == PACED && !c->due) c->due = calloc(2 * RING, sizeof *c->due);
     if (c->due) c->due[c->want % RING] = c->due[RING + c->want % RING] = c->opened;
     if (mode == PACED && running) return;
-    send_batch(c, c->growing || mode == CHURN ? 1 : depth, c->opened);   /* its first latency has the connect in it */
+    send_batch(c, c->growing || in_sessions() ? 1 : depth, c->opened);   /* its first latency has the connect in it */
 }
 
 static void handle(conn *c, uint32_t events) {
@@ -269,20 +271,26 @@ static void handle(conn *c, uint32_t events) {
     if (c->state != DEAD && (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))) readable(c);
 }
 
-/* Paced: send every message whose time has come. */
+/* Paced, arrivals: send every message, or begin every session, whose time has come. */
 static void pace(uint64_t now) {
     int burst = 0;
     while (running && !stopping && next_due <= now && burst++ < 64) {
         conn *c = NULL;
         for (int tries = 0; tries < 16 && !c; tries++) {
             conn *candidate = conns[next_paced++ % count];
-            if (candidate->state == OPEN && candidate->want - candidate->got < RING) c = candidate;
+            if (mode == ARRIVALS ? candidate->state == DEAD :
+                candidate->state == OPEN && candidate->want - candidate->got < RING) c = candidate;
         }
         if (!c) break;   /* every connection is full: the message stays due, and its latency tells */
-        c->due[c->want % RING] = (uint64_t)next_due;
-        c->due[RING + c->want % RING] = now_ns();
-        c->want++;
-        flush_conn(c);
+        if (mode == ARRIVALS) {
+            open_conn(c);
+            c->opened = (uint64_t)next_due;
+        } else {
+            c->due[c->want % RING] = (uint64_t)next_due;
+            c->due[RING + c->want % RING] = now_ns();
+            c->want++;
+            flush_conn(c);
+        }
         random_state ^= random_state << 13, random_state ^= random_state >> 7, random_state ^= random_state << 17;
         next_due += 1e9 / rate * (poisson ? -log(((random_state >> 11) + 1) / 9007199254740993.0) : 1.0);
     }
@@ -292,7 +300,7 @@ static void pace(uint64_t now) {
    nanoseconds; an older kernel gets whole milliseconds, rounded down, and so spins for the last one. */
 static int wait_for_events(struct epoll_event *events, int most) {
     static int coarse;
-    if (mode != PACED || !running || stopping) return epoll_wait(epoll, events, most, stopping ? 10 : -1);
+    if (!on_schedule() || !running || stopping) return epoll_wait(epoll, events, most, stopping ? 10 : -1);
     double left = next_due - now_ns();
     if (left < 0) left = 0;
     if (!coarse) {
@@ -312,7 +320,7 @@ static void begin(void) {
         conn *c = conns[i];
         if (c->state != OPEN || c->got != c->want) continue;
         if (mode == CLOSED) send_batch(c, depth, now_ns());
-        else if (mode == CHURN) say_exit(c);   /* the connections that `grow` opened leave: from here on all are new */
+        else if (in_sessions()) say_exit(c);   /* the connections that `grow` opened leave: from here on all are new */
     }
 }
 
@@ -345,7 +353,7 @@ static void command(char *line) {
     } else if (!strncmp(line, "stop", 4)) {
         uint64_t now = now_ns();
         unsent = 0;
-        if (mode == PACED && running)   /* what should have been sent by now has waited at least so long */
+        if (on_schedule() && running)   /* what should have been sent by now has waited at least so long */
             for (double due = next_due; due < now; due += 1e9 / rate, unsent++) record(&latency, now - due);
         printf("{\"event\": \"stopped\", \"ns\": %llu", (unsigned long long)(now - window_began));
         print_cpu(line + 4);
@@ -426,7 +434,7 @@ int main(int argc, char **argv) {
             } else handle(events[i].data.ptr, events[i].events);
         }
         if (grow_target) grow_more();
-        if (mode == PACED && running && !stopping) pace(now_ns());
+        if (on_schedule() && running && !stopping) pace(now_ns());
         if (stopping) finish_if_drained();
         fflush(stdout);
     }

@@ -4,9 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum mode { CLOSED, PACED, CHURN };
+enum mode { CLOSED, PACED, CHURN, ARRIVALS };
 
 /* mode closed: `depth` messages of `size` bytes under way on each connection. churn: `messages` each session.
+   arrivals: the same sessions, `rate` a second of them on the schedule that paced has for messages.
    paced: `rate` messages a second over all connections, at even or (poisson=1) random intervals.
    grow: at most `window` connections not yet confirmed. Connection n, counted from id_base, comes from the
    address 127.0.0.(first_source + n % sources). stop: replies are awaited for `drain` seconds. push.c says what `room` and `stuck` are. */
@@ -19,13 +20,17 @@ static int send_body = 1, expect_body = 1;
 static double rate = 1000, drain_seconds = 10;
 static enum mode mode = CLOSED;
 
+static int in_sessions(void) { return mode == CHURN || mode == ARRIVALS; }
+static int on_schedule(void) { return mode == PACED || mode == ARRIVALS; }
+
 static void set(const char *argument) {
     const char *value = strchr(argument, '=');
     if (!value++) { fprintf(stderr, "generator: expected key=value, got %s\n", argument); exit(2); }
 #define KEY(name) (!strncmp(argument, name "=", sizeof name))
     if (KEY("host")) snprintf(host, sizeof host, "%s", value);
     else if (KEY("port")) port = atoi(value);
-    else if (KEY("mode")) mode = !strcmp(value, "paced") ? PACED : !strcmp(value, "churn") ? CHURN : CLOSED;
+    else if (KEY("mode")) mode = !strcmp(value, "paced") ? PACED : !strcmp(value, "churn") ? CHURN :
+                            !strcmp(value, "arrivals") ? ARRIVALS : CLOSED;
     else if (KEY("size")) size = strtoul(value, NULL, 10);
     else if (KEY("depth")) depth = strtoul(value, NULL, 10);
     else if (KEY("rate")) rate = strtod(value, NULL);

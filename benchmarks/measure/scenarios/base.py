@@ -161,6 +161,8 @@ class Load:
         """Measure while ``work`` runs; the load, if one is on, ends with it."""
         pids = " ".join(map(str, self.process.pids))
         marks = self.ask(f"mark {pids}", "marked")
+        self.marked_ns: int = marks[0]["ns"]
+        """When the last window began, by the machine's monotonic clock."""
         before, machine = read_processes(self.process.pids), read_machine()
         kernel = read_processes(list(softirq_threads()))
         work()
@@ -264,6 +266,10 @@ class Scenario(ABC):
         if self.variant and self.variant not in server.variants:
             return f"it has no variant for {self.variant}"
         return None
+
+    def over_tls(self, parameters: dict[str, Any]) -> bool:
+        """Whether its connections are encrypted."""
+        return bool(parameters.get("tls"))
 
     def prepared(self, servers: list[Server]) -> list[Server]:
         """The servers as they are started here."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.measure.probe import anonymous_bytes, kernel_bytes, pss_bytes
 from benchmarks.measure.scenarios.base import Bench, Load, Scenario
-from benchmarks.measure.scenarios.tls import refuses_tls, tls_options
+from benchmarks.measure.scenarios.tls import encrypted, refuses_tls
 from benchmarks.measure.servers import Server
 from benchmarks.measure.servers.process import ServerProcess
 from benchmarks.reports.report import Metric, Plateau, Trial
@@ -51,7 +51,7 @@ class Memory(Scenario):
 
     def refuses(self, server: Server, parameters: dict[str, Any]) -> str | None:
         """Over TLS only servers that speak it."""
-        return refuses_tls(server) if parameters["tls"] else None
+        return refuses_tls(server) if self.over_tls(parameters) else None
 
     def trial(self, bench: Bench, server: Server, parameters: dict[str, Any]) -> Trial:
         """Open a share of the connections, wait until nothing changes, read, and go on."""
@@ -59,9 +59,9 @@ class Memory(Scenario):
         began = time.monotonic()
         plateaus: list[Plateau] = []
         errors: Counter[str] = Counter()
-        over_tls, load_options = tls_options(server) if parameters["tls"] else ((), {})
+        server, load_options = encrypted(server) if self.over_tls(parameters) else (server, {})
         with (
-            ServerProcess(server, bench.server_cores, over_tls) as process,
+            ServerProcess(server, bench.server_cores) as process,
             Load(bench, process, total, size=parameters["size"], **load_options) as load,
         ):
             time.sleep(parameters["settle"])

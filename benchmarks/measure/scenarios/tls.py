@@ -6,7 +6,6 @@ import functools
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -50,6 +49,10 @@ class Tls(Scenario):
     quick: ClassVar = {"connections": 300, "seconds": 1.0, "blocks": 3}
     full: ClassVar = {"seconds": 5.0, "blocks": 10}
 
+    def over_tls(self, parameters: dict[str, Any]) -> bool:
+        """It is all about that."""
+        return True
+
     def refuses(self, server: Server, parameters: dict[str, Any]) -> str | None:
         """Only servers that speak TLS; the certificate is made by the openssl command."""
         return refuses_tls(server)
@@ -57,10 +60,10 @@ class Tls(Scenario):
     def trial(self, bench: Bench, server: Server, parameters: dict[str, Any]) -> Trial:
         """Handshakes are measured while the connections open, confirmations afterwards."""
         connections = parameters["connections"]
-        over_tls, load_options = tls_options(server)
+        server, load_options = encrypted(server)
         options = {"size": parameters["size"], "depth": parameters["depth"], **load_options}
         with (
-            ServerProcess(server, bench.server_cores, over_tls) as process,
+            ServerProcess(server, bench.server_cores) as process,
             Load(bench, process, connections, **options) as load,
         ):
             bench.progress(f"{connections:,} handshakes")
@@ -83,11 +86,10 @@ def refuses_tls(server: Server) -> str | None:
     return None
 
 
-def tls_options(server: Server) -> tuple[Sequence[str], dict[str, Any]]:
-    """Options with which ``server`` speaks TLS, and those with which the load generator does."""
-    assert server.tls
+def encrypted(server: Server) -> tuple[Server, dict[str, Any]]:
+    """``server`` as it speaks TLS, and the options with which the load generator does."""
     certificate, key = certificate_and_key()
-    return server.tls(certificate, key), {"tls": 1, "tls_ca": certificate}
+    return server.over_tls(certificate, key), {"tls": 1, "tls_ca": certificate}
 
 
 @functools.cache

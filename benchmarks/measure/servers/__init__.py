@@ -48,7 +48,7 @@ class Server:
     """A program that must be installed: ``cc`` or ``go``."""
     framing: str = "line"
     tls: Callable[[Path, Path], list[str]] | None = None
-    """Options that make it speak TLS with a certificate and key, where it can."""
+    """Options that make it speak TLS with a certificate and key, where it can; of a user's, the command."""
     variants: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Options that make it do other work than to confirm: ``handler``, ``push``."""
     protocol: Mapping[str, object] = field(default_factory=dict)
@@ -84,6 +84,12 @@ class Server:
         """The same under the same name, with the options of a variant, which it must have."""
         command, options = self.command, self.variants[name]
         return dataclasses.replace(self, command=lambda: [*command(), *options])
+
+    def over_tls(self, certificate: Path, key: Path) -> Server:
+        """The same under the same name, speaking TLS, which it must be able to."""
+        assert self.tls
+        command, words = self.command, self.tls(certificate, key)
+        return dataclasses.replace(self, command=lambda: words if self.own else [*command(), *words])
 
     def version(self) -> str:
         """What implements it, with its version."""

@@ -1,9 +1,13 @@
-"""A server of the user's, ``mine=./server --port {port}``, and the protocol that it speaks."""
+"""A server of the user's, ``mine=./server --port {port}``, and the protocol that it speaks.
+
+A command with ``{certificate}`` and ``{key}`` speaks TLS, with the files that these are replaced by.
+"""
 
 from __future__ import annotations
 
 import shlex
 import shutil
+from functools import reduce
 from pathlib import Path
 from typing import Final
 
@@ -59,10 +63,18 @@ def own_server(text: str, send: str = SEND, expect: str = EXPECT) -> Server:
     if program is None:
         raise ValueError(f"--server {text!r}: there is no program {words[0]}")
     words[0] = str(Path(program).absolute())
+    encrypts = [any(f"{{{name}}}" in word for word in words) for name in ("certificate", "key")]
+    if any(encrypts) and not all(encrypts):
+        raise ValueError(f"--server {text!r}: over TLS the command needs {{certificate}} and {{key}}")
+
+    def over_tls(certificate: Path, key: Path) -> list[str]:
+        names = (("{certificate}", certificate), ("{key}", key))
+        return [reduce(lambda done, name: done.replace(name[0], str(name[1])), names, word) for word in words]
+
     files = [str(path.absolute()) for path in map(Path, words) if path.is_file()]
     spoken = protocol(send, expect)
     standard = spoken == protocol(SEND, EXPECT)
     return Server(
         name, command, lambda: words, tuple(files), own=True,
-        protocol={} if standard else spoken, framing="line",
+        protocol={} if standard else spoken, framing="line", tls=over_tls if all(encrypts) else None,
     )  # fmt: skip

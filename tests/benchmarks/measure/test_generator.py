@@ -230,6 +230,56 @@ def test_churn_lives_whole_sessions(start: Callable[..., Generator], server: Ser
     assert abs(result["confirmed"] - 3 * result["sessions"]) <= 5 * 3
 
 
+def test_arrivals_keep_their_rate(server: ServerProcess) -> None:
+    """Sessions begin when they are due, however long those before them take; each is timed from then on.
+
+    Those that were due but not begun yet are told as unsent, as messages of ``paced`` are.
+    """
+    require_tool("cc")
+    generator = Generator(program(), {"port": server.port, "mode": "arrivals", "messages": 2, "rate": 200})
+    try:
+        generator.ask("grow 50", "grown")
+        generator.ask("start", "started")
+        before = time.monotonic()
+        generator.ask("mark", "marked")
+        after = time.monotonic()
+        time.sleep(1)
+        least = time.monotonic() - after
+        result = generator.ask("stop", "stopped")
+        most = time.monotonic() - before
+    finally:
+        generator.close()
+    assert result["errors"] == {}
+    assert sum(count for _, count in result["service_us"]) == result["sessions"]
+    # Up to 50 are under way at either end of the window.
+    assert least * 200 - 50 - 2 <= result["sessions"] + result["unsent"] <= most * 200 + 50 + 2
+
+
+def test_an_arrival_waits_where_all_are_under_way() -> None:
+    """With one connection and a server that takes its time, a session's time counts from when it was due."""
+    require_tool("cc")
+
+    def slow(line: bytes, connection: socket.socket) -> bytes | None:
+        if line == b"/exit\n":
+            return None
+        time.sleep(0.05)
+        return b"Received: " + line
+
+    with peer(slow) as (port, _):
+        generator = Generator(program(), {"port": port, "mode": "arrivals", "rate": 1000, "size": 32})
+        try:
+            generator.ask("grow 1", "grown")
+            generator.ask("start", "started")
+            generator.ask("mark", "marked")
+            time.sleep(0.5)
+            result = generator.ask("stop", "stopped")
+        finally:
+            generator.close()
+    assert result["unsent"] > 100
+    assert result["sessions"] >= 1
+    assert max(value for value, _ in result["latency_us"]) >= 150_000
+
+
 def test_paced_keeps_its_rate(start: Callable[..., Generator], server: ServerProcess) -> None:
     """An open schedule sends what is due: the rate is the one asked for, and can be changed.
 

@@ -10,7 +10,9 @@ import pytest
 from benchmarks.cli import main
 from benchmarks.measure.servers.own import own_server, protocol, unescaped
 from benchmarks.measure.servers.process import ServerFailed, ServerProcess
+from benchmarks.measure.servers.terminator import MODULE
 from benchmarks.reports.report import Report
+from tests.conftest import require, require_tool
 
 PONG = """
 import socketserver, sys
@@ -52,6 +54,23 @@ def test_any_command_is_measured(
     assert "{port}" in report.servers[0].command
 
 
+@pytest.mark.parametrize("terminator", ["haproxy", "nginx"])
+def test_a_command_that_speaks_tls(terminator: str, tmp_path: Path) -> None:
+    """With {certificate} and {key} in it; here HAProxy and nginx, which are in front of the server."""
+    require_tool(terminator)
+    if terminator == "nginx":
+        require(Path(MODULE).exists(), "nginx's module for streams")
+    output = tmp_path / "r.json"
+    command = f"{sys.executable} -m benchmarks.measure.servers.terminator {terminator}"
+    words = ["--server", f"it={command} {{port}} {{certificate}} {{key}}", "--servers", "asyncio_protocol"]
+    small = ["--tls", "1", "--connections", "40", "--settle", "0", "--blocks", "1"]
+    assert main(["run", "memory", *words, *small, "--output", str(output)]) == 0
+    report = Report.load(output)
+    assert [server.name for server in report.servers] == ["it", "asyncio_protocol"]
+    assert [trial.messages for trial in report.trials] == [40, 40]
+    assert not any(trial.errors for trial in report.trials)
+
+
 def test_a_wrong_answer_is_a_failure(command: str, tmp_path: Path) -> None:
     """What is not as expected is counted, and nothing is confirmed."""
     output = tmp_path / "r.json"
@@ -71,6 +90,8 @@ def test_a_wrong_answer_is_a_failure(command: str, tmp_path: Path) -> None:
         (["--server", "mine=no-such-program {port}"], "there is no program no-such-program"),
         (["--server", "mine=sh {port}", "--send", "{message}{message}"], "in it at most once"),
         (["--server", "mine=sh {port}", "--send", "\\q"], "after a backslash comes n, r, t or a backslash"),
+        (["--server", "mine=sh {port} {certificate} {key}"], "are there only over TLS"),
+        (["--server", "mine=sh {port} {key}"], "over TLS the command needs {certificate} and {key}"),
         (["--send", "x"], "say what a --server is sent"),
     ],
 )
