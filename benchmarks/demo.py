@@ -1,7 +1,7 @@
 """The whole story in about a minute: serve, load with Locust, measure, compare, chat. ``make demo`` runs it.
 
-It starts this project's server and puts 500 Locust users on it, does the same with the thread-per-client
-server that it replaces, measures both side by side, compares them, and fills a chat room. Every command is
+It starts this project's server and puts 500 Locust users on it, does the same with a server that has
+a thread per client, measures both side by side, compares them, and fills a chat room. Every command is
 shown before it runs, so that each can be repeated by hand. All that it starts, it stops, also on Ctrl-C.
 ``--quick`` takes the same steps with 20 users for a second: to see that all of it works.
 

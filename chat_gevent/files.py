@@ -13,9 +13,12 @@ RESERVED_FILES: Final = 64
 """Descriptors kept for other things than clients: listeners, logs, the admin page, what handlers open."""
 
 
-CLIENT_BYTES: Final = 5.3 * 1024
-"""Memory of the machine for one idle client, kernel and server together, as three million took it
+CLIENT_BYTES: Final = 5427
+"""Memory of the machine for one idle client, kernel and server together, 5.3 KiB, as three million took it
 (benchmarks/README.md)."""
+
+MEMORY_SHARE: Final = 0.8
+"""Part of the available memory that is counted on; the rest is for data under way and for others."""
 
 
 def raise_file_limit() -> int:
@@ -42,7 +45,7 @@ def connection_bounds() -> dict[str, int]:
     with contextlib.suppress(OSError):
         bounds["fs.epoll.max_user_watches"] = int(Path("/proc/sys/fs/epoll/max_user_watches").read_text())
     with contextlib.suppress(OSError):
-        bounds["memory"] = int(available_memory() / CLIENT_BYTES)
+        bounds["memory"] = int(available_memory() * MEMORY_SHARE / CLIENT_BYTES)
     return {name: max(1, most) for name, most in bounds.items()}
 
 

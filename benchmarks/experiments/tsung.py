@@ -1,4 +1,4 @@
-"""A second opinion: the same server under Tsung, a load generator that others wrote, and under ours.
+"""A second opinion: the same server under Tsung, a load generator that others wrote, and under this one.
 
 A fresh server is started for each measurement, pinned as in every run. Printed is what both say of
 throughput, of server CPU per confirmation and of latency:
@@ -6,7 +6,7 @@ throughput, of server CPU per confirmation and of latency:
 closed loop
     50 clients, each of which sends its next message when its reply has come.
 same rate
-    ours again, paced at the rate that Tsung reached: only then is CPU per confirmation comparable,
+    this one again, paced at the rate that Tsung reached: only then is CPU per confirmation comparable,
     because a server that is not busy pays a wake-up for almost every message.
 latency
     50 clients at 500 messages a second in all, at random intervals; mean time from sending to reply.
@@ -209,9 +209,9 @@ def run(arguments: argparse.Namespace) -> int:
         row(title, tool, f"{opinion.rate:,.0f}", *per_message, f"{opinion.mean_us:,.0f} µs")
 
     show("closed loop", "Tsung", theirs)
-    show("closed loop", "ours", with_ours(server, seconds))
+    show("closed loop", "this generator", with_ours(server, seconds))
     paced = {"mode": "paced", "poisson": 1, "name": "service"}
-    show("same rate", "ours", with_ours(server, seconds, rate=theirs.rate, **paced))  # type: ignore[arg-type]
+    show("same rate", "this generator", with_ours(server, seconds, rate=theirs.rate, **paced))  # type: ignore[arg-type]
     show("latency", "Tsung", calm)
-    show("latency", "ours", with_ours(server, seconds, rate=USERS / THINK, **paced))  # type: ignore[arg-type]
+    show("latency", "this generator", with_ours(server, seconds, rate=USERS / THINK, **paced))  # type: ignore[arg-type]
     return 0

@@ -137,7 +137,8 @@ def _foot(report: Report, primary: Sequence[Figure]) -> str:
         if name != "blocks"
     )
     environment = report.environment
-    machine = f"{environment['cpu']}, {environment['cores']} cores, {environment['kernel']}"
+    kernel = str(environment["kernel"]).partition("-")[0]  # what follows is the build of one host
+    machine = f"{environment['cpu']}, {environment['cores']} cores, {kernel}"
     base = (
         f"; ratios of {leading.metric.title} to {report.servers[0].name}" if len(report.servers) > 1 else ""
     )

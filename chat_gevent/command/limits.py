@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from chat_gevent.command.standard import complain, say
-from chat_gevent.files import RESERVED_FILES, raise_file_limit
+from chat_gevent.files import CLIENT_BYTES, MEMORY_SHARE, RESERVED_FILES, raise_file_limit
 from chat_gevent.memory import available_memory
 
 KIB: Final = 1024
@@ -34,9 +34,6 @@ KERNEL_OBJECTS: Final = {
 """What the kernel keeps of one idle, registered TCP connection: slab caches and the size of an object in
 bytes, from /proc/slabinfo of Linux 6.18 on x86-64. Where that file can be read its own sizes count.
 Buffers come on top while data is under way."""
-
-MEMORY_SHARE: Final = 0.8
-"""Part of the available memory that is counted on; the rest is for data under way and for others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +75,18 @@ class Machine:
             epoll_watches=int(_sysctl("fs/epoll/max_user_watches")),
         )
 
+    @property
+    def bytes_per_connection(self) -> int:
+        """Of an idle client, server and kernel together; no less than the default of max_connections counts."""
+        return max(CLIENT_BYTES, self.user_bytes_per_connection + self.kernel_bytes_per_connection)
+
     def connections(self, workers: int) -> tuple[int, str]:
         """Most clients that ``workers`` processes carry, and the limit that says so."""
-        each = self.user_bytes_per_connection + self.kernel_bytes_per_connection
         bounds = {
             "open files per process": workers * max(0, self.files_per_process - RESERVED_FILES),
             "open files in all (fs.file-max)": max(0, self.files_in_all - self.files_in_use - RESERVED_FILES),
             "epoll watches (fs.epoll.max_user_watches)": self.epoll_watches,
-            "memory": int(self.memory_available * MEMORY_SHARE) // each,
+            "memory": int(self.memory_available * MEMORY_SHARE / self.bytes_per_connection),
         }
         limit = min(bounds, key=lambda name: bounds[name])
         return bounds[limit], limit
@@ -201,7 +202,7 @@ def report(machine: Machine, workers: list[int], wanted: int | None) -> str:
     """The whole text for a person."""
     low, high = machine.ports
     memory = machine.memory_available / 2**30
-    user, kernel = machine.user_bytes_per_connection / KIB, machine.kernel_bytes_per_connection / KIB
+    each, user = machine.bytes_per_connection, machine.user_bytes_per_connection
     rows = [
         ("cores", f"{machine.cores}", ""),
         ("memory available", f"{memory:.1f} GiB", ""),
@@ -226,8 +227,8 @@ def report(machine: Machine, workers: list[int], wanted: int | None) -> str:
         ),
         (
             "memory of an idle client",
-            f"{user + kernel:.1f} KiB",
-            f"server {user:.2f}, measured; kernel {kernel:.1f}",
+            f"{each / KIB:.1f} KiB",
+            f"server {user / KIB:.2f}, measured; kernel {(each - user) / KIB:.1f}",
         ),
     ]
     lines = [f"{name:<28} {value:>14}  {note}".rstrip() for name, value, note in rows]
@@ -237,10 +238,10 @@ def report(machine: Machine, workers: list[int], wanted: int | None) -> str:
         lines.append(f"{count:>7} {most:>17,}  {limit}")
     count = workers[-1]
     if wanted is None:
-        wanted = min(10**6 * count, int(machine.memory_available * MEMORY_SHARE / (user + kernel) / KIB))
+        wanted = min(10**6 * count, int(machine.memory_available * MEMORY_SHARE / each))
     wanted = max(wanted, 1)
     lines += ["", f"For {wanted:,} clients over {count} worker{'s' * (count > 1)}:"]
-    needed = wanted * (user + kernel) * KIB
+    needed = wanted * each
     if needed > machine.memory_available * MEMORY_SHARE:
         lines.append(
             f"# more memory: {needed / 2**30 / MEMORY_SHARE:.1f} GiB available, where {memory:.1f} are"

@@ -33,7 +33,7 @@ def test_a_client_of_the_seed_is_answered_soon(serve: Callable[..., Any]) -> Non
 
 
 def test_a_first_line_in_two_pieces(serve: Callable[..., Any]) -> None:
-    """A piece that stays alone is answered as the seed's; an LF at the end of a later read means lines."""
+    """A piece that stays alone is answered as a message; an LF at the end of a later read means lines."""
     server = serve()
     with Peer(server.address) as client:
         client.send(b"hel")

@@ -396,12 +396,12 @@ def _named(tmp_path: Path, address: str) -> tuple[str, ...]:
     """What a command begins with that is to run on a machine whose own name has ``address``."""
     require(os.geteuid() == 0, "root, for namespaces")
     hosts = tmp_path / "hosts"
-    hosts.write_text(f"127.0.0.1 localhost\n{address} seedhost\n")
-    script = f'hostname seedhost && mount --bind {hosts} /etc/hosts && exec "$@"'
+    hosts.write_text(f"127.0.0.1 localhost\n{address} own-name\n")
+    script = f'hostname own-name && mount --bind {hosts} /etc/hosts && exec "$@"'
     return (require_tool("unshare"), "--uts", "--mount", "sh", "-c", script, "sh")
 
 
-SEEDS_CLIENT = """
+BY_NAME = """
 import socket, sys
 client = socket.create_connection((socket.gethostbyname(socket.gethostname()), int(sys.argv[1])), 30)
 client.sendall(b"hello")
@@ -409,13 +409,13 @@ print(client.recv(1024).decode())
 """
 
 
-def test_the_seeds_client_finds_the_server(operate: Operate, tmp_path: Path) -> None:
+def test_a_client_by_the_own_name_finds_the_server(operate: Operate, tmp_path: Path) -> None:
     """It looks for its machine's name, which is 127.0.1.1 on a stock Debian: the default server is there."""
     prefix = _named(tmp_path, "127.0.1.1")
     server = operate("--port", "0", prefix=prefix)
     assert server.urls == [f"tcp://127.0.0.1:{server.port}", f"tcp://127.0.1.1:{server.port}"]
     seen = subprocess.run(
-        [*prefix, sys.executable, "-c", SEEDS_CLIENT, str(server.port)],
+        [*prefix, sys.executable, "-c", BY_NAME, str(server.port)],
         capture_output=True,
         text=True,
         check=True,
@@ -425,11 +425,11 @@ def test_the_seeds_client_finds_the_server(operate: Operate, tmp_path: Path) -> 
         assert len(operate("--port", "0", *where, prefix=prefix).urls) == 1
 
 
-def test_which_host_the_seeds_clients_look_for(operate: Operate, tmp_path: Path) -> None:
+def test_which_host_clients_by_the_own_name_look_for(operate: Operate, tmp_path: Path) -> None:
     """Where the name has an address that others may connect to, it is not listened on unasked, but named."""
     server = operate("--port", "0", prefix=_named(tmp_path, "192.0.2.1"))
     assert len(server.urls) == 1
-    server.logged("INFO for clients that look for this machine by its name, seedhost: serve --host 192.0.2.1")
+    server.logged("INFO for clients that look for this machine by its name, own-name: serve --host 192.0.2.1")
 
 
 def test_the_address_of_the_own_name_is_taken(operate: Operate, tmp_path: Path) -> None:
@@ -437,7 +437,7 @@ def test_the_address_of_the_own_name_is_taken(operate: Operate, tmp_path: Path) 
     with socket.create_server(("127.0.1.1", 0)) as other:
         server = operate("--port", str(other.getsockname()[1]), prefix=_named(tmp_path, "127.0.1.1"))
         assert len(server.urls) == 1
-        server.logged("WARNING clients that look for this machine by its name, seedhost, find nobody: ")
+        server.logged("WARNING clients that look for this machine by its name, own-name, find nobody: ")
 
 
 def test_the_narrowest_limit_is_the_default(operate: Operate) -> None:

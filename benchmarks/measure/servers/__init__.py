@@ -2,8 +2,8 @@
 
 Each is the idiomatic best of its kind, in a file of its own beside this one, and does the same work:
 the line protocol with its UTF-8 check, ``/exit``, the bound of 65,536 bytes a line, an unterminated
-last line, TCP_NODELAY. ``threads`` is the exception: it is the server that this project replaces,
-kept as it was, and treats whatever one ``recv(1024)`` returns as a message.
+last line, TCP_NODELAY. ``threads`` is the exception: it is what people write first, without framing,
+and treats whatever one ``recv(1024)`` returns as a message.
 
 A server is a command that takes ``--host`` and ``--port``, prints ``ready tcp://HOST:PORT`` on
 standard output once it accepts, and ends on SIGTERM. Servers in C and Go are compiled on first use
@@ -176,7 +176,7 @@ SERVERS: Final[dict[str, Server]] = {
             "gevent_plain", "gevent StreamServer: a greenlet per client", "gevent", "greenlet",
             tls=_tls, variants=_VARIANTS,
         ),
-        _python("threads", "what this project replaces: thread per client", framing="chunk", whole=True),
+        _python("threads", "what people write first: a thread per client", framing="chunk", whole=True),
         _python("socketserver", "the standard library's ThreadingTCPServer: a thread per client", whole=True),
         _python(
             "asyncio_protocol", "asyncio with a Protocol: callbacks, no task per client",

@@ -1,8 +1,7 @@
-"""One operating-system thread per client, blocking ``recv(1024)``: where this project comes from.
+"""One operating-system thread per client, blocking ``recv(1024)``: what people write first.
 
-It is kept as it was described: whatever one ``recv(1024)`` returns is a message, decoded and
-confirmed with ``send``. So it has no framing, and its reply ends as the message did. TCP_NODELAY is
-not set, nothing is caught but a client that has gone.
+Whatever one ``recv(1024)`` returns is a message, decoded and confirmed with ``send``. So it has no framing,
+and its reply ends as the message did. TCP_NODELAY is not set, nothing is caught but a client that has gone.
 """
 
 from __future__ import annotations

@@ -208,7 +208,8 @@ def machine(**changes: object) -> Machine:
     ("changes", "connections", "limit"),
     [
         ({}, 59_936, "open files per process"),
-        ({"memory_available": 2**24}, 3355, "memory"),
+        ({"memory_available": 2**24}, 2473, "memory"),
+        ({"memory_available": 2**24, "kernel_bytes_per_connection": 9500}, 1342, "memory"),
         ({"files_in_all": 2064}, 1000, "open files in all (fs.file-max)"),
     ],
 )
