@@ -37,6 +37,7 @@ class Answering(Lifecycle):
         try:
             client._connected = True
             greeting = core.service.connected(client)
+            core.broadcasts.catch_up(self)
             if greeting is not None:
                 self._due().append(self._framed(greeting))
         except Refuse as refusal:
@@ -126,6 +127,7 @@ class Answering(Lifecycle):
         elif kept:
             self.reason = "truncated"  # somebody without the keys may have cut it off: it is not handled
         if self.state is BUSY:
+            self.core.broadcasts.catch_up(self)
             self._say_last()
             if self.outbox:  # pushes that it has not taken; it may have ended its own output only
                 self.send_due()
@@ -147,9 +149,9 @@ class Answering(Lifecycle):
         began = now()
         handled = 0
         for event in events:
+            if rate and type(event) is not Control:
+                self._pay(client, rate)
             if type(event) is kind:
-                if rate:
-                    self._pay(client, rate)
                 try:
                     reply = handler(event, client)
                     if broadcasts:
@@ -161,6 +163,7 @@ class Answering(Lifecycle):
                     handled += 1
                 except BaseException:  # noqa: BLE001 - whatever a handler raises is its own failure
                     self._service_failed("message")
+                    core.broadcasts.catch_up(self)
                     self._tell_error(ErrorCode.HANDLER_FAILED, "the server could not handle the message")
             elif type(event) is Control:
                 outbox.append(event.data)

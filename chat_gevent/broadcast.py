@@ -11,12 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
-from chat_gevent.engine import SLICE_PUSHES, SLICE_SECONDS, Engine
+from chat_gevent.engine import SLICE_PUSHES, SLICE_SECONDS
 from chat_gevent.framing import Framing
 from chat_gevent.service import NO_GROUPS, Client
 
 AT_ONCE: Final = 256
 """Most clients that are sent to without slicing: a message is in an outbox in less than a microsecond."""
+
+MOST_RUNNING: Final = 16
+"""Most broadcasts under way. With one more the oldest is put into outboxes, which have limits: clients that
+are told faster than can be sent are slow ones, and no list of what they are to get grows without bound."""
 
 
 class Group:
@@ -88,13 +92,14 @@ class _Broadcast:
 class Broadcasts:
     """The broadcasts of one server."""
 
-    __slots__ = ("_clock", "_timer", "running", "seconds", "started")
+    __slots__ = ("_clock", "_core", "_timer", "running", "seconds", "started")
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, core: Any) -> None:
+        self._core = core
         self.running: list[_Broadcast] = []
         """Those under way, the oldest first; always the same list."""
-        self._timer = engine.hub.loop.timer(0)
-        self._clock = engine.system.perf_counter
+        self._timer = core.system.hub.loop.timer(0)
+        self._clock = core.system.perf_counter
         self.started = 0
         """How many there have been."""
         self.seconds = 0.0
@@ -114,10 +119,26 @@ class Broadcasts:
                     self.catch_up(connection)
                 broadcast.push(connection)
             return len(targets)
+        if len(self.running) >= MOST_RUNNING:
+            self._put_into_outboxes()
         self.running.append(broadcast)
         if len(self.running) == 1:
             self._timer.start(self._slice)
         return len(targets)
+
+    def fit(self, size: int, count: int = 1) -> bool:
+        """Whether ``count`` messages of ``size`` bytes fit into as many outboxes that are empty."""
+        core = self._core
+        limits = core.settings
+        return bool(size <= limits.outbox_bytes and core.queued + size * count <= limits.outbox_total_bytes)
+
+    def _put_into_outboxes(self) -> None:
+        """Complete the oldest broadcast without sending: the limits of outboxes hold for it then."""
+        began = self._clock()
+        oldest = self.running.pop(0)
+        while oldest.remaining:
+            oldest.push(oldest.remaining.popitem()[0])
+        self.seconds += self._clock() - began
 
     def catch_up(self, connection: Any) -> None:
         """Give ``connection`` what it has not got yet of the broadcasts under way."""
@@ -132,7 +153,8 @@ class Broadcasts:
         end = began + SLICE_SECONDS
         while self.running and clock() < end:
             oldest = self.running[0]
-            alone = len(self.running) == 1
+            # What may not fit into outboxes goes through them, where it is refused.
+            alone = len(self.running) == 1 and self.fit(len(oldest.framed), SLICE_PUSHES)
             for _ in range(min(SLICE_PUSHES, len(oldest.remaining))):
                 connection, _ = oldest.remaining.popitem()
                 if connection.framing is not oldest.framing:

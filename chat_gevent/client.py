@@ -147,7 +147,7 @@ class ChatClient:
             except TimeoutError:
                 self._drop("the server did not answer in time")
                 raise
-            if self._attempts is None or reply != self._last_word:
+            if self._attempts is None or not self._last_word or reply != self._last_word:
                 return reply
             lost = tuple(self._unconfirmed) or (message,)
             self._drop(reply)
@@ -252,7 +252,7 @@ class ChatClient:
 
     def _take_back_last_word(self) -> None:
         """Have nobody take the last word of a lost connection for a reply to something else."""
-        if self._last_word in self._replies:
+        if self._last_word and self._last_word in self._replies:
             self._replies.remove(self._last_word)
 
     def _drop(self, why: str) -> None:
@@ -300,7 +300,10 @@ class ChatClient:
         except ConnectionError as error:
             raise ConnectionLost(f"the server is gone: {error.strerror}") from error
         if not data:
-            replies, self._kept = self._reading.finish(self._kept, REPLY_BYTES), b""
+            kept, self._kept = bytes(self._kept), b""
+            if kept and not isinstance(self._reading, Chunk):
+                raise ConnectionLost(f"the server closed in the middle of a reply: {kept[:60]!r}")
+            replies = self._reading.finish(kept, REPLY_BYTES)
             if not replies:
                 raise ConnectionLost("the server closed the connection")
         else:
@@ -321,8 +324,8 @@ def encoded(message: str, framing: Framing = LINE) -> bytes:
     data = message.encode()
     if isinstance(framing, Line) and "\n" in message:
         raise Unsendable("a message can't contain a line feed: it would be two")
-    if isinstance(framing, Delimiter) and framing.end in data:
-        raise Unsendable("a message can't contain the delimiter: it would be two")
+    if isinstance(framing, Delimiter) and (data + framing.end).find(framing.end) != len(data):
+        raise Unsendable("a message can't contain the delimiter, or make one with its end: it would be two")
     if isinstance(framing, Chunk) and not 0 < len(data) <= CHUNK_BYTES:
         raise Unsendable(f"a chunk has 1 to {CHUNK_BYTES} bytes, this has {len(data)}")
     try:

@@ -110,7 +110,7 @@ class Core:
             resident=not self.parks,
             shares=not confirms,
         )
-        self.broadcasts = Broadcasts(self.engine)
+        self.broadcasts = Broadcasts(self)
         self.input = InputBudget(settings.input_total_bytes, self.engine.all)
         if cut_short := settings.cut_short():
             log.warning(

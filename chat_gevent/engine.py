@@ -149,10 +149,15 @@ class Engine:
             self._push_timer.start(self._flush)
         self._pushed[connection] = None
 
-    def wait_for_room(self, connection: Any) -> None:
-        """Flush ``connection`` again once its client has taken something of what is due."""
-        if connection not in self._without_room:
+    def wait_for_room(self, connection: Any, taken: bool = False) -> None:
+        """Flush ``connection`` again once its client has taken something of what is due.
+
+        ``taken`` is whether it has: more fitted in than when it was waited for before.
+        """
+        waits = connection in self._without_room
+        if taken or not waits:
             self._without_room[connection] = self.tick, self.system.untaken(connection.fd)
+        if not waits:
             self._epoll.modify(connection.fd, self._mask(connection) | EPOLLOUT)
 
     def room_is_made(self, connection: Any, untaken: int) -> None:

@@ -23,10 +23,10 @@ from typing import Any, Final
 
 from gevent import GreenletExit, getcurrent
 
-from chat_gevent.confirm import ErrorCode, error_text, with_retry
+from chat_gevent.confirm import ErrorCode, with_retry
 from chat_gevent.errors import Closed, WriteTimeout
 from chat_gevent.framing import Auto
-from chat_gevent.outgoing import Outgoing
+from chat_gevent.outgoing import Outgoing, error_bytes
 from chat_gevent.state import BUSY, CLOSED, CLOSING, OPENING, PARKED, PARKED_SHORT, QUEUED, WAITING
 
 log = logging.getLogger("chat_gevent")
@@ -43,6 +43,11 @@ TEMPORARY: Final = frozenset(
     (ErrorCode.SERVER_FULL, ErrorCode.ADDRESS_FULL, ErrorCode.SHUTTING_DOWN, ErrorCode.SERVER_BUSY)
 )
 """Why a client must go that is welcome again later: it is told when."""
+
+REFUSED_LINGERING: Final = 32
+"""Most refused clients that are waited for to read their refusal; those beyond are told, and closed at once.
+
+Half of the files that :data:`chat_gevent.files.RESERVED_FILES` keeps."""
 
 REFUSALS: Final = frozenset((ErrorCode.SERVER_FULL, ErrorCode.ADDRESS_FULL))
 """Why a client was not admitted: the connection only tells it so."""
@@ -71,15 +76,22 @@ def explain(code: str, spread: float, problem: str = "") -> str:
 
 def refuse_at_once(core: Any, client: RawSocket, code: ErrorCode, problem: str = "") -> None:
     """Tell a client why it can't come in, as well as that can be done without waiting for it, and close."""
-    told = error_text(code, explain(code, core.settings.retry_spread, problem))
+    _tell_at_once(core, client, code, problem)
+    client.close()
+
+
+def _tell_at_once(core: Any, client: RawSocket, code: ErrorCode, problem: str = "") -> None:
     try:
-        client.send(told.encode() + b"\n")
+        told = error_bytes(core, core.framing, code, explain(code, core.settings.retry_spread, problem))
+    except BaseException:  # whatever a hook raises is its own failure, not the server's
+        log.exception("error_reply failed")
+        told = b""
+    try:
+        client.send(told)
         client.shutdown(SHUT_WR)
         client.recv(16_384)  # what is left unread at the close would make it a reset
     except OSError:
         pass
-    finally:
-        client.close()
 
 
 class Lifecycle(Outgoing):
@@ -117,11 +129,11 @@ class Lifecycle(Outgoing):
             left = self.core.system.untaken(self.fd)
         except OSError:
             left = untaken
-        if left >= untaken:
-            if ticks >= self.core.write_ticks:
-                self.give_up("write-timeout")
+        if left < untaken:
+            self.core.engine.room_is_made(self, left)
+        elif ticks >= self.core.write_ticks:
+            self.give_up("write-timeout")
             return
-        self.core.engine.room_is_made(self, left)
         since, before = self.core.waited_for.get(self, (0.0, 0))
         if since:
             try:
@@ -150,6 +162,7 @@ class Lifecycle(Outgoing):
         OSError, WriteTimeout, Closed.
         """
         self.reason = reason
+        self.core.broadcasts.catch_up(self)
         if code is not None:
             self._tell_error(code, explanation)
         self._say_last()
@@ -165,6 +178,8 @@ class Lifecycle(Outgoing):
             self.core.registry.pushes += 1
 
     def _end_output(self) -> None:
+        if self.state is CLOSED:  # it was cut off while its hook was at work
+            raise Closed
         self.move(CLOSING)
         self._drop_input()
         self.tick = self.core.engine.tick
@@ -195,6 +210,13 @@ class Lifecycle(Outgoing):
         self.leaving = code
         if self.state is PARKED_SHORT:
             self.move(PARKED)
+
+    def refuse_early(self) -> None:
+        """Close now, if the client is refused and too many of these are there. Raises Closed: it was done."""
+        if self.leaving in REFUSALS and self.core.registry.refusals > REFUSED_LINGERING:
+            _tell_at_once(self.core, self.socket, ErrorCode(self.leaving))
+            self.cut(self.leaving)
+            raise Closed
 
     def ask_to_leave(self, reason: str) -> None:
         """Have the client told why it must go, once what it has sent is answered. Never blocks."""
@@ -248,6 +270,7 @@ class Lifecycle(Outgoing):
             if self.state is OPENING:
                 self.cut(reason)
             else:
+                self.core.broadcasts.catch_up(self)
                 self._tell_error(ErrorCode(reason), EXPLANATIONS[reason])
                 if self.flush():
                     self._end_output()

@@ -32,6 +32,16 @@ Opening = Callable[[Any], bytes]
 """Done once, in a leased greenlet, before a connection's first message; returns input read too much."""
 
 
+def error_bytes(core: Any, framing: Framing, code: ErrorCode, explanation: str) -> bytes:
+    """An error in the service's words, framed; nothing where it has none. Raises what its hook does."""
+    words = core.service.error_reply(code, explanation)
+    if words is None:
+        return b""
+    error: bytes = words.encode() if isinstance(words, str) else words
+    # Under ``auto`` nothing is decided yet: an error is a line there.
+    return error + b"\n" if type(framing) is Auto else framing.encode(error)
+
+
 class Outgoing(Stream):
     """State and outbox of a connection. Parameters as of :class:`chat_gevent.connection.Connection`."""
 
@@ -155,12 +165,9 @@ class Outgoing(Stream):
         """Put an error into what is due, in the service's words; nothing where these fail."""
         self.core.registry.errors[code] += 1
         try:
-            words = self.core.service.error_reply(code, explanation)
-            if words is None:
+            framed = error_bytes(self.core, self.framing, code, explanation)
+            if not framed:
                 return
-            framed = words.encode() if isinstance(words, str) else words
-            # Under ``auto`` nothing is decided yet: an error is a line there.
-            framed = framed + b"\n" if type(self.framing) is Auto else self.framing.encode(framed)
         except BaseException:  # noqa: BLE001 - what a hook raises is its own failure, not the server's
             self._service_failed("error_reply")
         else:
@@ -206,6 +213,9 @@ class Outgoing(Stream):
         core = self.core
         core.registry.pushes += 1
         if sent < len(data):  # TLS may have taken all of it by now: what has begun is finished
+            if core.settings.slow_consumer == "close" and not core.broadcasts.fit(len(data) - sent):
+                self.give_up("slow")
+                return
             core.owe(self, len(data) - sent)
             self._due().append(data[sent:])
             if self.state is PARKED_SHORT:
@@ -216,13 +226,15 @@ class Outgoing(Stream):
             self.tick = core.engine.tick
 
     def touch(self) -> None:
-        """Count this moment as activity."""
-        self.tick = self.core.engine.tick
+        """Count this moment as activity; not of a client that is about to go, for which time is limited."""
+        if self.state < CLOSING:
+            self.tick = self.core.engine.tick
 
     def flush_in_hub(self) -> None:
         """Send what is due as far as the kernel takes it; the engine waits for room for the rest."""
         if self.state is CLOSED:
             return
+        before = self.sent
         try:
             gone = self.flush()
         except OSError as error:
@@ -230,7 +242,7 @@ class Outgoing(Stream):
             return
         engine = self.core.engine
         if not gone:
-            engine.wait_for_room(self)
+            engine.wait_for_room(self, self.sent != before)
             if self.core.settings.min_read_rate:
                 with contextlib.suppress(OSError):
                     self.core.waited_for.setdefault(self, (self.core.system.monotonic(), self.taken()))

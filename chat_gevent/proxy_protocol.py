@@ -75,6 +75,7 @@ def opening(then: Opening | None) -> Opening:
             return b""
         if client is not None:
             connection.core.registry.attribute(connection, client)
+            connection.refuse_early()
         return then(connection) if then is not None else b""
 
     return read

@@ -192,8 +192,11 @@ class Rooms(Service):
         if not text.strip():
             raise Complaint("say to whom and what: /msg NAME TEXT")
         other = self._named.get(name.casefold())
-        if other is None or not other.send(f"{member.name} -> you: {text.strip()}"):
+        sent = other is not None and other.send(f"{member.name} -> you: {text.strip()}")
+        if other is None or other.closed:
             raise Complaint(f"nobody is called {name}")
+        if not sent:
+            raise Complaint(f"{other.state.name} has too much to read already")
         return f"you -> {other.state.name}: {text.strip()}"
 
     def _say(self, client: Client[Member], text: str) -> str:

@@ -20,7 +20,7 @@ from typing import Any, Final
 from gevent import getcurrent, spawn
 from gevent.event import Event
 
-from chat_gevent import proxy_protocol, tls
+from chat_gevent import lifecycle, proxy_protocol, tls
 from chat_gevent.confirm import ErrorCode
 from chat_gevent.connection import Connection
 from chat_gevent.core import Core
@@ -31,11 +31,6 @@ from chat_gevent.outgoing import Opening
 from chat_gevent.service import Answers
 from chat_gevent.serving import Serving
 from chat_gevent.settings import Settings
-
-REFUSED_LINGERING: Final = 32
-"""Most refused clients that are waited for to read their refusal; those beyond are told, and closed at once.
-
-Half of the files that :data:`chat_gevent.files.RESERVED_FILES` keeps."""
 
 OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 """Why ``accept`` may fail without any fault of the client's; it will do again once something is free."""
@@ -288,7 +283,7 @@ class ChatServer(Serving):
         """Tell a client why it can't come in, and close."""
         registry = self.core.registry
         registry.refused[code] += 1
-        if registry.refusals >= REFUSED_LINGERING:
+        if registry.refusals >= lifecycle.REFUSED_LINGERING:
             refuse_at_once(self.core, client, code)
             return
         # What a proxy says first is dropped with all else; only TLS must come before the refusal.

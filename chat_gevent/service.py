@@ -1,7 +1,7 @@
 """What people write on top of the server: a handler, or a service; and the narrow client that it is given.
 
 A **handler** is a function ``(message, client) -> reply or None``. A **service** is an object whose methods
-are hooks; all are optional. Both may block as any gevent code may, anywhere.
+are hooks; all are optional. Both may block as any gevent code may, anywhere but in ``error_reply``.
 """
 
 from __future__ import annotations
@@ -68,8 +68,9 @@ class Client(Generic[State]):
         """Send the client a message unasked. Never blocks.
 
         It leaves with whatever else is due to the client at the end of the engine's turn, in the order of the
-        calls. Returns False once the client is gone. Raises TypeError, UnicodeEncodeError: ``message`` is
-        none.
+        calls. Returns False where it does not: the client is gone (:attr:`closed`), or what it has not taken
+        yet is as much as ``slow_consumer = "drop-newest"`` allows. Raises TypeError, UnicodeEncodeError:
+        ``message`` is none.
         """
         sent: bool = self._connection.push(message)
         return sent
@@ -120,7 +121,10 @@ class Service:
         """The server is about to stop: clients are still there, and can be sent to."""
 
     def error_reply(self, code: str, explanation: str) -> Reply | None:
-        """What a client is told of an error; None: nothing. ``code`` is one of the protocol's."""
+        """What a client is told of an error; None: nothing. ``code`` is one of the protocol's.
+
+        This is the one hook that must not block: time-outs and refusals are told from the event loop.
+        """
         return error_text(code, explanation) if self.text else error_text(code, explanation).encode()
 
 

@@ -114,7 +114,7 @@ class Serving(StreamServer):
             self.core.system.sleep(max(0.0, due - monotonic()))
             try:
                 function()
-            except Exception:
+            except (Exception, gevent.Timeout):
                 log.exception("%r, called every %g s, failed", function, seconds)
             due = max(due + seconds, monotonic())
 

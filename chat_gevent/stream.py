@@ -137,6 +137,8 @@ class Stream:
                 sent = 0
             except OSError:
                 outbox.insert(0, data)  # still due: whoever sends next must not go on behind it
+                if self.core.queued:  # what went before is gone
+                    self.core.settle(self, sum(map(len, outbox)))
                 raise
             self.sent += sent
             if sent < len(data):
@@ -180,8 +182,8 @@ class Stream:
         system = self.core.system
         watcher = system.hub.loop.io(self.fd, 2)
         try:
-            left = first = system.untaken(self.fd)
-            began = system.monotonic()
+            left, sent = system.untaken(self.fd), self.sent
+            began, taken = system.monotonic(), self.taken()
             while True:
                 try:
                     with Timeout.start_new(seconds, WriteTimeout()):
@@ -189,8 +191,9 @@ class Stream:
                     return
                 except WriteTimeout:
                     before, left = left, system.untaken(self.fd)
-                    if left >= before:
+                    if left >= before and self.sent == sent:  # nor was there room for what the hub has sent
                         raise
-                    self.core.demand_rate(system.monotonic() - began, first - left)
+                    sent = self.sent
+                    self.core.demand_rate(system.monotonic() - began, self.taken() - taken)
         finally:
             watcher.close()

@@ -77,7 +77,7 @@ class Machine:
 
     @property
     def bytes_per_connection(self) -> int:
-        """Of an idle client, server and kernel together; no less than the default of max_connections counts."""
+        """Of an idle client, server and kernel; no less than the default of max_connections counts."""
         return max(CLIENT_BYTES, self.user_bytes_per_connection + self.kernel_bytes_per_connection)
 
     def connections(self, workers: int) -> tuple[int, str]:

@@ -99,7 +99,7 @@ def _scheme_of(name: str, inherited: socket.socket, settings: ServeSettings) -> 
 
 
 def _listen_at_own_name(settings: ServeSettings, first: Listener, reserve: bool) -> list[Listener]:
-    """Listen also where a client looks that connects to the machine's own name, if that is a loopback address.
+    """Listen also where clients look that connect to the machine's own name, if it is a loopback address.
 
     It connects to ``gethostbyname(gethostname())``, which is 127.0.1.1 on Debian and Ubuntu as they come.
     """

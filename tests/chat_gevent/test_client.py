@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from chat_gevent.client import ChatClient
+from chat_gevent.errors import ConnectionLost
 from tests.operate import ServerProcess, until
 
 
@@ -45,3 +46,16 @@ def test_a_client_among_thousands_of_files(server: ServerProcess) -> None:
         client.send("again")
         until(client.pending)
         assert client.receive() == "Received: again"
+
+
+def test_a_reply_that_was_cut_off_is_no_reply() -> None:
+    """The stream ends in the middle of a line: what came is named, and nothing is returned for the reply."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        ChatClient.connect(*listener.getsockname(), timeout=30) as client,
+    ):
+        with listener.accept()[0] as server:
+            server.sendall(b"Received: one\nReceived: he")
+        assert client.receive() == "Received: one"
+        with pytest.raises(ConnectionLost, match=r"in the middle of a reply: b'Received: he'"):
+            client.receive()

@@ -186,7 +186,7 @@ def test_what_telnet_offers_is_refused_before_its_lines_are_answered() -> None:
 
 
 def test_each_framing_settles_once() -> None:
-    """Under ``auto`` a client that sends no LF is answered in chunks until a read ends with LF, and then in lines."""
+    """Under ``auto`` who sends no LF is answered in chunks until a read ends with LF, and then in lines."""
     rules = Rules(100)
     framing, events, _, kept = read(AUTO, b"", b"hel", rules)
     assert (framing, events, kept) == (AUTO, [], b"hel")

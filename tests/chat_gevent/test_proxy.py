@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from chat_gevent.errors import HeaderError
+from chat_gevent.lifecycle import REFUSED_LINGERING
 from chat_gevent.proxy_protocol import Proxies, parse_v1, parse_v2
 from tests.conftest import require_tool
 from tests.operate import ServerProcess, certificate, exchange, rest, until
@@ -258,6 +259,27 @@ def test_refusals_behind_a_proxy_take_no_places(operate: Operate, tmp_path: Path
     assert ask(inside[-1]) == b"Received: hello\n"
     for each in (*inside, *staying):
         each.close()
+
+
+def test_one_address_behind_a_proxy_does_not_use_up_the_files(operate: Operate) -> None:
+    """Only some are waited for to read their refusal; further ones are told, and closed at once."""
+    server = operate(
+        *("--port", "0", "--proxy-from", "127.0.0.1", "--max-connections-per-address", "1", "--admin", ":0"),
+        *("--linger-timeout", "60"),
+    )
+    clients = []
+    for number in range(REFUSED_LINGERING + 21):
+        clients.append(server.connect())
+        clients[-1].sendall(b"PROXY TCP4 192.0.2.7 192.0.2.1 4321 1\r\n")
+        if number:
+            assert rest(clients[-1]).startswith(b"Error: address-full: ")
+    # Those that were closed at once are gone; the others wait for their client to close.
+    until(lambda: server.metric("chat_gevent_connections") == 1 + REFUSED_LINGERING)
+    assert server.metric('chat_gevent_refused_total{reason="address-full"}') == REFUSED_LINGERING + 20
+    exchange(clients[0], b"hello")
+    for each in clients:
+        each.close()
+    until(lambda: server.metric("chat_gevent_connections") == 0)
 
 
 def test_networks() -> None:

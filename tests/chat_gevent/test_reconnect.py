@@ -327,6 +327,22 @@ def test_a_late_reply_is_not_taken_for_another() -> None:
     script.close()
 
 
+def test_an_empty_reply_is_a_reply(serve: Callable[..., Any]) -> None:
+    """It is what the handler said, and no sign that the server goes."""
+    from gevent import socket as gevent_socket
+
+    server = serve(lambda message, client: "" if message == "GET" else message)
+
+    def dial() -> Any:
+        return gevent_socket.create_connection(server.address, 30)
+
+    with ChatClient(dial(), reconnect=SOON, dial=dial) as client:
+        assert [client.confirm(each) for each in ("GET", "a", "GET")] == ["", "a", ""]
+        client.send("GET")
+        client.send("b")
+        assert [client.receive(), client.receive()] == ["", "b"]
+
+
 def test_who_said_exit_does_not_come_back() -> None:
     """The server closes because it was asked to."""
     with playing(takes_and_goes) as (_, client):
@@ -406,6 +422,8 @@ def test_framings_that_a_server_has(operate: Operate, framing: str) -> None:
         (CHUNK, "x" * 1025, "this has 1025"),
         (AUTO, "a\nb", "line feed"),
         (Delimiter(b"--"), "a--b", "delimiter"),
+        (Delimiter(b"--"), "a-", "delimiter"),  # a---: the server would take "a", and keep a dash
+        (Delimiter(b"\r\n\r\n"), "a\r\n", "delimiter"),
         (LengthPrefix(1), "x" * 256, "256 bytes"),
     ],
 )

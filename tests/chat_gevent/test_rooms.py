@@ -193,3 +193,15 @@ def test_run_by_the_command(operate: Callable[..., ServerProcess]) -> None:
         ann.sendall(b"/msg bob hello\n")
         assert receive(bob, 18) == b"ann -> you: hello\n"
     assert server.stop() == 0
+
+
+def test_one_who_has_too_much_to_read_is_still_somebody() -> None:
+    """Where pushes to slow readers are dropped, whoever writes to one is told that, not that it is gone."""
+    with running(Rooms(rate=1e6, burst=10**6), slow_consumer="drop-newest", outbox_bytes=1000) as server:
+        ann, bob = enter(server, "ann"), enter(server, "bob")
+        answers = {ann.ask(f"/msg bob {'x' * 900}")}
+        while len(answers) < 2:
+            answers.add(ann.ask(f"/msg bob {'x' * 900}"))
+        assert any("bob has too much to read already" in each for each in answers)
+        bob.close()
+        wait_until(lambda: "nobody is called bob" in ann.ask("/msg bob hello"))

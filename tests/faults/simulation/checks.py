@@ -241,7 +241,8 @@ def closed(world: World, known: Known) -> None:
         "message-too-long": True,
         "idle-timeout": world.loop.time - known.born >= world.settings.idle_timeout,
         "handshake-timeout": world.loop.time - known.born >= world.settings.handshake_timeout,
-        "write-timeout": world.loop.time - known.born >= world.settings.write_timeout,
+        "write-timeout": bool(world.settings.min_read_rate)
+        or world.loop.time - max(known.born, known.took) >= world.settings.write_timeout,
         "slow": bool(known.offered) or world.numbers,
         "reset": known.peer.faulted,
         "unused": known.peer.faulted,

@@ -10,7 +10,7 @@ from traceback import format_exception
 from typing import Any
 from unittest import mock
 
-from chat_gevent import answering, broadcast, connection, core, engine, server, stream
+from chat_gevent import answering, broadcast, connection, core, engine, lifecycle, stream
 from chat_gevent.lifecycle import Lifecycle
 from chat_gevent.state import CLOSING, MOVES
 from tests.faults.simulation import checks
@@ -28,7 +28,8 @@ SMALL: list[tuple[Any, str, int]] = [
     (broadcast, "SLICE_PUSHES", 1),
     (broadcast, "AT_ONCE", 2),
     (stream, "JOINED_ITEMS", 3),
-    (server, "REFUSED_LINGERING", 1),
+    (lifecycle, "REFUSED_LINGERING", 1),
+    (broadcast, "MOST_RUNNING", 2),
 ]
 """Bounds of the server's that are so small in a world that they are reached in a few operations."""
 

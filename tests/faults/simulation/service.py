@@ -25,6 +25,8 @@ class Known:
 
     peer: Peer
     born: float
+    took: float = 0.0
+    """When it last took something of what was sent to it."""
     greeting: str = ""
     gate: Semaphore = field(default_factory=lambda: Semaphore(0))
     offered: list[int] = field(default_factory=list)

@@ -180,7 +180,7 @@ class World(Hooks):
                 return
             known.peer.read(1 << 20)
         peer = Peer(self.kernel, slot, host, room, window)
-        known = self.slots[slot] = Known(peer, self.loop.time, greeting)
+        known = self.slots[slot] = Known(peer, self.loop.time, greeting=greeting)
         self.by_socket[peer.socket] = known
         self.all.append(known)
         if self.server.closed:
@@ -198,7 +198,10 @@ class World(Hooks):
         """A client takes what was sent to it."""
         known = self.slots[slot]
         if known is not None:
+            before = len(known.peer.got)
             known.peer.read(most)
+            if len(known.peer.got) != before and not known.peer.socket.closed:
+                known.took = self.loop.time
 
     def do_fault(self, slot: int, fault: Any) -> None:
         """Something happens to a connection: its end, a reset, an urgent byte."""
