@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 from collections.abc import Iterable
-from select import EPOLLIN
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -116,21 +114,6 @@ class Core:
             log.warning(
                 "tcp_user_timeout (%g s) cuts short %s", settings.tcp_user_timeout, " and ".join(cut_short)
             )
-
-    def check_watches(self) -> None:
-        """Raise OSError unless the kernel has epoll watches left: without them nobody could be served."""
-        probe = os.eventfd(0, os.EFD_CLOEXEC)
-        pollers = [self.system.epoll(), self.system.epoll()]  # the engine's, and the hub's that watches it
-        try:
-            for each in pollers:
-                each.register(probe, EPOLLIN)
-        except OSError as error:
-            problem = "no epoll watches left (fs.epoll.max_user_watches)"
-            raise OSError(error.errno, problem) from None
-        finally:
-            for each in pollers:
-                each.close()
-            os.close(probe)
 
     def next_id(self) -> int:
         """A number for a client."""

@@ -31,6 +31,7 @@ from chat_gevent.outgoing import Opening
 from chat_gevent.service import Answers
 from chat_gevent.serving import Serving
 from chat_gevent.settings import Settings
+from chat_gevent.system import check_watches
 
 REFUSED_LINGERING: Final = 32
 """Most refused clients that are waited for to read their refusal; those beyond are told, and closed at once.
@@ -115,7 +116,7 @@ class ChatServer(Serving):
 
     def start(self) -> None:
         """Begin to listen. Raises OSError: the address can't be had, or no epoll watches are left."""
-        self.core.check_watches()
+        check_watches(self.core.system)
         if self._owns_core and not self.started:
             self.init_socket()  # clients may wait in its backlog until the service has started
             try:
