@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from gevent import Greenlet, getcurrent, spawn_raw
+from gevent import Greenlet, getcurrent, spawn, spawn_raw, wait
 from gevent.event import Event
 
 from chat_gevent.answering import READ_BYTES
@@ -81,6 +81,7 @@ class Core:
         self._hurry = Event()
         self.telling: set[Any] = set()  # greenlets of disconnected hooks under way
         self._told = Event()
+        self.stopper: Any = None  # the greenlet of the stopping hook
         # Parked ones with a minimum rate: since when each is waited for, and what it had taken by then.
         self.waited_for: dict[Any, tuple[float, int]] = {}
         self.queued = 0  # bytes of pushes in all outboxes
@@ -270,7 +271,13 @@ class Core:
                 each.kill(block=False)
 
     def stopping(self, server: Any) -> None:
-        """Tell the service that the server is about to stop."""
+        """Tell the service that the server is about to stop; its hook may wait until :meth:`hurry`."""
+        if overrides(self.service, "stopping"):
+            self.stopper = spawn(self._stopping, server)
+            ends: list[Any] = [self.stopper, self._hurry]
+            wait(ends, count=1)
+
+    def _stopping(self, server: Any) -> None:
         try:
             self.service.stopping(server)
         except BaseException:  # whatever a hook raises is its own failure, not the server's
@@ -297,11 +304,12 @@ class Core:
             connection.ask_to_leave(ErrorCode.SHUTTING_DOWN)
             told += 1
             ahead = began + told * pace - system.monotonic()
-            if ahead > 0.01:
+            if ahead > 0.01 and not self._hurry.is_set():
                 self._finished.wait(ahead)  # ends once all are gone, or the drain is to end at once
             if self._hurry.is_set():
                 break
-        self._finished.wait(max(0.0, deadline - system.monotonic()))
+        if not self._hurry.is_set():  # who was accepted since then has cleared the other event
+            self._finished.wait(max(0.0, deadline - system.monotonic()))
         cut_off = self.cut_off()
         system.sleep(0)  # greenlets that were cut off end now, and then their hooks are told
         if self.telling:
@@ -310,7 +318,7 @@ class Core:
         return cut_off
 
     def hurry(self) -> None:
-        """End the drain that is under way at once."""
+        """End the drain that is under way at once, or the one that is about to begin."""
         self._hurry.set()
         self._finished.set()
 

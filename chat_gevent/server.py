@@ -86,7 +86,6 @@ class ChatServer(Serving):
         self._owns_core = core is None
         self._bound = not hasattr(listener, "accept")
         self._drained: Event | None = None  # from the first stop() on
-        self._drainer: Any = None
         self._cut_off = 0
         self.parks = spawn == "default"
         self._opening = opening or tls.opening_of(ssl_args)
@@ -221,13 +220,12 @@ class ChatServer(Serving):
 
     def _called_by_handler(self) -> bool:
         current = getcurrent()
-        if current is self._drainer or current in self.core.telling:
+        if current is self.core.stopper or current in self.core.telling:
             return True
         return any(each.greenlet is current for each in self.core.engine.all())
 
     def _drain(self, seconds: float) -> None:
         assert self._drained is not None
-        self._drainer = getcurrent()  # ``stopping`` may call stop() as well
         system = self.core.system
         deadline = system.monotonic() + seconds
         try:

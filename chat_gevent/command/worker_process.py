@@ -67,7 +67,6 @@ class WorkerProcess(ServerProcess):
         self._connections = connections
         self._beat_outside = beat
         self._master = os.getppid()
-        self._leaving = False
         self._hastened = Event()
         own = settings_of_worker(settings, index, board.workers)
         super().__init__(own, repeats, listeners, admin_listener, certificates)
@@ -166,9 +165,6 @@ class WorkerProcess(ServerProcess):
                 server.close()  # who waits there is another worker's
         super()._stop_listening()
         self._tell(State.LOST if len(self._lost) == len(self._urls) else State.LEAVING)
-
-    def _hurry(self) -> None:
-        self.core.hurry()
 
     def _tell_end(self, messages: int, cut_off: int) -> None:
         self._board.set(self._slot, "messages", messages)
