@@ -315,6 +315,7 @@ class ChatServer(Serving):
             fd, _ = listener._accept()  # type: ignore[attr-defined]
             client = self.core.system.socket(listener.family, listener.type, listener.proto, fileno=fd)
             client.setblocking(False)
+            self.core.registry.accepted += 1
             self.core.registry.refused[ErrorCode.SERVER_FULL] += 1
             refuse_at_once(self.core, client, ErrorCode.SERVER_FULL, "the server has no file descriptor left")
         except OSError:
