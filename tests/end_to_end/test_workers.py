@@ -158,6 +158,32 @@ def test_a_killed_worker_is_replaced_and_only_its_clients_notice(tells: Operate)
     assert server.stop() == 0
 
 
+def await_beat(worker: int) -> None:
+    """Wait until a worker says once more that its loop runs, by the time of a file that it shares with the
+    master."""
+
+    def last() -> float:
+        files = Path(f"/proc/{worker}/fd").iterdir()
+        return max(each.stat().st_mtime for each in files if "wgunicorn-" in str(each.readlink()))
+
+    before = last()
+    until(lambda: last() != before, what="a beat")
+
+
+def test_what_a_killed_worker_answered_is_counted(tells: Operate) -> None:
+    """The line at the end leaves out no more than its last second."""
+    server = tells(workers=2)
+    with server.connect() as client:
+        for _ in range(100):
+            worker = worker_of(client)
+        await_beat(worker)
+        await_beat(worker)  # what comes with the first one has been written by now
+        os.kill(worker, signal.SIGKILL)
+        server.logged("is dead; another one starts in 0 s")
+    assert server.stop() == 0
+    server.logged("stopped: 100 messages answered, 0 clients cut off")
+
+
 def flood(server: ServerProcess, number: int) -> tuple[dict[str, object], float]:
     """What clients saw that send flat out while the server gets a signal, and how long that took."""
     host, port = server.address()
