@@ -294,9 +294,12 @@ class ServerProcess:
             server.close()
 
 
-def most_connections(settings: ServeSettings, workers: int = 1) -> int:
-    """Most clients at once, of all workers, by the settings, or else by what carries the fewest."""
-    bounds = connection_bounds()
+def most_connections(settings: ServeSettings, workers: int = 1, files: int | None = None) -> int:
+    """Most clients at once, of all workers, by the settings, or else by what carries the fewest.
+
+    :param files: that each worker has open beside those of clients; as many as this process now unless given.
+    """
+    bounds = connection_bounds(files)
     bounds["the limit of open files"] *= workers  # which each has for itself
     narrowest = min(bounds, key=lambda name: bounds[name])
     carried = bounds[narrowest]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from random import Random
 
 import pytest
 
+from chat_gevent.command.master import SPARE_SLOTS
 from tests.conftest import command
 from tests.operate import ServerProcess, certificate, exchange, receive, rest, until
 
@@ -644,6 +646,38 @@ def test_what_can_not_start_says_so_once(tmp_path: Path) -> None:
         1,
         "chat-gevent serve: error: workers needs gunicorn: pip install 'chat-gevent[workers]'\n",
     )
+
+
+def sockets(pid: int) -> int:
+    """How many sockets a process holds."""
+    return sum("socket:" in str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def test_files_for_the_admin_pages_are_made_for_them_only_and_counted(operate: Operate) -> None:
+    """Without pages workers hold their listeners; with them one end of a pair for each worker that there may
+    be, and as many clients fewer are promised."""
+    slots = 4 * max(2, os.cpu_count() or 1) + SPARE_SLOTS
+    promised = []
+    for pages in ((), ("--admin", ":0")):
+        server = operate("--port", "0", "--workers", "2", *pages, files=200 + 3 * slots)
+        promised.append(int(server.logged(r"to at most (\d+) clients")[1]))
+        for worker in children(server):
+            held = sockets(worker)
+            assert (slots < held < slots + 10) if pages else held < 10
+        assert server.stop() == 0
+    assert promised[0] - promised[1] >= 2 * slots
+
+
+def test_no_files_for_the_admin_pages_is_one_line(operate: Operate, tmp_path: Path) -> None:
+    """The start ends with status 1, and leaves no file of a socket behind."""
+    path = tmp_path / "socket"
+    options = ("--listen", f"unix://{path}", "--workers", "64", "--admin", ":0")
+    server = operate(*options, files=200, ready=False)
+    assert server.process.wait(30) == 1
+    problem = "chat-gevent serve: error: can't make the memory and the {} files that 64 workers share: {}\n"
+    slots = 4 * max(64, os.cpu_count() or 1) + SPARE_SLOTS
+    assert server.log == problem.format(2 * slots, os.strerror(errno.EMFILE))
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("workers", [1, 2])
