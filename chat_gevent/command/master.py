@@ -93,6 +93,7 @@ class ChatArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         self._files = files + self.figures.mailboxes.kept
         self.connections = self.most_clients(settings, workers)
         self.places: SharedPlaces | None = None
+        self.places = self.make_places(settings, self.connections)
         self._pid = os.getpid()
         self._shared = shareable(listeners)
         self.positions: list[Position] = []
@@ -102,7 +103,6 @@ class ChatArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         self.reload = Reload(self, load)
         super().__init__(ServeApplication(settings, workers))
         self.set_workers(workers)
-        self.make_places()
 
     # -- gunicorn calls these ----------------------------------------------------------------------
 
@@ -279,11 +279,22 @@ class ChatArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
                 position.close()
                 self._closing.remove((position, workers))
 
-    def make_places(self) -> None:
-        """Have memory for clients per address, if there is a limit. Raises OSError."""
-        if self.settings.max_connections_per_address and self.places is None:
-            most, slots = self.settings.max_connections_per_address, self.board.slots
-            self.places = SharedPlaces(most, slots, self.connections)
+    def make_places(self, settings: ServeSettings, connections: int) -> SharedPlaces | None:
+        """Memory for clients per address, if there is a limit: what is there already, or else new.
+
+        Old workers count in what is there, so no new one takes its place. Raises StartError: there is none, or
+        too little for so many clients.
+        """
+        most, places = settings.max_connections_per_address, self.places
+        if most and places is not None and connections > places.most_clients:
+            problem = f"{connections} clients are too many for the memory of max_connections_per_address"
+            raise StartError(f"{problem}: at most {places.most_clients} without a restart")
+        if not most or places is not None:
+            return places
+        try:
+            return SharedPlaces(most, self.board.slots, connections)
+        except OSError as error:
+            raise StartError(f"max_connections_per_address: {error.strerror or error}") from None
 
     def most_clients(self, settings: ServeSettings, workers: int) -> int:
         """Most clients of so many workers. Raises StartError: not even one for each."""

@@ -71,6 +71,9 @@ class Reload:
             if workers > master.most_workers:
                 raise StartError(f"workers = {workers}: at most {master.most_workers} without a restart")
             connections = master.most_clients(new, workers)
+            if master.places is not None and not new.max_connections:  # the machine may carry more by now
+                connections = min(connections, master.places.most_clients)
+            places = master.make_places(new, connections)
         except (ConfigError, StartError, CertificateError) as error:
             log.error("SIGHUP: the workers stay as they are: %s", error)
             systemd.notify("READY=1")
@@ -80,7 +83,7 @@ class Reload:
         if self._before is None:
             self._before = old, master.connections, master.certificates
         master.settings, master.connections, master.certificates = new, connections, certificates
-        master.make_places()
+        master.places = places
         if new.workers != old.workers:
             self._workers = workers
         self.generation += 1

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import resource
 import select
 import signal
 import socket
@@ -291,6 +292,51 @@ def test_sighup_reads_settings_and_keeps_the_old_workers_where_they_are_wrong(
     server.logged("SIGHUP: the workers stay as they are, because a new one can't start")
     until(lambda: children(server) == second)
     assert confirmed(b"x" * 20)
+    assert server.stop() == 0
+
+
+def test_a_reload_never_outgrows_the_memory_for_addresses(operate: Operate, tmp_path: Path) -> None:
+    """More clients than it was made for need a restart, and the reload that asks for them changes nothing;
+    what has room is taken over."""
+    file = tmp_path / "chat.toml"
+    text = "workers = 2\nmax_connections_per_address = 5\nmax_connections = {}\n"
+    file.write_text(text.format(100))
+    server = operate("--port", "0", "--config", str(file))
+    before = children(server)
+    file.write_text(text.format(10_000))
+    server.process.send_signal(signal.SIGHUP)
+    server.logged("SIGHUP: the workers stay as they are: 10000 clients are too many .* without a restart")
+    assert children(server) == before
+    file.write_text(text.format(120))
+    server.process.send_signal(signal.SIGHUP)
+    server.logged("SIGHUP: 2 workers are replaced")
+    until(lambda: len(children(server)) == 2 and not children(server) & before)
+    with server.connect() as client:
+        exchange(client, b"hello")
+    assert server.stop() == 0
+
+
+def test_a_reload_without_memory_leaves_the_old_settings(tells: Operate, tmp_path: Path) -> None:
+    """One line says so, and a worker that is replaced afterwards has the settings of before."""
+    file = tmp_path / "chat.toml"
+    file.write_text("max_message_bytes = 30\n")
+    server = tells("--config", str(file), workers=2)
+    before, pid = children(server), server.process.pid
+    file.write_text("max_message_bytes = 10\nmax_connections = 1000000\nmax_connections_per_address = 5\n")
+    limits = resource.prlimit(pid, resource.RLIMIT_AS)
+    used = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.prlimit(pid, resource.RLIMIT_AS, (used + 2**26, limits[1]))
+    server.process.send_signal(signal.SIGHUP)
+    problem = os.strerror(errno.ENOMEM)
+    server.logged(f"ERROR SIGHUP: the workers stay as they are: max_connections_per_address: {problem}")
+    resource.prlimit(pid, resource.RLIMIT_AS, limits)
+    assert children(server) == before
+    os.kill(min(before), signal.SIGKILL)
+    [new] = until(lambda: children(server) - before)
+    with a_client_of(server, new) as client:
+        client.sendall(b"x" * 20 + b"\n")
+        assert rest_of_line(client) == b"%d\n" % new
+    assert "Traceback" not in server.log
     assert server.stop() == 0
 
 
