@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 from collections.abc import Iterable
-from select import EPOLLIN
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from gevent import Greenlet, getcurrent, spawn_raw
+from gevent import Greenlet, getcurrent, spawn, spawn_raw, wait
 from gevent.event import Event
 
 from chat_gevent.answering import READ_BYTES
@@ -83,6 +81,7 @@ class Core:
         self._hurry = Event()
         self.telling: set[Any] = set()  # greenlets of disconnected hooks under way
         self._told = Event()
+        self.stopper: Any = None  # the greenlet of the stopping hook
         # Parked ones with a minimum rate: since when each is waited for, and what it had taken by then.
         self.waited_for: dict[Any, tuple[float, int]] = {}
         self.queued = 0  # bytes of pushes in all outboxes
@@ -116,21 +115,6 @@ class Core:
             log.warning(
                 "tcp_user_timeout (%g s) cuts short %s", settings.tcp_user_timeout, " and ".join(cut_short)
             )
-
-    def check_watches(self) -> None:
-        """Raise OSError unless the kernel has epoll watches left: without them nobody could be served."""
-        probe = os.eventfd(0, os.EFD_CLOEXEC)
-        pollers = [self.system.epoll(), self.system.epoll()]  # the engine's, and the hub's that watches it
-        try:
-            for each in pollers:
-                each.register(probe, EPOLLIN)
-        except OSError as error:
-            problem = "no epoll watches left (fs.epoll.max_user_watches)"
-            raise OSError(error.errno, problem) from None
-        finally:
-            for each in pollers:
-                each.close()
-            os.close(probe)
 
     def next_id(self) -> int:
         """A number for a client."""
@@ -287,7 +271,13 @@ class Core:
                 each.kill(block=False)
 
     def stopping(self, server: Any) -> None:
-        """Tell the service that the server is about to stop."""
+        """Tell the service that the server is about to stop; its hook may wait until :meth:`hurry`."""
+        if overrides(self.service, "stopping"):
+            self.stopper = spawn(self._stopping, server)
+            ends: list[Any] = [self.stopper, self._hurry]
+            wait(ends, count=1)
+
+    def _stopping(self, server: Any) -> None:
         try:
             self.service.stopping(server)
         except BaseException:  # whatever a hook raises is its own failure, not the server's
@@ -314,11 +304,12 @@ class Core:
             connection.ask_to_leave(ErrorCode.SHUTTING_DOWN)
             told += 1
             ahead = began + told * pace - system.monotonic()
-            if ahead > 0.01:
+            if ahead > 0.01 and not self._hurry.is_set():
                 self._finished.wait(ahead)  # ends once all are gone, or the drain is to end at once
             if self._hurry.is_set():
                 break
-        self._finished.wait(max(0.0, deadline - system.monotonic()))
+        if not self._hurry.is_set():  # who was accepted since then has cleared the other event
+            self._finished.wait(max(0.0, deadline - system.monotonic()))
         cut_off = self.cut_off()
         system.sleep(0)  # greenlets that were cut off end now, and then their hooks are told
         if self.telling:
@@ -327,7 +318,7 @@ class Core:
         return cut_off
 
     def hurry(self) -> None:
-        """End the drain that is under way at once."""
+        """End the drain that is under way at once, or the one that is about to begin."""
         self._hurry.set()
         self._finished.set()
 

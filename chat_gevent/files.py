@@ -34,10 +34,14 @@ def open_files() -> int:
     return Path("/proc/self/fd").stat().st_size or sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-def connection_bounds() -> dict[str, int]:
-    """How many clients each limit of this machine and process carries, by the limit's name."""
+def connection_bounds(files: int | None = None) -> dict[str, int]:
+    """How many clients each limit of this machine and process carries, by the limit's name.
+
+    :param files: that the process has open beside those of clients; as many as are now unless given.
+    """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    bounds = {"the limit of open files": soft - open_files() - RESERVED_FILES}
+    held = open_files() if files is None else files
+    bounds = {"the limit of open files": soft - held - RESERVED_FILES}
     with contextlib.suppress(OSError):  # a sandbox may hide them
         in_use = int(Path("/proc/sys/fs/file-nr").read_text().split()[0])
         in_all = int(Path("/proc/sys/fs/file-max").read_text())

@@ -31,6 +31,7 @@ from chat_gevent.outgoing import Opening
 from chat_gevent.service import Answers
 from chat_gevent.serving import Serving
 from chat_gevent.settings import Settings
+from chat_gevent.system import check_watches
 
 OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 """Why ``accept`` may fail without any fault of the client's; it will do again once something is free."""
@@ -80,7 +81,6 @@ class ChatServer(Serving):
         self._owns_core = core is None
         self._bound = not hasattr(listener, "accept")
         self._drained: Event | None = None  # from the first stop() on
-        self._drainer: Any = None
         self._cut_off = 0
         self.parks = spawn == "default"
         self._opening = opening or tls.opening_of(ssl_args)
@@ -110,7 +110,7 @@ class ChatServer(Serving):
 
     def start(self) -> None:
         """Begin to listen. Raises OSError: the address can't be had, or no epoll watches are left."""
-        self.core.check_watches()
+        check_watches(self.core.system)
         if self._owns_core and not self.started:
             self.init_socket()  # clients may wait in its backlog until the service has started
             try:
@@ -215,13 +215,12 @@ class ChatServer(Serving):
 
     def _called_by_handler(self) -> bool:
         current = getcurrent()
-        if current is self._drainer or current in self.core.telling:
+        if current is self.core.stopper or current in self.core.telling:
             return True
         return any(each.greenlet is current for each in self.core.engine.all())
 
     def _drain(self, seconds: float) -> None:
         assert self._drained is not None
-        self._drainer = getcurrent()  # ``stopping`` may call stop() as well
         system = self.core.system
         deadline = system.monotonic() + seconds
         try:
@@ -311,6 +310,7 @@ class ChatServer(Serving):
             fd, _ = listener._accept()  # type: ignore[attr-defined]
             client = self.core.system.socket(listener.family, listener.type, listener.proto, fileno=fd)
             client.setblocking(False)
+            self.core.registry.accepted += 1
             self.core.registry.refused[ErrorCode.SERVER_FULL] += 1
             refuse_at_once(self.core, client, ErrorCode.SERVER_FULL, "the server has no file descriptor left")
         except OSError:

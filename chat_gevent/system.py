@@ -6,12 +6,13 @@ By default these are the real calls. A simulation hands an object of its own to
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
 from _socket import socket as RawSocket
 from fcntl import ioctl
-from select import POLLIN
+from select import EPOLLIN, POLLIN
 from termios import TIOCOUTQ
 from typing import Any
 
@@ -29,6 +30,22 @@ def own_main_thread() -> None:
     main: Any = threading.main_thread()
     if getcurrent().parent is None and main.ident != threading.get_ident():
         main._ident = threading.get_ident()
+
+
+def check_watches(system: System) -> None:
+    """Raise OSError unless the kernel has epoll watches left: without them nobody could be served."""
+    probe = os.eventfd(0, os.EFD_CLOEXEC)
+    pollers = [system.epoll(), system.epoll()]  # the engine's, and the hub's that watches it
+    try:
+        for each in pollers:
+            each.register(probe, EPOLLIN)
+    except OSError as error:
+        problem = "no epoll watches left (fs.epoll.max_user_watches)"
+        raise OSError(error.errno, problem) from None
+    finally:
+        for each in pollers:
+            each.close()
+        os.close(probe)
 
 
 class System:

@@ -138,6 +138,8 @@ class Admin:
                 _Request(client, address, self)
             except OSError as error:
                 log.debug("admin client lost: %s", error)
+            except Exception:
+                log.exception("an admin request failed")
             finally:
                 self.silent.pop(client, None)
 
@@ -214,14 +216,21 @@ class _Request(BaseHTTPRequestHandler):
         if has_body:
             self._reply(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "text/plain", b"a request has no body here\n")
         elif self.path in HEALTH_PAGES:
-            self._reply(*self._admin.answer(self.path, ""))
+            self._reply(*self._answer(""))
         elif not self._admin.knows_host(self.headers.get("Host"), self.connection):
             refusal = b"not the address of this page, nor a name of the setting admin_hosts\n"
             self._reply(HTTPStatus.MISDIRECTED_REQUEST, "text/plain", refusal)
         else:
             with self._admin.places:
                 gevent.sleep(0.001)  # clients of the server have their turn between two of these
-                self._reply(*self._admin.answer(self.path, self.headers.get("Accept", "")))
+                self._reply(*self._answer(self.headers.get("Accept", "")))
+
+    def _answer(self, accept: str) -> tuple[HTTPStatus, str, bytes]:
+        try:
+            return self._admin.answer(self.path, accept)
+        except Exception:  # no file is left to read figures from, maybe
+            log.exception("the admin page %s failed", self.path[:100])
+            return HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", b"this page failed; the log says why\n"
 
     def _reply(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
         self.send_response(status)

@@ -155,6 +155,10 @@ def registry(overview: Overview) -> CollectorRegistry:
 
 
 def expose(of: CollectorRegistry, accept: str) -> tuple[str, bytes]:
-    """The content type and body for a scraper that takes ``accept``."""
-    encode, content_type = choose_encoder(accept)
-    return content_type, encode(of)
+    """The content type and body for a scraper that takes ``accept``, of whatever may stand there."""
+    try:
+        encode, content_type = choose_encoder(accept)
+        return content_type, encode(of)
+    except (TypeError, ValueError):  # a version that is no version; what fails otherwise does so once more
+        encode, content_type = choose_encoder("")
+        return content_type, encode(of)

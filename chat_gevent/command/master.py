@@ -31,14 +31,17 @@ from chat_gevent.command import logs, signals, systemd
 from chat_gevent.command.arbiter import ServeApplication, ServeWorker
 from chat_gevent.command.board import Board, Order, State
 from chat_gevent.command.config import ServeSettings
+from chat_gevent.command.handler import StartError
 from chat_gevent.command.listening import close_listeners
 from chat_gevent.command.positions import PATIENCE, Position, shareable
 from chat_gevent.command.process import EXIT_CUT_OFF, EXIT_NOT_SERVING, say_ready
 from chat_gevent.command.reloading import Reload
 from chat_gevent.command.shared import SharedFigures
 from chat_gevent.command.shared_places import SharedPlaces
+from chat_gevent.command.shares import most_of_all
 from chat_gevent.command.stopping import Stop
 from chat_gevent.errors import ListenError
+from chat_gevent.files import open_files
 from chat_gevent.listeners import Listener
 from chat_gevent.tls import Certificates
 
@@ -52,8 +55,9 @@ class ChatArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
     """Runs ``workers`` workers.
 
     :param listeners: of the server, TCP ones reserved; to be closed by :meth:`close`.
-    :param connections: most clients of all workers.
     :param load: reads the settings again. Raises ConfigError.
+
+    Raises StartError.
     """
 
     WORKER_BOOT_ERROR = APP_LOAD_ERROR = -1  # no exit status of a worker ends the server: its state does
@@ -65,7 +69,6 @@ class ChatArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         listeners: list[Listener],
         admin_listener: Listener | None,
         repeats: logs.RepeatFilter,
-        connections: int,
         load: Callable[[], ServeSettings],
         certificates: Certificates | None = None,
     ) -> None:
@@ -73,15 +76,24 @@ class ChatArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         self.certificates = certificates
         self.listeners = listeners
         self.admin_listener = admin_listener
-        self.connections = connections
         self.ready = False
         self.status = 0
         self._repeats = repeats
         most = 2 * max(workers, os.cpu_count() or 1)
-        self.board = Board(2 * most + SPARE_SLOTS)
-        self.figures = SharedFigures(self.board.slots)
-        self.places: SharedPlaces | None = None
         self.most_workers = most
+        slots = 2 * most + SPARE_SLOTS
+        files = open_files()  # those that are there by now are there in workers too
+        try:
+            self.board = Board(slots)
+            self.figures = SharedFigures(slots, asks=admin_listener is not None)
+        except OSError as error:
+            shared = "the memory" if admin_listener is None else f"the memory and the {2 * slots} files"
+            problem = f"can't make {shared} that {workers} workers share"
+            raise StartError(f"{problem}: {error.strerror or error}") from None
+        self._files = files + self.figures.mailboxes.kept
+        self.connections = self.most_clients(settings, workers)
+        self.places: SharedPlaces | None = None
+        self.places = self.make_places(settings, self.connections)
         self._pid = os.getpid()
         self._shared = shareable(listeners)
         self.positions: list[Position] = []
@@ -91,7 +103,6 @@ class ChatArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         self.reload = Reload(self, load)
         super().__init__(ServeApplication(settings, workers))
         self.set_workers(workers)
-        self.make_places()
 
     # -- gunicorn calls these ----------------------------------------------------------------------
 
@@ -268,11 +279,26 @@ class ChatArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
                 position.close()
                 self._closing.remove((position, workers))
 
-    def make_places(self) -> None:
-        """Have memory for clients per address, if there is a limit. Raises OSError."""
-        if self.settings.max_connections_per_address and self.places is None:
-            most, slots = self.settings.max_connections_per_address, self.board.slots
-            self.places = SharedPlaces(most, slots, self.connections)
+    def make_places(self, settings: ServeSettings, connections: int) -> SharedPlaces | None:
+        """Memory for clients per address, if there is a limit: what is there already, or else new.
+
+        Old workers count in what is there, so no new one takes its place. Raises StartError: there is none, or
+        too little for so many clients.
+        """
+        most, places = settings.max_connections_per_address, self.places
+        if most and places is not None and connections > places.most_clients:
+            problem = f"{connections} clients are too many for the memory of max_connections_per_address"
+            raise StartError(f"{problem}: at most {places.most_clients} without a restart")
+        if not most or places is not None:
+            return places
+        try:
+            return SharedPlaces(most, self.board.slots, connections)
+        except OSError as error:
+            raise StartError(f"max_connections_per_address: {error.strerror or error}") from None
+
+    def most_clients(self, settings: ServeSettings, workers: int) -> int:
+        """Most clients of so many workers. Raises StartError: not even one for each."""
+        return most_of_all(settings, workers, self._files)
 
     # -- the beginning and the end -----------------------------------------------------------------
 

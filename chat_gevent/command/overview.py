@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from typing import Any, Final
@@ -16,6 +17,8 @@ from chat_gevent.core import Core
 
 SHARE: Final = 0.01
 """Most of the loop's time that samples may take: where one takes long, they are rarer than each second."""
+
+log = logging.getLogger("chat_gevent")
 
 Top = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 
@@ -56,7 +59,11 @@ class Overview:
             gevent.sleep(due - time.monotonic())
             began = time.monotonic()
             self.watched.lag.second.turn()
-            figures = self.own()
+            try:
+                figures = self.own()
+            except OSError as error:  # no file is left to read some of them from
+                log.warning("there is no sample of this second: %s", error.strerror)
+                continue
             if self._before is not None:
                 self._messages_per_second = (figures.messages - self._before[1]) / (began - self._before[0])
             self._before = began, figures.messages

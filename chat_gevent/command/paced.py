@@ -45,8 +45,10 @@ class Paced(Generic[Key, Made]):
             if self._before is not None:
                 self._before()
             began = time.monotonic()
-            made = self._make(key)
-            ended = time.monotonic()
-            self._due = ended + min(LONGEST_PAUSE, PAUSE_FACTOR * (ended - began))
+            try:
+                made = self._make(key)
+            finally:
+                ended = time.monotonic()
+                self._due = ended + min(LONGEST_PAUSE, PAUSE_FACTOR * (ended - began))
             self._made = asked, key, made
             return made

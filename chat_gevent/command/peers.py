@@ -38,10 +38,21 @@ class Mailboxes:
     """One for each slot. Made by the master, without an event loop. Raises OSError."""
 
     def __init__(self, slots: int) -> None:
-        self.pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(slots)]
-        for pair in self.pairs:
-            for each in pair:
-                each.setblocking(False)
+        self.pairs: list[tuple[socket.socket, socket.socket]] = []
+        try:
+            for _ in range(slots):
+                pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+                self.pairs.append(pair)
+                for each in pair:
+                    each.setblocking(False)
+        except OSError:
+            self.close()
+            raise
+
+    @property
+    def kept(self) -> int:
+        """How many files a worker keeps of them: where all are asked, and where it reads itself."""
+        return len(self.pairs) + 1 if self.pairs else 0
 
     def keep(self, slot: int) -> None:
         """Close what a worker in ``slot`` has no use for: where the others read."""

@@ -68,7 +68,7 @@ class ServerProcess:
         self.listeners = listeners
         self._urls: list[str] = []  # of the listeners
         self._lost: list[str] = []  # of those that others have shut down
-        self._stopping = False
+        self._stopping = self._leaving = self._hurried = False
         self._repeats = repeats
         self._asked_to_stop = Event()
         self.lag = LoopLag(HOUSEKEEPING_SECONDS)
@@ -194,7 +194,12 @@ class ServerProcess:
     # -- signals -----------------------------------------------------------------------------------
 
     def _stop(self) -> None:
-        self._asked_to_stop.set()
+        if not self._leaving:
+            self._asked_to_stop.set()
+        elif not self._hurried:
+            self._hurried = True
+            log.warning("second signal: the drain ends now")
+            self.core.hurry()
 
     def _reload(self) -> None:
         if self._stopping:
@@ -252,6 +257,7 @@ class ServerProcess:
             log.info("draining in %g s; until then clients are admitted", delay)
             if self._asked_to_stop.wait(delay):
                 log.warning("second signal: the drain begins now")
+        self._leaving = True  # from here on a signal is the second one, whatever is waited for
         log.info("draining %d clients for at most %g s", core.registry.live, seconds)
         return self._end(seconds)
 
@@ -260,15 +266,9 @@ class ServerProcess:
         core = self.core
         core.stopping(self.servers[0])
         self._stop_listening()
-        self._asked_to_stop.clear()
         core.end_kept()
         self._before_drain()
-        drain = gevent.spawn(core.drain, seconds)
-        drain.rawlink(lambda _: self._asked_to_stop.set())
-        self._asked_to_stop.wait()
-        if not drain.ready():
-            self._hurry()
-        cut_off = drain.get()
+        cut_off = core.drain(seconds)
         core.close()
         self._tell_end(core.registry.past_messages, cut_off)
         if len(self._lost) == len(self._urls):
@@ -277,10 +277,6 @@ class ServerProcess:
 
     def _before_drain(self) -> None:
         """Called when nobody is accepted any more, and nobody has been told to leave."""
-
-    def _hurry(self) -> None:
-        log.warning("second signal: the drain ends now")
-        self.core.hurry()
 
     def _tell_end(self, messages: int, cut_off: int) -> None:
         log.info("stopped: %d messages answered, %d clients cut off", messages, cut_off)
@@ -298,9 +294,12 @@ class ServerProcess:
             server.close()
 
 
-def most_connections(settings: ServeSettings, workers: int = 1) -> int:
-    """Most clients at once, of all workers, by the settings, or else by what carries the fewest."""
-    bounds = connection_bounds()
+def most_connections(settings: ServeSettings, workers: int = 1, files: int | None = None) -> int:
+    """Most clients at once, of all workers, by the settings, or else by what carries the fewest.
+
+    :param files: that each worker has open beside those of clients; as many as this process now unless given.
+    """
+    bounds = connection_bounds(files)
     bounds["the limit of open files"] *= workers  # which each has for itself
     narrowest = min(bounds, key=lambda name: bounds[name])
     carried = bounds[narrowest]

@@ -18,7 +18,7 @@ from chat_gevent.command.config import ConfigError
 from chat_gevent.command.handler import StartError
 from chat_gevent.command.listening import read_certificates
 from chat_gevent.command.positions import PATIENCE
-from chat_gevent.command.shares import count_workers, most_of_all
+from chat_gevent.command.shares import count_workers
 from chat_gevent.errors import CertificateError
 from chat_gevent.tls import Certificates
 
@@ -70,7 +70,10 @@ class Reload:
             workers = len(master.positions) if new.workers == old.workers else count_workers(new)
             if workers > master.most_workers:
                 raise StartError(f"workers = {workers}: at most {master.most_workers} without a restart")
-            connections = most_of_all(new, workers)
+            connections = master.most_clients(new, workers)
+            if master.places is not None and not new.max_connections:  # the machine may carry more by now
+                connections = min(connections, master.places.most_clients)
+            places = master.make_places(new, connections)
         except (ConfigError, StartError, CertificateError) as error:
             log.error("SIGHUP: the workers stay as they are: %s", error)
             systemd.notify("READY=1")
@@ -80,7 +83,7 @@ class Reload:
         if self._before is None:
             self._before = old, master.connections, master.certificates
         master.settings, master.connections, master.certificates = new, connections, certificates
-        master.make_places()
+        master.places = places
         if new.workers != old.workers:
             self._workers = workers
         self.generation += 1

@@ -159,20 +159,27 @@ def _run_workers(
     by_default: bool,
     load: Callable[[], config.ServeSettings],
 ) -> int:
-    """Run several workers, in the master and in each of them. Raises SystemExit with the exit status."""
+    """Run several workers, in the master and in each of them. Raises StartError; SystemExit at the end."""
     from chat_gevent.command.handler import StartError
-    from chat_gevent.command.listening import open_admin_listener, open_listeners, read_certificates
-    from chat_gevent.command.shares import most_of_all
+    from chat_gevent.command.listening import (
+        close_listeners,
+        open_admin_listener,
+        open_listeners,
+        read_certificates,
+    )
 
     try:
         from chat_gevent.command.master import ChatArbiter
     except ImportError as error:
         raise StartError(f"workers needs {error.name}: pip install 'chat-gevent[workers]'") from None
-    connections = most_of_all(settings, workers)
     certificates = read_certificates(settings)
     admin = open_admin_listener(settings) if settings.admin else None
     listeners = open_listeners(settings, by_default=by_default, reserve=True)
-    master = ChatArbiter(settings, workers, listeners, admin, repeats, connections, load, certificates)
+    try:
+        master = ChatArbiter(settings, workers, listeners, admin, repeats, load, certificates)
+    except BaseException:
+        close_listeners(listeners)
+        raise
     try:
         master.run()
     finally:

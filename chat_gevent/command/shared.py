@@ -43,14 +43,16 @@ _GONE_AT: Final = -(-history.BYTES // mmap.PAGESIZE) * mmap.PAGESIZE
 class SharedFigures:
     """Figures of at most ``slots`` workers at a time. To be made before the first of them is forked.
 
-    Needs no event loop. Raises OSError: there is no memory for it.
+    :param asks: whether the workers ask each other as well, which takes two files for each slot.
+
+    Needs no event loop. Raises OSError: there is no memory for it, or there are no files.
     """
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, asks: bool = True) -> None:
         self.slots = slots
         self.started = time.time()
         """When the server was started, as a Unix time."""
-        self.mailboxes = Mailboxes(slots)
+        self.mailboxes = Mailboxes(slots if asks else 0)
         gone_bytes = SLOT_BYTES + -(-slots * _PER_SLOT_GONE // mmap.PAGESIZE) * mmap.PAGESIZE
         self._file = os.memfd_create("chat-gevent-figures", os.MFD_CLOEXEC)
         size = _GONE_AT + gone_bytes + slots * SLOT_BYTES

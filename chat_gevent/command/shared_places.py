@@ -53,6 +53,11 @@ class SharedPlaces(Places):
         self._secret = os.urandom(16)  # or else clients could choose addresses that meet in one entry
         self._slot = -1
 
+    @property
+    def most_clients(self) -> int:
+        """Most clients of one worker that have room, each with its own address; the largest table bounds none."""
+        return int(FULLEST * self._entries) if self._entries < MOST_ENTRIES else 2**62
+
     def open(self, slot: int) -> None:
         """Count in the table of ``slot`` from now on. In the worker."""
         self._slot = slot

@@ -33,9 +33,12 @@ def count_workers(settings: ServeSettings) -> int:
     return settings.workers or len(os.sched_getaffinity(0))
 
 
-def most_of_all(settings: ServeSettings, workers: int) -> int:
-    """Most clients of all workers. Raises StartError: not even one for each."""
-    most = most_connections(settings, workers)
+def most_of_all(settings: ServeSettings, workers: int, files: int | None = None) -> int:
+    """Most clients of all workers; ``files`` as of :func:`~chat_gevent.command.process.most_connections`.
+
+    Raises StartError: not even one for each.
+    """
+    most = most_connections(settings, workers, files)
     if most < workers:
         raise StartError(f"max_connections = {most}: must be at least 1 for each of {workers} workers", 2)
     return most

@@ -20,7 +20,7 @@ from chat_gevent.command import logs
 from chat_gevent.command.backplane import needs_backplane
 from chat_gevent.command.board import Board, Order, State
 from chat_gevent.command.config import ServeSettings
-from chat_gevent.command.overview import Overview
+from chat_gevent.command.overview import SHARE, Overview
 from chat_gevent.command.process import ServerProcess
 from chat_gevent.command.shared import SharedFigures
 from chat_gevent.command.shares import settings_of_worker, share
@@ -67,8 +67,8 @@ class WorkerProcess(ServerProcess):
         self._connections = connections
         self._beat_outside = beat
         self._master = os.getppid()
-        self._leaving = False
         self._hastened = Event()
+        self._count_due = 0.0  # when messages may be added up again
         own = settings_of_worker(settings, index, board.workers)
         super().__init__(own, repeats, listeners, admin_listener, certificates)
         for listener, server in zip(self.listeners, self.servers, strict=True):
@@ -104,12 +104,26 @@ class WorkerProcess(ServerProcess):
     def _beat(self) -> None:
         self._beat_outside()
         self._board.set(self._slot, "clients", self.core.registry.live)
+        self._tell_messages()
         if not self._leaving:
             for server in self.servers:  # there may be more workers by now, or fewer
                 server.max_connections = self._most_connections()
             if os.getppid() != self._master:
                 log.error("the master is gone: this worker stops")
                 self._stop()
+
+    def _tell_messages(self) -> None:
+        """Write how many messages were answered so far, for the master to know even if this worker is killed.
+
+        That is done with each beat, and less often only where it takes long because of many clients.
+        """
+        began = monotonic()
+        if began < self._count_due:
+            return
+        messages, _, _ = self.core.registry.totals(self.core.engine.all())
+        self._board.set(self._slot, "messages", messages)
+        ended = monotonic()
+        self._count_due = ended + (ended - began) / SHARE
 
     @property
     def _order(self) -> Order:
@@ -166,9 +180,6 @@ class WorkerProcess(ServerProcess):
                 server.close()  # who waits there is another worker's
         super()._stop_listening()
         self._tell(State.LOST if len(self._lost) == len(self._urls) else State.LEAVING)
-
-    def _hurry(self) -> None:
-        self.core.hurry()
 
     def _tell_end(self, messages: int, cut_off: int) -> None:
         self._board.set(self._slot, "messages", messages)

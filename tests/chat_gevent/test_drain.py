@@ -184,6 +184,35 @@ def test_the_second_signal_ends_it_at_once(operate: Operate, tmp_path: Path) -> 
     assert "Traceback" not in server.log
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_second_signal_waits_for_no_hook(operate: Operate, tmp_path: Path, workers: str) -> None:
+    """It comes while ``stopping`` is still at work, before anybody is told: the same end, and status."""
+    (tmp_path / "waits.py").write_text(
+        "import sys, gevent\n"
+        "from chat_gevent import Service\n"
+        "class Waits(Service):\n"
+        "    def message(self, message, client):\n"
+        "        print('at work', file=sys.stderr, flush=True)\n"
+        "        gevent.sleep(600)\n"
+        "    def stopping(self, server):\n"
+        "        print('about to stop', file=sys.stderr, flush=True)\n"
+        "        gevent.sleep(600)\n"
+    )
+    options = ("--workers", workers, "--drain-timeout", "600", "--handler", "waits:Waits")
+    server = operate("--port", "0", *options, cwd=tmp_path)
+    with server.connect() as client:
+        client.sendall(b"hello\n")
+        server.logged("at work")
+        server.process.send_signal(signal.SIGTERM)
+        server.logged("about to stop")
+        assert server.stop() == 3
+        assert rest(client) == b""
+    assert server.log.count("second signal: the drain ends now") == 1
+    server.logged("1 clients cut off")
+    assert "SIGKILL" not in server.log  # no worker had to be killed
+    assert "Traceback" not in server.log
+
+
 def test_the_time_to_drain_is_a_limit(operate: Operate, tmp_path: Path) -> None:
     """Whoever is not done by then is cut off: exit status 3."""
     server = hold(operate, tmp_path, "--drain-timeout", "2")

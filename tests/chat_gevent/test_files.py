@@ -123,7 +123,7 @@ def test_really_out_of_files(operate: Operate) -> None:
 
 
 def test_files_that_a_handler_takes_away(operate: Operate, tmp_path: Path) -> None:
-    """A handler has opened every file there is: clients are told so, and served when files are free."""
+    """A handler has opened every file there is: clients are told so and counted, and served again later."""
     (tmp_path / "greedy.py").write_text(
         "import os\n"
         "held = []\n"
@@ -139,9 +139,8 @@ def test_files_that_a_handler_takes_away(operate: Operate, tmp_path: Path) -> No
         "            os.close(held.pop())\n"
         "    return text\n"
     )
-    server = operate(
-        "--port", "0", "--framing", "line", "--handler", "greedy:answer", files=200, cwd=tmp_path
-    )
+    options = ("--framing", "line", "--handler", "greedy:answer", "--admin", ":0")
+    server = operate("--port", "0", *options, files=200, cwd=tmp_path)
     with server.connect() as greedy:
         greedy.sendall(b"take\n")
         assert receive(greedy, 5) == b"take\n"
@@ -153,3 +152,5 @@ def test_files_that_a_handler_takes_away(operate: Operate, tmp_path: Path) -> No
             client.sendall(b"hello\n")
             assert select.select([client], [], [], 30)[0]
             assert receive(client, 6) == b"hello\n"
+    assert server.metric("chat_gevent_accepted_total") == 3
+    assert server.metric('chat_gevent_refused_total{reason="server-full"}') == 1

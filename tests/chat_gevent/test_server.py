@@ -138,6 +138,24 @@ def test_stop_cuts_off_who_takes_too_long(serve: Serve, park_after: float | None
     assert server.core.registry.live == 0
 
 
+def test_a_stop_that_was_hurried_does_not_wait_for_who_came_since(serve: Serve) -> None:
+    """A second signal may come while the server still accepts: the drain after that ends at once."""
+    at_work: list[str] = []
+
+    def handler(message: str, client: Client[Any]) -> str:
+        at_work.append(message)
+        gevent.sleep(600)
+        return message
+
+    server = serve(handler, framing=LINE)
+    server.core.hurry()
+    with Peer(server.address) as peer:
+        peer.send(b"a\n")
+        wait_until(lambda: at_work)
+        assert gevent.spawn(server.stop, 600).get(timeout=30) == 1
+        assert peer.rest() == b""
+
+
 def test_stop_takes_no_time_for_clients_that_have_left(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand that closed a moment ago are not told one after the other, which would take for ever."""
     monkeypatch.setattr("chat_gevent.core.DRAIN_PACE", 0.5)

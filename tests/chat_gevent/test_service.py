@@ -632,6 +632,28 @@ def test_a_hook_may_stop_the_server(place: Place, park_after: float | None) -> N
     settled(server, service)
 
 
+def test_stopping_is_waited_for_until_the_end_is_hurried(serve: Serve) -> None:
+    """A second signal does not wait for the hook either, which may have called stop() itself."""
+    begun, gate = Event(), Event()
+    returned: list[int] = []
+
+    class Waits(Noted):
+        def stopping(self, server: Any) -> None:
+            returned.append(server.stop())
+            begun.set()
+            gate.wait()
+
+    server = serve(Waits(), framing=LINE)
+    stop = gevent.spawn(server.stop, 600)
+    assert begun.wait(30)
+    assert returned == [0]
+    gevent.sleep(0)
+    assert not stop.ready()
+    server.core.hurry()
+    assert stop.get(timeout=30) == 0
+    gate.set()
+
+
 def test_the_hook_of_an_end_may_stop_the_server(
     serve: Serve, park_after: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

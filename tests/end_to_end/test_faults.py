@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import itertools
+import json
 import os
 import re
 import select
@@ -163,6 +164,26 @@ def test_accept_fails_for_want_of_memory(operate: Operate, error: str) -> None:
     assert server.stop() == 0
     assert "Traceback" not in server.log
     assert server.log.count("ERROR out of") <= time.monotonic() - began + 1
+
+
+def test_a_page_that_fails_says_so(operate: Operate) -> None:
+    """Its figures can't be read: 500, and one traceback, in the log's own form. Health is told meanwhile, and
+    pages and samples are there again afterwards."""
+    server = operate("--port", "0", "--admin", ":0")
+    assert server.ask("/metrics")[0] == 200  # all that it imports is there
+    with failing(server, "openat", "EMFILE"):
+        assert server.ask("/metrics") == (500, "this page failed; the log says why\n")
+        assert server.ask("/healthz") == (200, "ok\n")
+        server.logged("WARNING there is no sample of this second: Too many open files")
+    server.logged(r"ERROR the admin page /metrics failed\n    Traceback")
+    assert server.log.count("Traceback") == 1
+    assert server.ask("/metrics")[0] == 200
+
+    def newest() -> float:
+        return float(json.loads(server.ask("/status.json")[1])["history"]["newest"] or 0)
+
+    before = newest()
+    until(lambda: newest() > before)
 
 
 class _Filter:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import resource
 import select
 import signal
 import socket
@@ -20,6 +22,7 @@ from random import Random
 
 import pytest
 
+from chat_gevent.command.master import SPARE_SLOTS
 from tests.conftest import command
 from tests.operate import ServerProcess, certificate, exchange, receive, rest, until
 
@@ -158,6 +161,32 @@ def test_a_killed_worker_is_replaced_and_only_its_clients_notice(tells: Operate)
     assert server.stop() == 0
 
 
+def await_beat(worker: int) -> None:
+    """Wait until a worker says once more that its loop runs, by the time of a file that it shares with the
+    master."""
+
+    def last() -> float:
+        files = Path(f"/proc/{worker}/fd").iterdir()
+        return max(each.stat().st_mtime for each in files if "wgunicorn-" in str(each.readlink()))
+
+    before = last()
+    until(lambda: last() != before, what="a beat")
+
+
+def test_what_a_killed_worker_answered_is_counted(tells: Operate) -> None:
+    """The line at the end leaves out no more than its last second."""
+    server = tells(workers=2)
+    with server.connect() as client:
+        for _ in range(100):
+            worker = worker_of(client)
+        await_beat(worker)
+        await_beat(worker)  # what comes with the first one has been written by now
+        os.kill(worker, signal.SIGKILL)
+        server.logged("is dead; another one starts in 0 s")
+    assert server.stop() == 0
+    server.logged("stopped: 100 messages answered, 0 clients cut off")
+
+
 def flood(server: ServerProcess, number: int) -> tuple[dict[str, object], float]:
     """What clients saw that send flat out while the server gets a signal, and how long that took."""
     host, port = server.address()
@@ -263,6 +292,51 @@ def test_sighup_reads_settings_and_keeps_the_old_workers_where_they_are_wrong(
     server.logged("SIGHUP: the workers stay as they are, because a new one can't start")
     until(lambda: children(server) == second)
     assert confirmed(b"x" * 20)
+    assert server.stop() == 0
+
+
+def test_a_reload_never_outgrows_the_memory_for_addresses(operate: Operate, tmp_path: Path) -> None:
+    """More clients than it was made for need a restart, and the reload that asks for them changes nothing;
+    what has room is taken over."""
+    file = tmp_path / "chat.toml"
+    text = "workers = 2\nmax_connections_per_address = 5\nmax_connections = {}\n"
+    file.write_text(text.format(100))
+    server = operate("--port", "0", "--config", str(file))
+    before = children(server)
+    file.write_text(text.format(10_000))
+    server.process.send_signal(signal.SIGHUP)
+    server.logged("SIGHUP: the workers stay as they are: 10000 clients are too many .* without a restart")
+    assert children(server) == before
+    file.write_text(text.format(120))
+    server.process.send_signal(signal.SIGHUP)
+    server.logged("SIGHUP: 2 workers are replaced")
+    until(lambda: len(children(server)) == 2 and not children(server) & before)
+    with server.connect() as client:
+        exchange(client, b"hello")
+    assert server.stop() == 0
+
+
+def test_a_reload_without_memory_leaves_the_old_settings(tells: Operate, tmp_path: Path) -> None:
+    """One line says so, and a worker that is replaced afterwards has the settings of before."""
+    file = tmp_path / "chat.toml"
+    file.write_text("max_message_bytes = 30\n")
+    server = tells("--config", str(file), workers=2)
+    before, pid = children(server), server.process.pid
+    file.write_text("max_message_bytes = 10\nmax_connections = 1000000\nmax_connections_per_address = 5\n")
+    limits = resource.prlimit(pid, resource.RLIMIT_AS)
+    used = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.prlimit(pid, resource.RLIMIT_AS, (used + 2**26, limits[1]))
+    server.process.send_signal(signal.SIGHUP)
+    problem = os.strerror(errno.ENOMEM)
+    server.logged(f"ERROR SIGHUP: the workers stay as they are: max_connections_per_address: {problem}")
+    resource.prlimit(pid, resource.RLIMIT_AS, limits)
+    assert children(server) == before
+    os.kill(min(before), signal.SIGKILL)
+    [new] = until(lambda: children(server) - before)
+    with a_client_of(server, new) as client:
+        client.sendall(b"x" * 20 + b"\n")
+        assert rest_of_line(client) == b"%d\n" % new
+    assert "Traceback" not in server.log
     assert server.stop() == 0
 
 
@@ -618,6 +692,38 @@ def test_what_can_not_start_says_so_once(tmp_path: Path) -> None:
         1,
         "chat-gevent serve: error: workers needs gunicorn: pip install 'chat-gevent[workers]'\n",
     )
+
+
+def sockets(pid: int) -> int:
+    """How many sockets a process holds."""
+    return sum("socket:" in str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def test_files_for_the_admin_pages_are_made_for_them_only_and_counted(operate: Operate) -> None:
+    """Without pages workers hold their listeners; with them one end of a pair for each worker that there may
+    be, and as many clients fewer are promised."""
+    slots = 4 * max(2, os.cpu_count() or 1) + SPARE_SLOTS
+    promised = []
+    for pages in ((), ("--admin", ":0")):
+        server = operate("--port", "0", "--workers", "2", *pages, files=200 + 3 * slots)
+        promised.append(int(server.logged(r"to at most (\d+) clients")[1]))
+        for worker in children(server):
+            held = sockets(worker)
+            assert (slots < held < slots + 10) if pages else held < 10
+        assert server.stop() == 0
+    assert promised[0] - promised[1] >= 2 * slots
+
+
+def test_no_files_for_the_admin_pages_is_one_line(operate: Operate, tmp_path: Path) -> None:
+    """The start ends with status 1, and leaves no file of a socket behind."""
+    path = tmp_path / "socket"
+    options = ("--listen", f"unix://{path}", "--workers", "64", "--admin", ":0")
+    server = operate(*options, files=200, ready=False)
+    assert server.process.wait(30) == 1
+    problem = "chat-gevent serve: error: can't make the memory and the {} files that 64 workers share: {}\n"
+    slots = 4 * max(64, os.cpu_count() or 1) + SPARE_SLOTS
+    assert server.log == problem.format(2 * slots, os.strerror(errno.EMFILE))
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -99,6 +99,26 @@ def test_open_metrics_on_request(operate: Operate) -> None:
     connection.close()
 
 
+def test_any_accept_header_gets_an_answer(operate: Operate) -> None:
+    """A version that is none, or stands in quotes as HTTP allows: the plain format, and no traceback."""
+    import http.client
+
+    server = operate("--port", "0", "--admin", ":0")
+    host, port = server.logged(r"admin pages at http://(\S+):(\d+)").groups()
+    for accept in (
+        *("text/plain;version=x", 'text/plain; version="0.0.4"', "text/plain;version=1.x"),
+        *("application/openmetrics-text;version=x", "text/plain;version", ";;=,=", "*/*;q=x"),
+    ):
+        connection = http.client.HTTPConnection(host, int(port), timeout=30)
+        connection.request("GET", "/metrics", headers={"Accept": accept})
+        answer = connection.getresponse()
+        assert (accept, answer.status) == (accept, 200)
+        assert answer.headers["Content-Type"].startswith("text/plain")
+        assert b"\nchat_gevent_connections 0.0\n" in answer.read()
+        connection.close()
+    assert "Traceback" not in server.log
+
+
 def test_loop_lag_is_what_a_blocked_loop_costs() -> None:
     """A loop that is held up for 120 ms shows that in the histogram."""
     import time

@@ -28,9 +28,12 @@ def test_those_who_wait_together_share_what_is_made_then() -> None:
     assert paced.get("b") == 3
 
 
-def test_the_next_waits_for_many_times_what_the_last_took(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many ask, making takes a twentieth of the time; the wait for others does not count, and no
-    pause is longer than a second."""
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_next_waits_for_many_times_what_the_last_took(
+    monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """However many ask, making takes a twentieth of the time, also where it fails; the wait for others does
+    not count, and no pause is longer than a second."""
     clock = 100.0
     pauses: list[float] = []
 
@@ -42,12 +45,18 @@ def test_the_next_waits_for_many_times_what_the_last_took(monkeypatch: pytest.Mo
         pauses.append(seconds)
         take(seconds)
 
+    def make(_: None) -> str:
+        take(next(makings))
+        if fails:
+            raise ValueError("no")
+        return "made"
+
     monkeypatch.setattr("chat_gevent.command.paced.time", SimpleNamespace(monotonic=lambda: clock))
     monkeypatch.setattr("chat_gevent.command.paced.gevent", SimpleNamespace(sleep=sleep))
     makings = iter([0.01, 0.02, 0.3, 0.0])
-    paced: Paced[None, None] = Paced(lambda _: take(next(makings)), lambda: take(0.5))
+    paced = Paced(make, lambda: take(0.5))
     for _ in range(4):
-        paced.get(None)
+        assert isinstance(_raised(paced), ValueError) is fails
     assert [round(each, 6) for each in pauses] == [PAUSE_FACTOR * 0.01, PAUSE_FACTOR * 0.02, LONGEST_PAUSE]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -110,3 +111,16 @@ def test_one_that_dies_while_it_answers_is_told_from_a_slow_one(peers: Callable[
     finally:
         os.waitpid(pid, 0)
         mailboxes.close()
+
+
+def test_mailboxes_that_can_not_be_made_leave_nothing_open() -> None:
+    """Files run out in the middle: what was made is closed again."""
+    before = open_files()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before + 50, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            Mailboxes(100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert open_files() == before

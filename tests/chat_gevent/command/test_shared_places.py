@@ -39,6 +39,15 @@ def test_it_counts_as_one_counter_would(steps: list[tuple[int, int, bool]]) -> N
         assert places.full(host) is (sum(taken[each, host] for each in range(3)) >= 3)
 
 
+def test_it_says_how_many_clients_have_room() -> None:
+    """So many of them get a place, each with an address of its own; it has room for those it was made for."""
+    for clients in (1, 100, 1000):
+        places = SharedPlaces(1, 2, clients)
+        places.open(1)
+        assert clients <= places.most_clients < 10 * max(256, clients)
+        assert all(places.take(f"192.0.2.{number}") for number in range(places.most_clients))
+
+
 def test_what_a_dead_worker_had_taken_is_free_again() -> None:
     """Only its own: what others have taken stays taken."""
     places = SharedPlaces(2, 2, 10)
