@@ -39,6 +39,7 @@ class TcpSession(Reporter):
     """One user's connection, with reporting."""
 
     __slots__ = (
+        "_counted",
         "_greeting",
         "confirms",
         "connect_error",
@@ -68,6 +69,7 @@ class TcpSession(Reporter):
         self.tcp = make_client(options)
         self.confirms: Entry = self.entry(name, REQUEST)
         self.owner = owner
+        self._counted = False  # among the open connections
         self._greeting = False  # ``on_connect`` runs
         self.connect_error: RequestFailed | None = None
         """Why the last connect failed."""
@@ -85,8 +87,7 @@ class TcpSession(Reporter):
         """
         entry = self.entry(self._connect_name, CONNECTION)
         start_time, begin = time(), perf_counter()
-        if self.tcp.connected:
-            self.close()
+        self.close()
         if self.tcp.options is not self.options:  # it had begun TLS, and begins in the clear again
             self.tcp = make_client(self.options)
         try:
@@ -98,6 +99,7 @@ class TcpSession(Reporter):
         except BaseException:
             entry.aborted += 1
             raise
+        self._counted = True
         self.counters.open += 1
         self.counters.opened += 1
         self.connected_at = begin
@@ -138,9 +140,14 @@ class TcpSession(Reporter):
 
     def close(self) -> None:
         """Close at once."""
-        if self.tcp.connected:
+        self._count_closed()
+        self.tcp.close()
+
+    def _count_closed(self) -> None:
+        """The connection is open no more, whoever has closed it."""
+        if self._counted:
+            self._counted = False
             self.counters.open -= 1
-            self.tcp.close()
 
     def __enter__(self) -> Self:
         return self
@@ -171,7 +178,7 @@ class TcpSession(Reporter):
             entry.aborted += 1
             self.close()
             raise
-        self.counters.open -= 1
+        self._count_closed()
         entry.whole[int(seconds * 1e6)] += 1
         entry.bytes_out += len(message)
         self.report(entry.name, seconds * 1e3, 0, None, start_time)

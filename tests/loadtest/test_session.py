@@ -10,6 +10,7 @@ import gevent.event
 import pytest
 
 from loadtest.client.address import Target
+from loadtest.client.tls import make_context
 from loadtest.client.transport import ClientOptions
 from loadtest.conversation import Conversation
 from loadtest.count.counters import Counters
@@ -121,6 +122,29 @@ def test_a_failed_connect_is_counted_and_not_raised() -> None:
             session.close()
         assert not session.connect()
     assert event.of("CONNECT") == ["None", "ConnectFailed(ECONNREFUSED)"]
+
+
+def no_tls(connection: Any, _: Any) -> None:
+    """In the clear, whatever is said."""
+    connection.recv(65_536)
+    connection.sendall(b"what?\n")
+    servers.never(connection, _)
+
+
+def test_a_connection_that_fails_to_begin_tls_is_open_no_more() -> None:
+    """Whatever closes it; the next one is counted again."""
+    with ScriptedServer(no_tls) as server:
+        session, event, counters = session_of(server)
+        assert counters.open == 1
+        assert not session.start_tls(make_context(verify=False))
+        assert (session.connected, counters.open) == (False, 0)
+        (failed,) = event.of("TLS")
+        assert failed.startswith("TlsFailed(")
+        assert session.connect()
+        assert (counters.open, counters.opened) == (1, 2)
+        session.close()
+        session.close()
+        assert counters.open == 0
 
 
 def test_a_request_in_flight_is_aborted_and_fires_nothing() -> None:
