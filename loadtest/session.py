@@ -262,7 +262,10 @@ class TcpSession(Reporter):
         return expected
 
     def confirm_many(self, exchanges: list[Exchange], intended: float = 0.0) -> bool:
-        """Send several messages in one write and check each reply; one request for each message."""
+        """Send several messages in one write and check each reply; one request for each message.
+
+        What comes behind the last reply fails the last message.
+        """
         tcp = self.tcp
         entry = self.confirms
         wire = b"".join([exchange[0] for exchange in exchanges])
@@ -275,7 +278,7 @@ class TcpSession(Reporter):
                 self._settle()
                 tcp = self.tcp
             pending = tcp.ask(wire)
-            for _, expected in exchanges:
+            for sent, expected in exchanges:
                 if pending.startswith(expected):
                     pending = pending[len(expected) :]
                 else:
@@ -285,27 +288,27 @@ class TcpSession(Reporter):
                     error = judge(reply, one_message(framing, expected))
                     if error:
                         raise error
+                if answered + 1 == len(exchanges) and (pending or tcp.extra):
+                    raise UnexpectedData(repr(pending[:80] or tcp.extra))
                 end = perf_counter()
                 entry.whole[int((end - begin) * 1e6)] += 1
                 if intended:
                     entry.response[int((end - intended) * 1e6)] += 1
                 answered += 1
+                entry.bytes_out += len(sent)
                 entry.bytes_in += len(expected)
                 self.report(
                     entry.name, (end - (intended or begin)) * 1e3, len(expected), expected, start_time
                 )
-            if pending or tcp.extra:
-                raise UnexpectedData(repr(pending[:80] or tcp.extra))
         except RequestFailed as error:
             self.close()  # the replies that are still due would be taken for those of the next batch
-            for _ in exchanges[answered:] or exchanges[:1]:
+            for _ in exchanges[answered:]:
                 self._fail(entry, error, start_time, begin, intended)
             return False
         except BaseException:
             entry.aborted += len(exchanges) - answered
             self.close()
             raise
-        entry.bytes_out += len(wire)
         return True
 
     def _settle(self) -> None:

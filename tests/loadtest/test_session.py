@@ -193,6 +193,28 @@ def test_what_follows_a_broken_reply_of_a_pipeline_fails_with_it(
         session.close()
 
 
+def test_what_comes_behind_the_last_reply_of_a_pipeline_fails_the_last_message() -> None:
+    """Four messages are four requests, three of which passed, with the bytes that these sent and got."""
+
+    def one_too_many(connection: Any, _: Any) -> None:
+        waiting = b""
+        for number, line in enumerate(servers.lines(connection), 1):
+            waiting += b"Received: " + line
+            if number == 4:
+                connection.sendall(waiting + b"Received: " + line)
+
+    with ScriptedServer(one_too_many) as server:
+        session, event, counters = session_of(server)
+        batch = [confirm_exchange(Line(), b"message %d" % number) for number in range(4)]
+        assert not session.confirm_many(batch)
+        kept = counters.collect()["CONFIRM"]
+        assert (kept.passed, kept.failures) == (3, {"UnexpectedData": 1})
+        assert event.of("CONFIRM") == ["None"] * 3 + ["UnexpectedData"]
+        assert kept.bytes_out == sum(len(wire) for wire, _ in batch[:3])
+        assert kept.bytes_in == sum(len(expected) for _, expected in batch[:3])
+        assert not session.connected
+
+
 def test_without_framing_replies_are_compared_too() -> None:
     """Chunk framing: the reply has no terminator, and its expected length says when it is complete."""
     with ScriptedServer(servers.pieces) as server:
