@@ -155,6 +155,7 @@ BAD_OPTIONS = [
     (("--message-template", "{x}"), "unknown field {x}"),
     (("--fail-if", "p99>50"), "a percentile is compared with a time"),
     (("--source-addresses", "nowhere"), "source addresses 'nowhere'"),
+    (("--host", "tcp://[::1]:1", "--source-addresses", "127.0.0.2"), "none of them is IPv6"),
     (("--shape", "steps", "--knee-p99", "5"), "--knee-p99"),
     (("--host", "tcp://nowhere"), "a host is written tcp://HOST:PORT"),
     (("--host", "tls://127.0.0.1:1", "--tls-ca", "absent.pem"), "absent.pem: No such file"),
