@@ -76,6 +76,7 @@ class LoadTest:
         self._schedules: set[Schedule] = set()
         self._users = 0
         self._alarm: Alarm | None = None
+        self._greenlets: list[gevent.Greenlet[[], None]] = []
         self.stopping_at = math.inf
         """When (``time.perf_counter``) the test was told to stop: what is due later was never intended."""
         self.over = False
@@ -94,7 +95,6 @@ class LoadTest:
         self.workers = Workers()
         """What the master knows of its workers."""
         self._started_at = 0.0
-        self._collector: gevent.Greenlet[[], None] | None = None
         self._told_users = 0
         environment.events.test_start.add_listener(self._on_test_start)
         environment.events.spawning_complete.add_listener(self._on_spawned)
@@ -214,14 +214,17 @@ class LoadTest:
 
     def collect_each_second(self) -> None:
         """Start the greenlet that collects, and on a master the one that looks for its workers."""
-        self._collector = gevent.spawn(self._collect_forever)
+        self._greenlets.append(gevent.spawn(self._collect_forever))
         if isinstance(self.environment.runner, MasterRunner):
-            gevent.spawn(self._look_for_workers)
+            self._greenlets.append(gevent.spawn(self._look_for_workers))
 
     def end(self) -> None:
-        """Collect no more; for whoever makes several environments in one process."""
-        if self._collector is not None:
-            self._collector.kill()
+        """Collect no more, and give back timer and callback; for whoever makes several environments."""
+        gevent.killall(self._greenlets)
+        self.sampler.end()
+        if self._alarm is not None:
+            self._alarm.close()
+            self._alarm = None
 
     def _look_for_workers(self) -> None:
         while True:
