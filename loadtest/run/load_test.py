@@ -232,7 +232,8 @@ class LoadTest:
     def _look_for_workers(self) -> None:
         while True:
             gevent.sleep(_LOOK_SECONDS)
-            self.workers.look(self.environment.runner, self.orders.last)
+            for process in self.workers.look(self.environment.runner, self.orders.last):
+                self.record.forget_open(process)
             self._tell_users()
 
     @property

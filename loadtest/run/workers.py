@@ -61,10 +61,13 @@ class Workers:
         worker.lost_at = worker.replaced_at = 0.0
         worker.clock = ahead if worker.clock is None else max(worker.clock, ahead)
 
-    def look(self, runner: Any, ordered: Collection[str]) -> None:
-        """Find out which workers are missing; those whose ids are ``ordered`` have users to run."""
+    def look(self, runner: Any, ordered: Collection[str]) -> list[str]:
+        """Find out which workers are missing; the names of those that were not before.
+
+        Those whose ids are ``ordered`` have users to run.
+        """
         if runner.state not in (STATE_RUNNING, STATE_SPAWNING):
-            return
+            return []
         states = {client.id: client.state for client in runner.clients.all}
         for client in runner.clients.all:
             # One that is killed before its first report, which takes up to 3 s, has users to miss as well.
@@ -72,12 +75,15 @@ class Workers:
                 self.known[client.id] = Worker(client.id, time(), client.user_count, None)
             elif client.user_count and client.state != STATE_MISSING and client.id in self.known:
                 self.known[client.id].users = client.user_count
+        found = []
         for client_id, worker in self.known.items():
             if not worker.lost_at and states.get(client_id, STATE_MISSING) == STATE_MISSING:
                 worker.lost_at = time()
+                found.append(worker.name)
                 logger.warning("worker %s is lost; it had %d users", worker.name, worker.users)
             if worker.lost_at and not worker.replaced_at and client_id not in ordered:
                 worker.replaced_at = time()
+        return found
 
     @property
     def lost(self) -> list[Worker]:

@@ -145,6 +145,7 @@ def test_a_lost_worker_is_named_and_its_rate_taken_over(tmp_path: Path) -> None:
         r"worker \S+ was lost \d+\.\d s into the test, with 4 users: .* was given to the others",
         first.message,
     )
+    assert re.search(r"connections: [\d,]+ opened, 0 open at the end", output), output  # its own are gone too
     top = output[output.index("WARNING worker ") :]
     assert top.index("WARNING worker ") < top.index("TCP requests in milliseconds")
 
