@@ -16,6 +16,7 @@ from chat_gevent.files import raise_file_limit
 from loadtest.run.finishing import Finishing
 from loadtest.run.load_test import LoadTest, load_test_of
 from loadtest.run.options import check_used, read_client_options, read_plan
+from loadtest.run.sending import check_sending
 from loadtest.run.shapes import make_shape
 from loadtest.run.stopping import Stopping
 from loadtest.show import locust_tables, web
@@ -49,6 +50,7 @@ def _check(environment: Any, load_test: LoadTest, classes: Sequence[Any]) -> Non
     load_test.kinds = [(str(environment.host or each.host or ""), each.framing) for each in classes]
     check_used(load_test.options, load_test.uses)
     plan = read_plan(load_test.options)
+    check_sending(load_test.options, load_test.uses, load_test.kinds)
     if environment.host:
         read_client_options(load_test.options, environment.host, plan)
     elif getattr(load_test.options, "headless", False) and not isinstance(environment.runner, WorkerRunner):

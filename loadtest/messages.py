@@ -38,20 +38,42 @@ def confirm_exchange(framing: ReplyFraming, message: bytes) -> Exchange:
     return wire, framing.encode(_CONFIRMED + message)
 
 
-def make_ring(framing: ReplyFraming, size: int) -> list[Exchange]:
-    """:data:`RING` messages of ``size`` bytes in random order: different ones, unless ``size`` is tiny.
+def ring_messages(size: int) -> Iterator[bytes]:
+    """:data:`RING` messages of ``size`` bytes: different ones, unless ``size`` is tiny.
 
     Large messages are fewer, so that a ring takes :data:`RING_BYTES` at most, or 8 messages.
     """
     filler = _FILL * (size // len(_FILL) + 1)
-    ring = [
-        confirm_exchange(
-            framing, (b"%04d " % number + filler)[:size] if size > 4 else (b"%04d" % number)[-size:]
-        )
-        for number in range(max(8, min(RING, RING_BYTES // (2 * size + 1))))
-    ]
+    for number in range(max(8, min(RING, RING_BYTES // (2 * size + 1)))):
+        yield (b"%04d " % number + filler)[:size] if size > 4 else (b"%04d" % number)[4 - size :]
+
+
+def make_ring(framing: ReplyFraming, size: int) -> list[Exchange]:
+    """The exchanges of :func:`ring_messages`, in random order."""
+    ring = [confirm_exchange(framing, message) for message in ring_messages(size)]
     random.Random(0).shuffle(ring)
     return ring
+
+
+def check_messages(framing: ReplyFraming, size: int, template: Template | None) -> None:
+    """Try messages as users will send them, as many as a ring has, and their confirmations.
+
+    Raises ValueError with a sentence for a person: the framing can't carry one of them.
+    """
+    messages = ring_messages(size) if template is None else (template.message(n, n) for n in range(RING))
+    for message in messages:
+        what = f"{message[:40]!r} ({len(message)} bytes)"
+        try:
+            _, expected = confirm_exchange(framing, message)
+        except OverflowError:
+            raise ValueError(f"framing {framing.name}: {what} or its confirmation is too long") from None
+        except ValueError as error:
+            raise ValueError(f"framing {framing.name}: {what} can't be sent: {error}") from None
+        try:
+            one_message(framing, expected)
+        except ValueError:
+            said = f"framing {framing.name}: the confirmation of {what} contains the delimiter"
+            raise ValueError(said) from None
 
 
 _STRIDE: Final = 389

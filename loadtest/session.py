@@ -39,6 +39,7 @@ class TcpSession(Reporter):
     """One user's connection, with reporting."""
 
     __slots__ = (
+        "_counted",
         "_greeting",
         "confirms",
         "connect_error",
@@ -68,6 +69,7 @@ class TcpSession(Reporter):
         self.tcp = make_client(options)
         self.confirms: Entry = self.entry(name, REQUEST)
         self.owner = owner
+        self._counted = False  # among the open connections
         self._greeting = False  # ``on_connect`` runs
         self.connect_error: RequestFailed | None = None
         """Why the last connect failed."""
@@ -85,8 +87,7 @@ class TcpSession(Reporter):
         """
         entry = self.entry(self._connect_name, CONNECTION)
         start_time, begin = time(), perf_counter()
-        if self.tcp.connected:
-            self.close()
+        self.close()
         if self.tcp.options is not self.options:  # it had begun TLS, and begins in the clear again
             self.tcp = make_client(self.options)
         try:
@@ -98,6 +99,7 @@ class TcpSession(Reporter):
         except BaseException:
             entry.aborted += 1
             raise
+        self._counted = True
         self.counters.open += 1
         self.counters.opened += 1
         self.connected_at = begin
@@ -138,9 +140,14 @@ class TcpSession(Reporter):
 
     def close(self) -> None:
         """Close at once."""
-        if self.tcp.connected:
+        self._count_closed()
+        self.tcp.close()
+
+    def _count_closed(self) -> None:
+        """The connection is open no more, whoever has closed it."""
+        if self._counted:
+            self._counted = False
             self.counters.open -= 1
-            self.tcp.close()
 
     def __enter__(self) -> Self:
         return self
@@ -171,7 +178,7 @@ class TcpSession(Reporter):
             entry.aborted += 1
             self.close()
             raise
-        self.counters.open -= 1
+        self._count_closed()
         entry.whole[int(seconds * 1e6)] += 1
         entry.bytes_out += len(message)
         self.report(entry.name, seconds * 1e3, 0, None, start_time)
@@ -255,7 +262,10 @@ class TcpSession(Reporter):
         return expected
 
     def confirm_many(self, exchanges: list[Exchange], intended: float = 0.0) -> bool:
-        """Send several messages in one write and check each reply; one request for each message."""
+        """Send several messages in one write and check each reply; one request for each message.
+
+        What comes behind the last reply fails the last message.
+        """
         tcp = self.tcp
         entry = self.confirms
         wire = b"".join([exchange[0] for exchange in exchanges])
@@ -268,7 +278,7 @@ class TcpSession(Reporter):
                 self._settle()
                 tcp = self.tcp
             pending = tcp.ask(wire)
-            for _, expected in exchanges:
+            for sent, expected in exchanges:
                 if pending.startswith(expected):
                     pending = pending[len(expected) :]
                 else:
@@ -278,27 +288,27 @@ class TcpSession(Reporter):
                     error = judge(reply, one_message(framing, expected))
                     if error:
                         raise error
+                if answered + 1 == len(exchanges) and (pending or tcp.extra):
+                    raise UnexpectedData(repr(pending[:80] or tcp.extra))
                 end = perf_counter()
                 entry.whole[int((end - begin) * 1e6)] += 1
                 if intended:
                     entry.response[int((end - intended) * 1e6)] += 1
                 answered += 1
+                entry.bytes_out += len(sent)
                 entry.bytes_in += len(expected)
                 self.report(
                     entry.name, (end - (intended or begin)) * 1e3, len(expected), expected, start_time
                 )
-            if pending or tcp.extra:
-                raise UnexpectedData(repr(pending[:80] or tcp.extra))
         except RequestFailed as error:
             self.close()  # the replies that are still due would be taken for those of the next batch
-            for _ in exchanges[answered:] or exchanges[:1]:
+            for _ in exchanges[answered:]:
                 self._fail(entry, error, start_time, begin, intended)
             return False
         except BaseException:
             entry.aborted += len(exchanges) - answered
             self.close()
             raise
-        entry.bytes_out += len(wire)
         return True
 
     def _settle(self) -> None:

@@ -14,6 +14,7 @@ a port may be used once a destination instead of once.
 from __future__ import annotations
 
 import _socket  # the plain functions and types, which gevent does not patch
+import errno
 import ipaddress
 import itertools
 from collections.abc import Iterable
@@ -88,14 +89,20 @@ class Target:
         return f"{self.scheme}://{host}:{self.port}"
 
 
+_FAMILIES: Final[dict[int, str]] = {_socket.AF_INET: "IPv4", _socket.AF_INET6: "IPv6"}
+
+
 class SourcePool:
-    """Source addresses, handed out in turn."""
+    """Source addresses, handed out in turn; those of IPv4 to connections to IPv4, and of IPv6 to IPv6."""
 
     def __init__(self, addresses: list[str]) -> None:
         if not addresses:
             raise ValueError("a pool has at least one source address")
         self.addresses = addresses
-        self._turns = itertools.cycle(addresses)
+        groups: dict[int, list[str]] = {}
+        for address in addresses:
+            groups.setdefault(_family(address), []).append(address)
+        self._turns = {family: itertools.cycle(group) for family, group in groups.items()}
 
     @classmethod
     def parse(cls, text: str, most: int = 65_536) -> SourcePool:
@@ -121,14 +128,39 @@ class SourcePool:
                 raise ValueError(f"more than {most} source addresses")
         return cls(addresses)
 
+    def check(self, target: Target) -> None:
+        """Make sure that there is an address to connect to ``target`` from, if that is an address itself.
+
+        Raises ValueError with a sentence for a person.
+        """
+        try:
+            family = _family(target.host)
+        except ValueError:  # a name, whose addresses are known once it is looked up, or a path
+            return
+        if family not in self._turns:
+            raise ValueError(f"source addresses: none of them is {_FAMILIES[family]}, as {target} is")
+
+    def fitting(self, addresses: list[tuple[int, Any]]) -> list[tuple[int, Any]]:
+        """Those of a target's addresses that can be connected to from here. Raises OSError: none can."""
+        found = [each for each in addresses if each[0] == _socket.AF_UNIX or each[0] in self._turns]
+        if not found:
+            wanted = " or ".join(sorted({_FAMILIES[family] for family, _ in addresses}))
+            raise OSError(errno.EAFNOSUPPORT, f"none of the source addresses is {wanted}")
+        return found
+
     def bind(self, sock: Any) -> None:
-        """Give ``sock`` the next address, without a port yet. Raises OSError."""
+        """Give ``sock`` the next address of its family, without a port yet. Raises OSError."""
         if sock.family == _socket.AF_INET:
             sock.setsockopt(_socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-        sock.bind((next(self._turns), 0))
+        sock.bind((next(self._turns[sock.family]), 0))
 
     def __len__(self) -> int:
         return len(self.addresses)
+
+
+def _family(address: str) -> int:
+    """The address family of an IP address. Raises ValueError: it is none."""
+    return _socket.AF_INET if ipaddress.ip_address(address).version == 4 else _socket.AF_INET6
 
 
 def ports_per_address() -> int:

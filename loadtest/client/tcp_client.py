@@ -239,13 +239,12 @@ class TcpClient(Transport):
 
         Raises as ``take_surplus``, which this is but for looking once, and at once.
         """
-        data = self.available()
-        if data == b"":
+        found = self.available()
+        if found == b"":
             raise ConnectionClosed("while nothing was asked for")
+        data, self._buffer = self._buffer + (found or b""), b""
         try:
-            messages, self._kept = self.options.framing.split(
-                self._kept, data or b"", self.options.reply_limit
-            )
+            messages, self._kept = self.options.framing.split(self._kept, data, self.options.reply_limit)
         except FramingError as error:
             raise FramingBroken(str(error)) from None
         return messages

@@ -1,7 +1,9 @@
 """TLS for :class:`TcpClient`: the same plain socket, and an ``SSLObject`` before the bytes.
 
 ``ssl.MemoryBIO`` keeps TLS free of I/O: what the socket read is fed in, what is to be sent is taken
-out, so reads, waits and deadlines stay those of the plain client.
+out, so reads, waits and deadlines stay those of the plain client. One read of the socket may bring several
+records. All of them are decrypted at once, and what ends the stream after them is remembered: a record that
+stayed behind in memory would wake nobody, and would be taken for the reply to what is sent next.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ from chat_gevent.errors import certificate_hint
 from loadtest.client.tcp_client import TcpClient
 from loadtest.client.transport import READ_BYTES, ClientOptions
 from loadtest.errors import (
-    ConnectionBroken,
     ConnectionClosed,
     ConnectTimeout,
     DeadlinePassed,
@@ -60,19 +61,22 @@ def _failed(error: ssl.SSLError) -> TlsFailed:
 class TlsClient(TcpClient):
     """A client whose bytes go through TLS; the public methods are those of :class:`TcpClient`."""
 
-    __slots__ = ("_incoming", "_outgoing", "_tls")
+    __slots__ = ("_broken", "_ended", "_incoming", "_outgoing", "_tls")
 
     def __init__(self, options: ClientOptions) -> None:
         super().__init__(options)
         if options.tls is None:
             raise ValueError("a tls:// target needs ClientOptions.tls")
         self._tls: Any = None
+        self._ended = False  # the server has said that it sends no more
+        self._broken: TlsFailed | None = None  # why no more can be decrypted
 
     def _opened(self, begin: float, deadline: float) -> None:
         options = self.options
         assert options.tls is not None
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
+        self._ended, self._broken = False, None
         started = perf_counter()
         try:
             self._tls = options.tls.wrap_bio(
@@ -92,6 +96,7 @@ class TlsClient(TcpClient):
         except ssl.SSLError as error:
             raise _failed(error) from None
         self.tls_seconds = perf_counter() - started
+        self._buffer += self._decrypted()  # a server may speak first, together with the end of the handshake
 
     def _flush(self) -> None:
         if self._outgoing.pending:
@@ -152,14 +157,12 @@ class TlsClient(TcpClient):
 
     def available(self) -> bytes | None:
         """What can be decrypted without waiting."""
-        data = super().available()
+        data = None if self._ended else super().available()
         if data:
             self._incoming.write(data)
-        elif data == b"":
-            return data
-        found = b""
-        while more := self._peek():
-            found += more
+        found = self._decrypted()
+        if not found and (self._ended or data == b""):
+            return b""
         return found or None
 
     def _gather(self) -> None:
@@ -173,49 +176,54 @@ class TlsClient(TcpClient):
         self._incoming.write(data)
 
     def read(self, deadline: float, size: int = READ_BYTES) -> bytes:
-        """The next decrypted bytes; empty at the end of the stream."""
-        while True:
-            try:
-                return self._tls.read(size)  # type: ignore[no-any-return]
-            except ssl.SSLWantReadError:
-                self._flush()
-            except ssl.SSLZeroReturnError:
+        """All records that one read brings, decrypted; empty at the end of the stream."""
+        while not (found := self._decrypted()):
+            if self._ended:
                 return b""
-            except ssl.SSLError as error:
-                raise _failed(error) from None
+            self._flush()
             data = super().read(deadline)
             if not data:
                 return b""
             self._incoming.write(data)
+        return found
 
     def expect_silence(self) -> None:
         """As of the plain client; records that carry no data (a session ticket) are taken in silently."""
-        if not self._watching and self._socket is not None:
-            try:
-                data = self._socket.recv(READ_BYTES)
-            except BlockingIOError:
-                data = None
-            except OSError as error:
-                raise ConnectionBroken(error.errno or 0, str(error.strerror)) from None
+        if not self._watching and self._socket is not None and not self.has_surplus:
+            data = self.available()
             if data == b"":
                 raise ConnectionClosed("while nothing was asked for")
             if data:
-                self._incoming.write(data)
-                self._buffer += self._peek()
-            self._watcher.start(self._wake)
-            self._watching = True
+                self._buffer += data
+            else:
+                self.watch()
         super().expect_silence()
 
-    def _peek(self) -> bytes:
-        """What can be decrypted without reading more."""
+    def _decrypted(self) -> bytes:
+        """All that can be decrypted without reading more. Raises TlsFailed.
+
+        What ends the stream is remembered, and the watcher is stopped, as if the socket had more to be read:
+        whoever uses the connection next looks, and finds it.
+        """
+        if self._broken is not None:
+            raise self._broken
+        pieces: list[bytes] = []
         try:
-            return self._tls.read(READ_BYTES)  # type: ignore[no-any-return]
-        except ssl.SSLWantReadError:
-            return b""
+            while not self._ended and (self._incoming.pending or self._tls.pending()):
+                data = self._tls.read(READ_BYTES)
+                pieces.append(data)
+                self._ended = not data
+        except ssl.SSLWantReadError:  # no data, or the beginning of a record
+            pass
         except ssl.SSLZeroReturnError:
-            raise ConnectionClosed("while nothing was asked for") from None
+            self._ended = True
         except ssl.SSLError as error:
-            raise _failed(error) from None
+            self._broken = _failed(error)
+            if not pieces:
+                raise self._broken from None
+        if self._ended or self._broken is not None:
+            self.stop_watching()
+        return b"".join(pieces)
 
 
 def make_client(options: ClientOptions) -> TcpClient:

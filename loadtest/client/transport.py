@@ -124,7 +124,10 @@ class Transport:
         deadline = begin + options.connect_timeout
         try:
             self._hub = get_hub()
-            sock = self._open(options.target.in_turn(), deadline)
+            addresses = options.target.in_turn()
+            if options.sources is not None:
+                addresses = options.sources.fitting(addresses)
+            sock = self._open(addresses, deadline)
             self._watcher = self._hub.loop.io(sock.fileno(), _READ)
             self._watcher.start(self._wake)
             self._watching = True

@@ -121,6 +121,12 @@ class Sampler:
         self.base_files = max(0, count_files() - self._counters.open)
         self.sample()
 
+    def end(self) -> None:
+        """No more tests are looked at: the garbage collector, which outlives this, forgets it."""
+        if self._watched:
+            gc.callbacks.remove(self._on_gc)
+            self._watched = False
+
     def _on_gc(self, phase: str, info: dict[str, Any]) -> None:
         if phase == "start":
             self._pause_began = perf_counter()

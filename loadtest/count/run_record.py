@@ -174,6 +174,10 @@ class RunRecord:
         health.file_limit = file_limit()
         health.sources = counters.sources
 
+    def forget_open(self, process: str) -> None:
+        """A process is lost, and the connections that it said were open with it."""
+        self.open.pop(process, None)
+
     def note_health(self, process: str, sample: Sample) -> Health:
         """Count a sample of a process."""
         health = self.health.setdefault(process, Health())

@@ -52,6 +52,14 @@ class Alarm:
         if self._file >= 0:
             self._watcher.start(self._ring)
 
+    def close(self) -> None:
+        """Give back the timer, which stays open otherwise; whoever sleeps is woken no more."""
+        self._watcher.stop()
+        self._watcher.close()
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
     def sleep_until(self, moment: float) -> None:
         """Return at ``moment`` on the clock of ``time.perf_counter``; never if it is after the last call."""
         slot: list[Any] = [getcurrent()]

@@ -18,10 +18,7 @@ from time import perf_counter, time
 from typing import Any, Final
 
 import gevent
-from locust.runners import (
-    MasterRunner,
-    WorkerRunner,
-)
+from locust.runners import STATE_RUNNING, STATE_SPAWNING, MasterRunner, WorkerRunner
 
 from loadtest.client.transport import ClientOptions
 from loadtest.count.counters import Counters
@@ -31,6 +28,7 @@ from loadtest.framing import ReplyFraming
 from loadtest.messages import Exchange, Rings
 from loadtest.run.alarm import Alarm
 from loadtest.run.options import Plan, read_client_options, read_plan
+from loadtest.run.orders import Orders
 from loadtest.run.workers import Workers, shortfall
 from loadtest.schedule import Schedule
 
@@ -76,6 +74,7 @@ class LoadTest:
         self._schedules: set[Schedule] = set()
         self._users = 0
         self._alarm: Alarm | None = None
+        self._greenlets: list[gevent.Greenlet[[], None]] = []
         self.stopping_at = math.inf
         """When (``time.perf_counter``) the test was told to stop: what is due later was never intended."""
         self.over = False
@@ -91,10 +90,11 @@ class LoadTest:
         self.after_collecting: list[Callable[[], None]] = []
         """Called once a second, when what was counted has been collected."""
         self.process = f"{socket.gethostname()}:{os.getpid()}"
+        self.orders = Orders()
+        """What the runner has told which worker to run."""
         self.workers = Workers()
         """What the master knows of its workers."""
         self._started_at = 0.0
-        self._collector: gevent.Greenlet[[], None] | None = None
         self._told_users = 0
         environment.events.test_start.add_listener(self._on_test_start)
         environment.events.spawning_complete.add_listener(self._on_spawned)
@@ -175,12 +175,12 @@ class LoadTest:
 
     @property
     def total_users(self) -> int:
-        """Users of the whole test, in all processes."""
+        """Users of the whole test, in all processes, that share a rate: those of TCP user classes."""
         runner = self.environment.runner
         if isinstance(runner, WorkerRunner):
             told = getattr(self.options, "tcp_total_users", None)
             return int(told or runner.target_user_count or 1)
-        return int(runner.target_user_count) if runner else 1
+        return self.orders.sharing(runner, [name for name, _ in self.uses]) if runner else 1
 
     def schedule(self, user: Any, plan: Plan, batch: int = 1, most: float = math.inf) -> Schedule:
         """A schedule whose first start is set off from the other users', so that they don't send in step."""
@@ -208,26 +208,33 @@ class LoadTest:
         runner, events = self.environment.runner, self.environment.events
         if isinstance(runner, MasterRunner):
             events.worker_report.add_listener(self._on_worker_report)
+            self.orders.on_order = self._tell_users
         elif isinstance(runner, WorkerRunner):
             events.report_to_master.add_listener(self._on_report_to_master)
             runner.register_message(_USERS_MESSAGE, self._on_users)
+            return
+        self.environment.dispatcher_class = self.orders.noted(self.environment.dispatcher_class)
 
     def collect_each_second(self) -> None:
         """Start the greenlet that collects, and on a master the one that looks for its workers."""
-        self._collector = gevent.spawn(self._collect_forever)
+        self._greenlets.append(gevent.spawn(self._collect_forever))
         if isinstance(self.environment.runner, MasterRunner):
-            gevent.spawn(self._look_for_workers)
+            self._greenlets.append(gevent.spawn(self._look_for_workers))
 
     def end(self) -> None:
-        """Collect no more; for whoever makes several environments in one process."""
-        if self._collector is not None:
-            self._collector.kill()
+        """Collect no more, and give back timer and callback; for whoever makes several environments."""
+        gevent.killall(self._greenlets)
+        self.sampler.end()
+        if self._alarm is not None:
+            self._alarm.close()
+            self._alarm = None
 
     def _look_for_workers(self) -> None:
         while True:
             gevent.sleep(_LOOK_SECONDS)
-            if self.workers.look(self.environment.runner):
-                self._tell_users(self.environment.runner)
+            for process in self.workers.look(self.environment.runner, self.orders.last):
+                self.record.forget_open(process)
+            self._tell_users()
 
     @property
     def workers_left(self) -> int | None:
@@ -266,12 +273,13 @@ class LoadTest:
         self.users_at_most = 0
         self.spawned_at = self.stopped_at = 0.0
         self.notes.clear()
+        self.orders.clear()
         self.workers.clear()
         self._started_at = time()
         self.sampler.begin()
         runner = self.environment.runner
         if self.options is not None and isinstance(runner, MasterRunner):
-            self.options.tcp_total_users = runner.target_user_count
+            self.options.tcp_total_users = self.total_users
 
     def _on_reset(self, **_: Any) -> None:
         """Locust's own figures start anew (its page's button, ``--reset-stats``), and so do these.
@@ -302,12 +310,15 @@ class LoadTest:
     def _on_users(self, msg: Any, **_: Any) -> None:
         self.options.tcp_total_users = msg.data
 
-    def _tell_users(self, runner: MasterRunner) -> None:
+    def _tell_users(self) -> None:
         """Workers that share one rate must know how many users there are in all, also when it changes."""
-        users = self.workers.users_left(runner.target_user_count)
+        runner = self.environment.runner
+        if runner.state not in (STATE_RUNNING, STATE_SPAWNING):
+            return
+        users = self.total_users
         if users != self._told_users:
             self._told_users = self.options.tcp_total_users = users
-            runner.send_message(_USERS_MESSAGE, users)  # type: ignore[arg-type]  # anything msgpack takes
+            runner.send_message(_USERS_MESSAGE, users)
 
     def _collect_forever(self) -> None:
         while True:
@@ -324,7 +335,7 @@ class LoadTest:
         if runner is not None:
             self.users_at_most = max(self.users_at_most, runner.target_user_count)
         if isinstance(runner, MasterRunner):
-            self._tell_users(runner)
+            self._tell_users()
             self.record.note_health("master", self.sampler.sample())
             self.record.settle(time())
             return

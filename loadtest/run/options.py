@@ -291,7 +291,10 @@ def read_client_options(options: Any, host: str, plan: Plan) -> ClientOptions:
     try:
         target = Target.parse(host)
         target.spread = getattr(options, "addresses", "first") == "all"
-        sources = getattr(options, "source_addresses", "")
+        written = getattr(options, "source_addresses", "")
+        sources = SourcePool.parse(written) if written else None
+        if sources is not None:
+            sources.check(target)
         tls: ssl.SSLContext | None = None
         said = any(getattr(options, name, "") for name in _TLS_OPTIONS)
         if target.scheme == "tls" or said:  # a user may begin TLS later on any connection
@@ -312,7 +315,7 @@ def read_client_options(options: Any, host: str, plan: Plan) -> ClientOptions:
             write_timeout=_number(options, "write_timeout", 5.0, 0.001),
             nodelay=not getattr(options, "nagle", False),
             linger=int(linger) if linger >= 0 else None,
-            sources=SourcePool.parse(sources) if sources else None,
+            sources=sources,
             tls=tls,
             server_name=getattr(options, "tls_server_name", "") or None,
         )

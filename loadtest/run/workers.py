@@ -1,13 +1,16 @@
 """What a master knows of its workers: which were lost, what became of their rate, and their clocks.
 
-Locust calls a worker missing when it has sent no heartbeat for about 4 s. Unless ``--enable-rebalancing``
-is given its users are not started elsewhere, so here the others are told how many users are left, and send
-so much more. What a lost worker had counted since its last report, up to 3 s before, is lost with it.
+Locust calls a worker missing when it has sent no heartbeat for about 4 s. With ``--enable-rebalancing`` it
+then starts its users on the others; otherwise it does so when it gives the worker up, about 60 s later, or
+when the number of users changes before that. Until then fewer users are left to share a rate in all, so they
+are told how many, and send so much more (orders.py). What a lost worker had counted since its last report,
+up to 3 s before, is lost with it.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from time import time
 from typing import Any, Final
@@ -32,6 +35,8 @@ class Worker:
     clock: float | None
     """Seconds its clock is ahead of the master's, by the quickest report; None before the first."""
     lost_at: float = 0.0
+    replaced_at: float = 0.0
+    """When its users were started elsewhere; 0 before."""
 
 
 class Workers:
@@ -52,13 +57,17 @@ class Workers:
         if worker is None:
             self.known[client_id] = Worker(name, now, users, ahead)
             return
-        worker.name, worker.heard_at, worker.users, worker.lost_at = name, now, users, 0.0
+        worker.name, worker.heard_at, worker.users = name, now, users
+        worker.lost_at = worker.replaced_at = 0.0
         worker.clock = ahead if worker.clock is None else max(worker.clock, ahead)
 
-    def look(self, runner: Any) -> bool:
-        """Find out which workers are missing; whether one is that was not before."""
+    def look(self, runner: Any, ordered: Collection[str]) -> list[str]:
+        """Find out which workers are missing; the names of those that were not before.
+
+        Those whose ids are ``ordered`` have users to run.
+        """
         if runner.state not in (STATE_RUNNING, STATE_SPAWNING):
-            return False
+            return []
         states = {client.id: client.state for client in runner.clients.all}
         for client in runner.clients.all:
             # One that is killed before its first report, which takes up to 3 s, has users to miss as well.
@@ -66,12 +75,14 @@ class Workers:
                 self.known[client.id] = Worker(client.id, time(), client.user_count, None)
             elif client.user_count and client.state != STATE_MISSING and client.id in self.known:
                 self.known[client.id].users = client.user_count
-        found = False
+        found = []
         for client_id, worker in self.known.items():
             if not worker.lost_at and states.get(client_id, STATE_MISSING) == STATE_MISSING:
                 worker.lost_at = time()
-                found = True
+                found.append(worker.name)
                 logger.warning("worker %s is lost; it had %d users", worker.name, worker.users)
+            if worker.lost_at and not worker.replaced_at and client_id not in ordered:
+                worker.replaced_at = time()
         return found
 
     @property
@@ -84,10 +95,6 @@ class Workers:
         """How many are there still."""
         return len(self.known) - len(self.lost)
 
-    def users_left(self, target: int) -> int:
-        """How many of ``target`` users are left to share the rate."""
-        return max(1, target - sum(worker.users for worker in self.lost))
-
     def troubles(self, began: float, missing: str) -> list[tuple[str, str]]:
         """In words, with a short name each; ``missing`` is what :func:`shortfall` says."""
         found = []
@@ -96,7 +103,11 @@ class Workers:
                 f"worker {worker.name} was lost {worker.heard_at - began:.1f} s into the test, "
                 f"with {worker.users:,} users: what it counted after that (up to 3 s) is not in these figures"
             )
-            found.append(("worker-lost", f"{said}; {missing.format(after=worker.lost_at - worker.heard_at)}"))
+            said += "; " + missing.format(after=worker.lost_at - worker.heard_at)
+            if worker.replaced_at:
+                after = worker.replaced_at - worker.heard_at
+                said += f"; its users were started elsewhere {after:.1f} s later"
+            found.append(("worker-lost", said))
         for worker in self.known.values():
             if worker.clock is not None and abs(worker.clock) > CLOCK_SECONDS:
                 way = "ahead of" if worker.clock > 0 else "behind"
@@ -113,7 +124,7 @@ class Workers:
 def shortfall(plan: Plan, seconds: float, intended: float) -> str:
     """What lost workers cost a test that has sent for ``seconds``; ``{after}`` stands for the delay."""
     if not plan.rate:
-        return "its users were not replaced"
+        return "what its users would have sent is missing since then"
     if plan.rate_per_user:
         return "the rate is one for each user, and so its share is missing since then"
     due = plan.rate * seconds

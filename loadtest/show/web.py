@@ -17,6 +17,7 @@ from loadtest.count.counters import MESSAGES
 from loadtest.errors import OptionsError
 from loadtest.run.load_test import UNKNOWN_HOST, LoadTest
 from loadtest.run.options import check_used, own_options, read_client_options, read_plan
+from loadtest.run.sending import check_sending
 from loadtest.run.shapes import make_shape
 from loadtest.show import form, tables
 from loadtest.show.outcome import RunOutcome
@@ -142,6 +143,7 @@ def attach(outcome: RunOutcome, web_ui: Any, *, own_shape: bool) -> None:
         try:
             check_used(options, load_test.uses)
             plan = read_plan(options)
+            check_sending(options, load_test.uses, load_test.kinds)
             known = "" if load_test.host == UNKNOWN_HOST else load_test.host
             read_client_options(options, request.form.get("host") or known, plan)
             if own_shape:

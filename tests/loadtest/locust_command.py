@@ -24,6 +24,12 @@ PATIENT = (
 )
 """The same command, but for one number: its master waits 100 s for a worker's heartbeat. After the usual 3 s
 it takes a worker that a busy machine lets wait for one that is lost, and stops the test when all are."""
+HASTY = (
+    *(sys.executable, "-W", "ignore", "-c"),
+    "import sys, locust.runners; locust.runners.HEARTBEAT_DEAD_INTERNAL = -3; sys.argv[0] = 'locust'; "
+    "from locust.main import main; main()",
+)
+"""The same command, but for one number: its master gives a missing worker up after 3 s and not 60."""
 
 
 class Run:
@@ -62,14 +68,13 @@ def start(
     locustfile: Path = LOCUSTFILE,
     prefix: tuple[str, ...] = (),
     own_group: bool = False,
-    patient: bool = True,
+    locust: tuple[str, ...] = PATIENT,
 ) -> Any:
     """Start Locust without a page; ``communicate`` gives what it printed. In ``own_group`` it is interrupted
-    with all its processes by ``os.killpg``, as at a terminal. Unless ``patient``, a worker that is lost is
-    told after the usual time."""
+    with all its processes by ``os.killpg``, as at a terminal. ``locust`` is one of the commands above."""
     command = [
         *prefix,
-        *(PATIENT if patient else LOCUST),
+        *locust,
         "-f",
         str(locustfile),
         "--host",

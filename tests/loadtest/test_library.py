@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from gevent import subprocess as gevent_subprocess
 
+from tests.loadtest import servers
 from tests.loadtest.locust_command import LIMIT, ROOT
 from tests.loadtest.servers import ScriptedServer
 from tests.loadtest.test_readme import locustfile, store
@@ -49,3 +50,40 @@ def test_a_load_test_is_three_lines_of_python(tmp_path: Path) -> None:
     assert process.returncode == 0, output
     assert "TCP requests in milliseconds" in output
     assert output.splitlines()[-1] == "--message-size: StoreUser does not use it"
+
+
+AGAIN = """
+import gc
+import os
+from pathlib import Path
+from loadtest.library import run
+from loadtest.tcp_user import ConfirmUser
+
+def kept() -> tuple[int, int]:
+    files = [each for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    timers = [each for each in files if os.path.realpath(each).endswith("[timerfd]")]
+    return len(timers), len(gc.callbacks)
+
+found = []
+for _ in range(3):
+    done = run(ConfirmUser, host="{host}", users=2, seconds=1, rate="50")
+    assert done["errors"] == 0 and done.messages.passed > 0
+    found.append(kept())
+print(found)
+assert found[0] == found[1] == found[2]
+"""
+
+
+@pytest.mark.timeout(200)
+def test_runs_of_one_process_leave_nothing_open() -> None:
+    """Each paced run has a timer of the kernel's and a callback of the garbage collector's, and ends both."""
+    with ScriptedServer(servers.confirm) as server:
+        process = gevent_subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", AGAIN.format(host=server.host)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=ROOT,
+        )
+        output, _ = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0, output

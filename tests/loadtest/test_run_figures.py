@@ -20,7 +20,7 @@ from gevent import subprocess as gevent_subprocess
 
 from tests.conftest import wait_until
 from tests.loadtest import servers
-from tests.loadtest.locust_command import LIMIT, LOCUST, LOCUSTFILE, ROOT, Run, run, start
+from tests.loadtest.locust_command import HASTY, LIMIT, LOCUST, LOCUSTFILE, PATIENT, ROOT, Run, run, start
 from tests.loadtest.ports import reserved_port
 from tests.loadtest.servers import ScriptedServer, lines
 
@@ -69,14 +69,19 @@ class Counting:
 
 @contextmanager
 def distributed(
-    folder: Path, host: str, workers: int, *options: str, shifted: float = 0.0, patient: bool = True
+    folder: Path,
+    host: str,
+    workers: int,
+    *options: str,
+    shifted: float = 0.0,
+    locust: tuple[str, ...] = PATIENT,
 ) -> Iterator[tuple[Any, list[Any], Path]]:
     """A master and its workers; the first one's clock is ``shifted`` seconds ahead."""
     path = folder / "report.json"
     with reserved_port() as port:
         wait = ("--master", "--expect-workers", str(workers), "--expect-workers-max-wait", "100")
         master = start(
-            host, *wait, "--master-bind-port", str(port), "--report", str(path), *options, patient=patient
+            host, *wait, "--master-bind-port", str(port), "--report", str(path), *options, locust=locust
         )
         to = ("--worker", "--master-host", "127.0.0.1", "--master-port", str(port))
         started = [start(host, *to) for _ in range(workers - 1)]
@@ -122,7 +127,7 @@ def test_a_lost_worker_is_named_and_its_rate_taken_over(tmp_path: Path) -> None:
     load = ("-u", "12", "-r", "12", "-t", "20s", "--rate", "120", "--fail-if", "workers<3")
     with (
         ScriptedServer(counting) as server,
-        distributed(tmp_path, server.host, 3, *load, patient=False) as (master, workers, path),
+        distributed(tmp_path, server.host, 3, *load, locust=LOCUST) as (master, workers, path),
     ):
         wait_until(lambda: len(counting.came) > 240, 120)
         killed = monotonic()
@@ -140,8 +145,71 @@ def test_a_lost_worker_is_named_and_its_rate_taken_over(tmp_path: Path) -> None:
         r"worker \S+ was lost \d+\.\d s into the test, with 4 users: .* was given to the others",
         first.message,
     )
+    assert re.search(r"connections: [\d,]+ opened, 0 open at the end", output), output  # its own are gone too
     top = output[output.index("WARNING worker ") :]
     assert top.index("WARNING worker ") < top.index("TCP requests in milliseconds")
+
+
+@pytest.mark.parametrize(
+    ("locust", "options"),
+    [(LOCUST, ("--enable-rebalancing",)), (HASTY, ())],
+    ids=["rebalanced", "given-up"],
+)
+def test_users_of_a_lost_worker_that_are_started_elsewhere_share_the_rate_again(
+    tmp_path: Path, locust: tuple[str, ...], options: tuple[str, ...]
+) -> None:
+    """Once Locust finds the worker missing, or gives it up: all send what was asked for, and no more."""
+    counting = Counting()
+    load = ("-u", "12", "-r", "12", "-t", "30s", "--rate", "120", *options)
+    with (
+        ScriptedServer(counting) as server,
+        distributed(tmp_path, server.host, 3, *load, locust=locust) as (master, workers, path),
+    ):
+        wait_until(lambda: len(counting.came) > 240, 120)
+        killed = monotonic()
+        os.kill(workers[0].pid, signal.SIGKILL)
+        output, _ = master.communicate(timeout=LIMIT)
+        done = Run(master.returncode, output, path)
+    # With the interval of the 8 users that were left, the 12 would send 180.
+    assert statistics.median(counting.rates(killed + 12, killed + 20, 4)) == pytest.approx(120, rel=0.1)
+    told = [fired.message for fired in done.report.warnings if fired.check == "worker-lost"]
+    assert len(told) == 1, output
+    assert re.search(r"; its users were started elsewhere \d+\.\d s later$", told[0])
+
+
+BESIDE = """
+from locust import User, constant, task
+from loadtest.tcp_user import ConfirmUser
+
+class Other(User):
+    {body}
+    wait_time = constant(1)
+
+    @task
+    def nothing(self):
+        pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "options"),
+    [("weight = 3", ()), ("fixed_count = 6", ()), ("weight = 3", ("--processes", "2"))],
+    ids=["weight", "fixed", "workers"],
+)
+def test_users_that_are_none_of_ours_have_no_share_of_a_rate(
+    tmp_path: Path, body: str, options: tuple[str, ...]
+) -> None:
+    """Two of eight users keep to the rate in all, and send all of it."""
+    counting = Counting()
+    path = tmp_path / "beside.py"
+    path.write_text(BESIDE.format(body=body))
+    with ScriptedServer(counting) as server:
+        load = ("-u", "8", "-r", "8", "-t", "8s", "--rate", "100", *options)
+        done = run(tmp_path, server.host, *load, locustfile=path)
+    assert (done.status, done.total("failed")) == (0, 0), done.output
+    first = counting.came[0]
+    # Divided by all users, it would be 25.
+    assert statistics.median(counting.rates(first + 1, first + 6, 2)) == pytest.approx(100, rel=0.1)
 
 
 @pytest.mark.parametrize("shifted", [0.0, 3.0])

@@ -10,6 +10,7 @@ import gevent.event
 import pytest
 
 from loadtest.client.address import Target
+from loadtest.client.tls import make_context
 from loadtest.client.transport import ClientOptions
 from loadtest.conversation import Conversation
 from loadtest.count.counters import Counters
@@ -123,6 +124,29 @@ def test_a_failed_connect_is_counted_and_not_raised() -> None:
     assert event.of("CONNECT") == ["None", "ConnectFailed(ECONNREFUSED)"]
 
 
+def no_tls(connection: Any, _: Any) -> None:
+    """In the clear, whatever is said."""
+    connection.recv(65_536)
+    connection.sendall(b"what?\n")
+    servers.never(connection, _)
+
+
+def test_a_connection_that_fails_to_begin_tls_is_open_no_more() -> None:
+    """Whatever closes it; the next one is counted again."""
+    with ScriptedServer(no_tls) as server:
+        session, event, counters = session_of(server)
+        assert counters.open == 1
+        assert not session.start_tls(make_context(verify=False))
+        assert (session.connected, counters.open) == (False, 0)
+        (failed,) = event.of("TLS")
+        assert failed.startswith("TlsFailed(")
+        assert session.connect()
+        assert (counters.open, counters.opened) == (1, 2)
+        session.close()
+        session.close()
+        assert counters.open == 0
+
+
 def test_a_request_in_flight_is_aborted_and_fires_nothing() -> None:
     """A user that is stopped while it waits has neither passed nor failed."""
     arrived = gevent.event.Event()
@@ -167,6 +191,28 @@ def test_what_follows_a_broken_reply_of_a_pipeline_fails_with_it(
         assert (kept.passed, kept.failed) == (passed, 4 - passed)
         assert len(event.of("CONFIRM")) == 4
         session.close()
+
+
+def test_what_comes_behind_the_last_reply_of_a_pipeline_fails_the_last_message() -> None:
+    """Four messages are four requests, three of which passed, with the bytes that these sent and got."""
+
+    def one_too_many(connection: Any, _: Any) -> None:
+        waiting = b""
+        for number, line in enumerate(servers.lines(connection), 1):
+            waiting += b"Received: " + line
+            if number == 4:
+                connection.sendall(waiting + b"Received: " + line)
+
+    with ScriptedServer(one_too_many) as server:
+        session, event, counters = session_of(server)
+        batch = [confirm_exchange(Line(), b"message %d" % number) for number in range(4)]
+        assert not session.confirm_many(batch)
+        kept = counters.collect()["CONFIRM"]
+        assert (kept.passed, kept.failures) == (3, {"UnexpectedData": 1})
+        assert event.of("CONFIRM") == ["None"] * 3 + ["UnexpectedData"]
+        assert kept.bytes_out == sum(len(wire) for wire, _ in batch[:3])
+        assert kept.bytes_in == sum(len(expected) for _, expected in batch[:3])
+        assert not session.connected
 
 
 def test_without_framing_replies_are_compared_too() -> None:

@@ -295,6 +295,36 @@ def test_source_addresses_are_used_in_turn() -> None:
             client.close()
 
 
+def test_source_addresses_of_both_families_are_used_each_for_its_own() -> None:
+    """Connections to IPv4 come from the pool's IPv4 addresses in turn, and those to IPv6 from the others."""
+    pool = SourcePool.parse("127.0.0.2-127.0.0.3,::1")
+    other = StreamServer(("::1", 0), servers.confirm)
+    other.start()
+    with ScriptedServer(servers.confirm) as server:
+        sources = []
+        for host in (server.host, f"tcp://[::1]:{other.server_port}", server.host, server.host):
+            client = TcpClient(ClientOptions(Target.parse(host), sources=pool, connect_timeout=30.0))
+            client.connect()
+            sources.append(client.source[0])
+            client.close()
+    other.stop(timeout=0)
+    assert sources == ["127.0.0.2", "::1", "127.0.0.3", "127.0.0.2"]
+
+
+def test_a_target_of_a_family_without_source_addresses_is_told() -> None:
+    """Before the test where the host is an address; a name's addresses fail each connect, in words."""
+    pool = SourcePool.parse("127.0.0.2")
+    target = Target.parse("tcp://[::1]:1")
+    with pytest.raises(ValueError, match=r"none of them is IPv6, as tcp://\[::1\]:1 is"):
+        pool.check(target)
+    pool.check(Target.parse("tcp://127.0.0.1:1"))
+    pool.check(Target.parse("tcp://localhost:1"))
+    pool.check(Target.parse("unix:///run/x.sock"))
+    with pytest.raises(ConnectFailed, match="none of the source addresses is IPv6") as caught:
+        TcpClient(ClientOptions(target, sources=pool)).connect()
+    assert repr(caught.value) == "ConnectFailed(EAFNOSUPPORT)"
+
+
 def test_a_linger_of_zero_closes_with_a_reset() -> None:
     """No TIME_WAIT is left, and the server sees a reset instead of an end."""
     seen: list[int | None] = []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import ssl
 import subprocess
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -16,10 +18,13 @@ from gevent import ssl as gevent_ssl
 from loadtest.client.address import Target
 from loadtest.client.tls import make_client, make_context
 from loadtest.client.transport import ClientOptions
+from loadtest.conversation import Conversation
+from loadtest.count.counters import Counters
 from loadtest.errors import ConnectionClosed, ReadTimeout, TlsFailed, UnexpectedData
 from tests.conftest import require_tool
 from tests.loadtest import servers
 from tests.loadtest.servers import ScriptedServer
+from tests.loadtest.test_session import Recorded
 from tests.operate import certificate
 
 
@@ -161,4 +166,114 @@ def test_failures_have_the_classes_that_they_have_without_tls(
                     gevent.sleep(0.001)
         with pytest.raises(error):
             client.request(b"hello")
+        client.close()
+
+
+class Segments:
+    """The server's side of TLS on a plain connection; all that it writes until it sends goes together."""
+
+    def __init__(self, connection: Any, folder: Path, version: ssl.TLSVersion) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / "server.pem", folder / "server.key")
+        context.maximum_version = version
+        self._connection = connection
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self.wait_for(self.tls.do_handshake)
+
+    def wait_for(self, call: Callable[[], Any]) -> Any:
+        """What ``call`` returns once all that it needs has come."""
+        while True:
+            try:
+                return call()
+            except ssl.SSLWantReadError:
+                self.send()
+                data = self._connection.recv(65_536)
+                if not data:
+                    raise ConnectionResetError from None
+                self._incoming.write(data)
+
+    def send(self) -> None:
+        """Send all that was written, at once."""
+        if self._outgoing.pending:
+            self._connection.sendall(self._outgoing.read())
+
+
+def answer_and(folder: Path, last: bytes | None) -> servers.Handler:
+    """A server that sends ``last`` in a record behind its reply, or the end of the stream, in one segment."""
+
+    def handler(connection: Any, _: Any) -> None:
+        side = Segments(connection, folder, ssl.TLSVersion.TLSv1_3)
+        side.send()  # the session tickets
+        message = side.wait_for(lambda: side.tls.read(1024))
+        side.tls.write(b"Received: " + message)
+        if last is None:
+            with suppress(ssl.SSLWantReadError):  # it would wait for the client's own notice
+                side.tls.unwrap()
+        else:
+            side.tls.write(last)
+        side.send()
+        servers.never(connection, _)
+
+    return handler
+
+
+@pytest.mark.parametrize(
+    ("last", "error"), [(b"Received: one\n", UnexpectedData), (None, ConnectionClosed)], ids=["more", "end"]
+)
+def test_a_record_behind_a_reply_in_one_read_is_not_left_for_the_next(
+    folder: Path, last: bytes | None, error: type[Exception]
+) -> None:
+    """It is found before anything else is sent, and never taken for the reply to that."""
+    with ScriptedServer(answer_and(folder, last)) as server:
+        client = client_of(server, folder, ca="ca.pem", server_name="localhost")
+        client.connect()
+        assert client.request(b"one") == b"Received: one"
+        assert client.has_surplus == (last is not None)
+        assert client.restless
+        with pytest.raises(error):
+            client.request(b"two")
+        client.close()
+
+
+def test_a_surplus_record_fails_the_request_that_it_came_with(folder: Path) -> None:
+    """As a reply that comes twice does without TLS."""
+    with ScriptedServer(answer_and(folder, b"Received: one\n")) as server:
+        event = Recorded()
+        options = client_of(server, folder, ca="ca.pem", server_name="localhost").options
+        session = Conversation(options, event, Counters())
+        assert session.connect()
+        assert not session.confirm((b"one\n", b"Received: one\n"))
+        assert event.of("CONFIRM") == ["UnexpectedData"]
+        session.close()
+
+
+def test_a_push_in_one_read_with_a_reply_waits_for_nothing(folder: Path) -> None:
+    """Its handler has it once the reply is there, however long the user then sleeps."""
+    pushed: list[bytes] = []
+    with ScriptedServer(answer_and(folder, b"news\n")) as server:
+        options = client_of(server, folder, ca="ca.pem", server_name="localhost").options
+        session = Conversation(options, Recorded(), Counters())
+        session.push(pushed.append)
+        assert session.request("one", name="ASK", expect="Received: one")
+        assert pushed == [b"news"]
+        session.close()
+
+
+def test_what_comes_with_the_end_of_the_handshake_is_seen(folder: Path) -> None:
+    """A server that speaks first may do so in the segment that ends the handshake of TLS 1.2."""
+
+    def greet(connection: Any, _: Any) -> None:
+        side = Segments(connection, folder, ssl.TLSVersion.TLSv1_2)
+        side.tls.write(b"hello\n")
+        side.send()
+        servers.never(connection, _)
+
+    with ScriptedServer(greet) as server:
+        client = client_of(server, folder, ca="ca.pem", server_name="localhost")
+        client.connect()
+        assert client.restless
+        with pytest.raises(UnexpectedData):
+            client.request(b"one")
+        assert client.receive() == b"hello"
         client.close()

@@ -142,6 +142,20 @@ def test_a_report_that_comes_late_is_added_to_what_was_there() -> None:
     assert messages_in(record.windows.values()).passed == record.messages().passed == 57
 
 
+def test_the_connections_of_a_lost_process_are_open_no_more() -> None:
+    """They were in the seconds in which it said so; if it comes back, they are what it says then."""
+    record, counters = RunRecord(), Counters()
+    for process, held in (("one", 5), ("other", 7)):
+        counters.open = held
+        record.take(process, counters, sample(100), 0)
+    record.forget_open("other")
+    record.forget_open("unknown")
+    assert record.open == {"one": 5}
+    assert [point.open for _, point in record.points()] == [12]
+    record.take("other", counters, sample(101), 0)
+    assert record.open == {"one": 5, "other": 7}
+
+
 def test_a_tally_that_begins_anew_has_only_what_came_since() -> None:
     """As when a person resets the master's figures: workers' earlier counts don't come back."""
     worker, counters = Schedule(0.0, 0.01), Counters()

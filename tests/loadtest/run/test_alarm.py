@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import statistics
 from time import perf_counter
 from typing import Any
@@ -103,3 +104,15 @@ def test_what_cannot_fit_is_said_before_the_test() -> None:
     files, ports = advice(1_000_000, 2, 4, 28_000)
     assert "--processes" in files
     assert "give 36 addresses with --source-addresses" in ports
+
+
+@pytest.mark.parametrize("timerfd", [True, False])
+def test_a_closed_alarm_has_given_back_its_timer(timerfd: bool) -> None:
+    """No file stays open for it."""
+    alarm = Alarm(timerfd=timerfd)
+    file = alarm._file
+    alarm.sleep_until(perf_counter() + 0.001)
+    alarm.close()
+    if timerfd:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(file)

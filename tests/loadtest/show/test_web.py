@@ -181,6 +181,9 @@ def test_the_tab_of_several_processes_has_all_of_them() -> None:
         assert refused["success"] is False
         assert "messages a second" in refused["message"]
         assert swarm(hold="5", rate="5")["success"] is False
+        refused = swarm(framing="length:1", message_size="300")
+        assert refused["success"] is False
+        assert "(300 bytes) or its confirmation is too long" in refused["message"]
         end = time.monotonic() + LIMIT
         while ask(page, "worker-count")["worker_count"] < 2:
             assert time.monotonic() < end
