@@ -49,10 +49,14 @@ def main(arguments: Sequence[str]) -> int:
     return _finish(proxy, options)
 
 
+class NothingWritten(Exception):
+    """Why there is no locustfile, as the rest of a sentence for a person."""
+
+
 def write_locustfile(
     tapes: Sequence[Tape], to: tuple[str, int], mask: Sequence[str], unique: Sequence[str]
 ) -> str:
-    """The locustfile for ``tapes``, at least one of which has a message of the client."""
+    """The locustfile for ``tapes``, at least one of which has bytes of the client. Raises NothingWritten."""
     values = find_values(tapes, mask, unique)
     turns = [turns_of(tape) for tape in tapes]
     guess = guess_framings(turns)
@@ -60,6 +64,11 @@ def write_locustfile(
     conversations = [Reader(guess, values).read(*pair) for pair in pairs]
     if any(each.chatty for each in conversations):
         conversations = [Reader(guess, values, chatty=True).read(*pair) for pair in pairs]
+    if not any(each.greeting or each.steps for each in conversations):  # the last turn of each was cut
+        raise NothingWritten(
+            "what each client said first is longer than what is kept of a connection "
+            f"(--keep {tapes[0].limit}): record again with a larger --keep"
+        )
     host = f"[{to[0]}]" if ":" in to[0] else to[0]
     return Writer(f"tcp://{host}:{to[1]}", guess, conversations, values).text()
 
@@ -68,7 +77,10 @@ def _finish(proxy: Proxy, options: argparse.Namespace) -> int:
     tapes = [tape for tape in proxy.tapes if tape.stream("client")]
     if not tapes:
         return _fail("nothing was written: no client has sent anything")
-    text = write_locustfile(tapes, options.to, options.mask, options.unique)
+    try:
+        text = write_locustfile(tapes, options.to, options.mask, options.unique)
+    except NothingWritten as reason:
+        return _fail(f"nothing was written: {reason}")
     try:
         with options.output.open("w" if options.force else "x") as file:
             file.write(text)
@@ -111,7 +123,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="REGEX",
         help="what it matches (or its group) differs for each user, as a nickname must",
     )
-    add("--keep", type=int, default=KEPT_BYTES, metavar="BYTES", help=f"a connection (default {KEPT_BYTES})")
+    add(
+        "--keep",
+        type=_size,
+        default=KEPT_BYTES,
+        metavar="BYTES",
+        help=f"a connection (default {KEPT_BYTES})",
+    )
     return parser
 
 
@@ -120,6 +138,12 @@ def _address(text: str) -> tuple[str, int]:
     if not port.isdigit() or int(port) > 65535 or not host:
         raise argparse.ArgumentTypeError(f"{text!r}: an address is written HOST:PORT")
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _size(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: a number of bytes is 1 or more")
+    return int(text)
 
 
 def _expression(text: str) -> str:

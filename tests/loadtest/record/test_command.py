@@ -83,12 +83,25 @@ def test_without_a_message_nothing_is_written(tmp_path: Path) -> None:
     assert "no client has sent anything" in said
 
 
+def test_a_first_message_longer_than_what_is_kept_is_told_as_such(tmp_path: Path) -> None:
+    """Nothing is written, and ``--keep`` is named, in one line."""
+    with lines_server() as port, Recording(tmp_path, port, "--keep", "1000") as recording:
+        ask(recording.port, b"x" * 5000 + b"\n")
+        status, said = recording.end(signal.SIGTERM)
+    assert (status, recording.output.exists()) == (1, False)
+    assert said.startswith("nothing was written: what each client said first is longer")
+    assert "--keep 1000" in said
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
         (("--mask", "("), "is not a regular expression"),
         (("--listen", "here"), "an address is written HOST:PORT"),
         (("--output", "/nowhere/x.py"), "/nowhere is not a folder"),
+        (("--keep", "0"), "a number of bytes is 1 or more"),
+        (("--keep", "many"), "a number of bytes is 1 or more"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_recorded(options: tuple[str, str], sentence: str) -> None:
@@ -97,3 +110,9 @@ def test_mistakes_are_told_before_anything_is_recorded(options: tuple[str, str],
     assert done.returncode != 0
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("size", ["0", "-5", "1.5"])
+def test_keeping_less_than_a_byte_is_a_mistake_of_usage(size: str) -> None:
+    """With the status that argparse gives those."""
+    assert record(f"--keep={size}").returncode == 2
