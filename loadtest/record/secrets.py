@@ -6,6 +6,9 @@ replaced wherever it occurs, in requests, replies and comments:
 
 * a masked value by a variable of the locustfile, which takes it from the environment;
 * a unique value by the value with the user's number behind it, so that no two users have the same name.
+
+A value is cut out before anything else is done with the bytes around it: what is taken for a word, a status,
+a line's beginning or a name could otherwise hold a part of it.
 """
 
 from __future__ import annotations
@@ -32,6 +35,10 @@ class Value:
     data: bytes
     name: str
     """The Python name that stands for it: ``SECRET_1``, or ``self.unique_1``."""
+
+
+Word = tuple[bytes | Value, ...]
+"""Bytes without white space, and values, which may have some, in order."""
 
 
 def find_values(tapes: Iterable[Tape], mask: Sequence[str], unique: Sequence[str]) -> list[Value]:
@@ -67,3 +74,31 @@ def hidden(data: bytes, values: Sequence[Value]) -> bytes:
     """``data`` with :data:`MARK` for what is masked."""
     pieces = parts_of(data, [value for value in values if value.kind == MASK])
     return b"".join(MARK if isinstance(piece, Value) else piece for piece in pieces)
+
+
+def words_of(pieces: Sequence[bytes | Value]) -> list[Word]:
+    """``pieces`` split at white space outside of values: words, and between them what separates them."""
+    words: list[list[bytes | Value]] = [[]]
+    for piece in pieces:
+        if isinstance(piece, Value):
+            words[-1].append(piece)
+            continue
+        first, *others = re.split(rb"(\s+)", piece)
+        words[-1] += [first] if first else []
+        words += [[other] if other else [] for other in others]
+    return [tuple(word) for word in words]
+
+
+def bytes_of(word: Word) -> bytes:
+    """``word`` as it was recorded."""
+    return b"".join(piece.data if isinstance(piece, Value) else piece for piece in word)
+
+
+def last_word(data: bytes, values: Sequence[Value]) -> tuple[bytes, bytes]:
+    """``data`` cut behind its last blank that is in no value. The first part is empty where there is none."""
+    end = len(data)
+    for piece in reversed(parts_of(data, values)):
+        end -= len(bytes_of((piece,)))
+        if isinstance(piece, bytes) and (blank := piece.rfind(b" ")) >= 0:
+            return data[: end + blank + 1], data[end + blank + 1 :]
+    return b"", data

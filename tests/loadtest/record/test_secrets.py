@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loadtest.record.secrets import Value, find_values, hidden, parts_of
+from loadtest.record.secrets import Value, bytes_of, find_values, hidden, last_word, parts_of, words_of
 from tests.loadtest.record.tapes import tape_of
 
 
@@ -33,3 +33,20 @@ def test_parts_are_bytes_and_values() -> None:
     assert parts_of(b"NICK bob!", [value]) == [b"NICK ", value, b"!"]
     assert parts_of(b"", [value]) == []
     assert parts_of(b"x", []) == [b"x"]
+
+
+def test_words_are_split_outside_of_values_only() -> None:
+    """A value with a blank stays whole, and joins what touches it."""
+    value = Value("mask", b"correct horse", "SECRET_1")
+    words = words_of(parts_of(b" say <correct horse>  now", [value]))
+    assert words == [(), (b" ",), (b"say",), (b" ",), (b"<", value, b">"), (b"  ",), (b"now",)]
+    assert b"".join(map(bytes_of, words)) == b" say <correct horse>  now"
+
+
+def test_the_last_word_begins_in_no_value() -> None:
+    """Its blanks don't count."""
+    value = Value("mask", b"correct horse", "SECRET_1")
+    assert last_word(b"TOKEN correct horse", [value]) == (b"TOKEN ", b"correct horse")
+    assert last_word(b"TOKEN correct horse", []) == (b"TOKEN correct ", b"horse")
+    assert last_word(b"PING ", [value]) == (b"PING ", b"")
+    assert last_word(b"PING", [value]) == (b"", b"PING")
