@@ -148,9 +148,11 @@ def _size(text: str) -> int:
 
 def _expression(text: str) -> str:
     try:
-        re.compile(text.encode())
+        groups = re.compile(text.encode()).groups
     except re.error as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not a regular expression: {error}") from None
+    if groups > 1:
+        raise argparse.ArgumentTypeError(f"{text!r} has {groups} groups: write (?:...) for all but one")
     return text
 
 

@@ -98,6 +98,7 @@ def test_a_first_message_longer_than_what_is_kept_is_told_as_such(tmp_path: Path
     ("options", "sentence"),
     [
         (("--mask", "("), "is not a regular expression"),
+        (("--mask", "(a)=(b)"), "has 2 groups"),
         (("--listen", "here"), "an address is written HOST:PORT"),
         (("--output", "/nowhere/x.py"), "/nowhere is not a folder"),
         (("--keep", "0"), "a number of bytes is 1 or more"),

@@ -58,6 +58,32 @@ def test_a_masked_value_between_bytes_that_are_no_text() -> None:
     assert r'b"\xff " + SECRET_1.encode() + b" \xfe"' in text
 
 
+def test_a_password_of_redis_is_masked_by_the_expression_of_the_guide() -> None:
+    """Which is written for the command as people know it, not for its bytes."""
+    text = written(
+        tape_of(
+            (C, Resp.command(b"AUTH", b"hunter2")), (S, b"+OK\r\n"),
+            (C, Resp.command(b"GET", b"k")), (S, b"$1\r\nx\r\n"),
+        ),
+        mask=(r"AUTH (\S+)",),
+    )  # fmt: skip
+    assert "hunter2" not in text
+    assert 'self.client.request(f"AUTH {SECRET_1}", name="AUTH"' in text
+
+
+def test_a_masked_value_in_two_messages_is_not_written_in_two_pieces() -> None:
+    """Also where the server echoes each piece."""
+    text = written(
+        tape_of(
+            (S, b"Password: "), (C, b"hun"), (S, b"***"), (C, b"ter2\r\n"), (S, b"****\r\n"),
+            (C, b"QUIT\r\n"), (S, b"bye\r\n"),
+        ),
+        mask=("hunter2",),
+    )  # fmt: skip
+    assert "hun" not in text.lower()
+    assert "ter2" not in text.lower()
+
+
 def test_a_masked_value_is_no_name_of_a_request() -> None:
     """Where it is a line of its own, as at a login of telnet."""
     text = written(
