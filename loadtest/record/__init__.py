@@ -10,6 +10,7 @@
 ``expectation``   what is constant in a reply, as a regular expression
 ``conversation``  the turns as greeting, requests, one-way messages and pushes
 ``locustfile``    the Python text
+``guard``         whether a masked value still stands in that text
 ================= ==================================================================================
 
 Each of these imports only what stands above it, but for ``command``, which uses them all.

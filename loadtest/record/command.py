@@ -12,8 +12,10 @@ from pathlib import Path
 import gevent
 import gevent.event
 
+from loadtest.errors import NothingWritten
 from loadtest.record.conversation import Reader
 from loadtest.record.framings import guess_framings
+from loadtest.record.guard import check
 from loadtest.record.locustfile import Writer
 from loadtest.record.proxy import Proxy
 from loadtest.record.secrets import find_values
@@ -49,10 +51,6 @@ def main(arguments: Sequence[str]) -> int:
     return _finish(proxy, options)
 
 
-class NothingWritten(Exception):
-    """Why there is no locustfile, as the rest of a sentence for a person."""
-
-
 def write_locustfile(
     tapes: Sequence[Tape], to: tuple[str, int], mask: Sequence[str], unique: Sequence[str]
 ) -> str:
@@ -70,7 +68,9 @@ def write_locustfile(
             f"(--keep {tapes[0].limit}): record again with a larger --keep"
         )
     host = f"[{to[0]}]" if ":" in to[0] else to[0]
-    return Writer(f"tcp://{host}:{to[1]}", guess, conversations, values).text()
+    text = Writer(f"tcp://{host}:{to[1]}", guess, conversations, values).text()
+    check(text, values)
+    return text
 
 
 def _finish(proxy: Proxy, options: argparse.Namespace) -> int:

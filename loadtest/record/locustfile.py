@@ -32,6 +32,15 @@ MOST_OCCURRENCES: Final = 50
 LINE_LENGTH: Final = 110
 """Longest line, but for a single long argument."""
 
+NAME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9_.-]{0,19}")
+"""What the name of a request is made of: the beginning of its message."""
+
+OWN_NAMES: Final = ("GREETING", "REPLY", "REQUEST", "text")
+"""Names of steps that have nothing of what was recorded."""
+
+MOST_TERMS: Final = 50
+"""Most byte strings that are added up; Python can not read a sum of thousands."""
+
 
 class Writer:
     """Writes one locustfile."""
@@ -188,6 +197,8 @@ class Writer:
                 return raw(b"".join(pieces).decode())  # type: ignore[arg-type]
             return 'f"' + "".join(_piece(piece) for piece in pieces) + '"'
         words = [f"{each.name}.encode()" if isinstance(each, Value) else raw(each) for each in pieces]
+        if len(words) > MOST_TERMS:
+            return f'b"".join(({", ".join(words)}))'
         return " + ".join(words) or 'b""'
 
     def _inside(self, value: Value) -> str:
@@ -246,7 +257,7 @@ def _name(step: Step, values: Sequence[Value]) -> str:
         lines = [hidden(words[0], values)]
     elif len(lines) > 2:
         return "text"
-    match = re.match(rb"[A-Za-z][A-Za-z0-9_.-]{0,19}", lines[0] if lines else b"")
+    match = NAME.match(lines[0] if lines else b"")
     return match[0].decode().upper() if match else "REQUEST"
 
 

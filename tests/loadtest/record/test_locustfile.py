@@ -134,6 +134,12 @@ def test_a_masked_value_within_a_unique_one_is_not_written() -> None:
     assert 'SECRET_1 = os.environ["SECRET_1"]' in text
 
 
+def test_a_value_that_stands_in_a_message_a_thousand_times() -> None:
+    """Python could not read a sum of that many terms."""
+    text = written(tape_of((C, b"\xffsecret" * 5000 + b"\n"), (S, b"ok\n")), mask=("secret",))
+    assert r'b"".join((b"\xff", SECRET_1.encode(), b"\xff", ' in text
+
+
 def test_a_command_of_redis_is_written_in_words() -> None:
     """So that a password of another length has the right length; words with blanks stay words."""
 
