@@ -82,7 +82,7 @@ def _finish(proxy: Proxy, options: argparse.Namespace) -> int:
     except NothingWritten as reason:
         return _fail(f"nothing was written: {reason}")
     try:
-        with options.output.open("w" if options.force else "x") as file:
+        with options.output.open("w" if options.force else "x", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
         return _fail(f"could not write {options.output}: {error.strerror}")

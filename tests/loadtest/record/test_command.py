@@ -75,6 +75,17 @@ def test_a_file_that_exists_is_not_overwritten(tmp_path: Path) -> None:
     assert "RecordedUser" in output.read_text()
 
 
+def test_the_file_is_utf_8_whatever_the_locale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Python reads it."""
+    for name, value in (("LC_ALL", "C"), ("PYTHONCOERCECLOCALE", "0"), ("PYTHONUTF8", "0")):
+        monkeypatch.setenv(name, value)
+    with lines_server() as port, Recording(tmp_path, port) as recording:
+        ask(recording.port, "caf\xe9\n".encode())
+        status, said = recording.end(signal.SIGTERM)
+    assert status == 0, said
+    assert 'self.client.request("caf\xe9"' in recording.output.read_text(encoding="utf-8")
+
+
 def test_without_a_message_nothing_is_written(tmp_path: Path) -> None:
     """And that is said, with status 1."""
     with lines_server() as port, Recording(tmp_path, port) as recording:
