@@ -86,6 +86,9 @@ def _finish(proxy: Proxy, options: argparse.Namespace) -> int:
             file.write(text)
     except OSError as error:
         return _fail(f"could not write {options.output}: {error.strerror}")
+    for pattern in options.mask:
+        if not find_values(tapes, [pattern], []):
+            _tell(f"--mask {pattern!r} matched nothing: the file has in clear what it was meant for")
     if cut := sum(tape.cut for tape in tapes):
         _tell(f"{cut} connections said more than was kept ({options.keep} bytes): their end is missing")
     if proxy.unrecorded:

@@ -75,6 +75,17 @@ def test_a_file_that_exists_is_not_overwritten(tmp_path: Path) -> None:
     assert "RecordedUser" in output.read_text()
 
 
+def test_an_expression_that_matched_nothing_is_told(tmp_path: Path) -> None:
+    """A password may stand in the file because of it."""
+    masks = ("--mask", r"PASSWORD (\S+)", "--mask", "hunter2")
+    with lines_server() as port, Recording(tmp_path, port, *masks) as recording:
+        ask(recording.port, b"AUTH hunter2\n")
+        status, said = recording.end(signal.SIGTERM)
+    assert status == 0, said
+    assert said.count("matched nothing") == 1
+    assert "PASSWORD" in said
+
+
 def test_the_file_is_utf_8_whatever_the_locale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As Python reads it."""
     for name, value in (("LC_ALL", "C"), ("PYTHONCOERCECLOCALE", "0"), ("PYTHONUTF8", "0")):
