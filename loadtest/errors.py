@@ -4,6 +4,7 @@
 
     LoadTestError
     ├── OptionsError                  options that can't be read or don't fit together
+    ├── NothingWritten                why the recorder writes no locustfile
     ├── ConnectionInUse               two greenlets use one connection
     ├── NotCaught                     a verdict on a reply that was reported already
     ├── DeadlinePassed                a moment passed; the caller that set it says what that means
@@ -40,6 +41,10 @@ class LoadTestError(Exception):
 
 class OptionsError(LoadTestError, ValueError):
     """Options that don't fit together or can't be read; the message is one line for a person."""
+
+
+class NothingWritten(LoadTestError):
+    """Why the recorder writes no locustfile: what follows ``nothing was written:``, for a person."""
 
 
 class ConnectionInUse(LoadTestError, RuntimeError):

@@ -12,8 +12,10 @@ from pathlib import Path
 import gevent
 import gevent.event
 
+from loadtest.errors import NothingWritten
 from loadtest.record.conversation import Reader
 from loadtest.record.framings import guess_framings
+from loadtest.record.guard import check
 from loadtest.record.locustfile import Writer
 from loadtest.record.proxy import Proxy
 from loadtest.record.secrets import find_values
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
 def write_locustfile(
     tapes: Sequence[Tape], to: tuple[str, int], mask: Sequence[str], unique: Sequence[str]
 ) -> str:
-    """The locustfile for ``tapes``, at least one of which has a message of the client."""
+    """The locustfile for ``tapes``, at least one of which has bytes of the client. Raises NothingWritten."""
     values = find_values(tapes, mask, unique)
     turns = [turns_of(tape) for tape in tapes]
     guess = guess_framings(turns)
@@ -60,20 +62,33 @@ def write_locustfile(
     conversations = [Reader(guess, values).read(*pair) for pair in pairs]
     if any(each.chatty for each in conversations):
         conversations = [Reader(guess, values, chatty=True).read(*pair) for pair in pairs]
+    if not any(each.greeting or each.steps for each in conversations):  # the last turn of each was cut
+        raise NothingWritten(
+            "what each client said first is longer than what is kept of a connection "
+            f"(--keep {tapes[0].limit}): record again with a larger --keep"
+        )
     host = f"[{to[0]}]" if ":" in to[0] else to[0]
-    return Writer(f"tcp://{host}:{to[1]}", guess, conversations, values).text()
+    text = Writer(f"tcp://{host}:{to[1]}", guess, conversations, values).text()
+    check(text, values)
+    return text
 
 
 def _finish(proxy: Proxy, options: argparse.Namespace) -> int:
     tapes = [tape for tape in proxy.tapes if tape.stream("client")]
     if not tapes:
         return _fail("nothing was written: no client has sent anything")
-    text = write_locustfile(tapes, options.to, options.mask, options.unique)
     try:
-        with options.output.open("w" if options.force else "x") as file:
+        text = write_locustfile(tapes, options.to, options.mask, options.unique)
+    except NothingWritten as reason:
+        return _fail(f"nothing was written: {reason}")
+    try:
+        with options.output.open("w" if options.force else "x", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
         return _fail(f"could not write {options.output}: {error.strerror}")
+    for pattern in options.mask:
+        if not find_values(tapes, [pattern], []):
+            _tell(f"--mask {pattern!r} matched nothing: the file has in clear what it was meant for")
     if cut := sum(tape.cut for tape in tapes):
         _tell(f"{cut} connections said more than was kept ({options.keep} bytes): their end is missing")
     if proxy.unrecorded:
@@ -111,7 +126,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="REGEX",
         help="what it matches (or its group) differs for each user, as a nickname must",
     )
-    add("--keep", type=int, default=KEPT_BYTES, metavar="BYTES", help=f"a connection (default {KEPT_BYTES})")
+    add(
+        "--keep",
+        type=_size,
+        default=KEPT_BYTES,
+        metavar="BYTES",
+        help=f"a connection (default {KEPT_BYTES})",
+    )
     return parser
 
 
@@ -122,11 +143,19 @@ def _address(text: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
+def _size(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: a number of bytes is 1 or more")
+    return int(text)
+
+
 def _expression(text: str) -> str:
     try:
-        re.compile(text.encode())
+        groups = re.compile(text.encode()).groups
     except re.error as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not a regular expression: {error}") from None
+    if groups > 1:
+        raise argparse.ArgumentTypeError(f"{text!r} has {groups} groups: write (?:...) for all but one")
     return text
 
 

@@ -23,7 +23,7 @@ from typing import Final, Literal
 from loadtest.framing import Lines
 from loadtest.record.expectation import last_line_pattern
 from loadtest.record.framings import DOT, UNTIL_CLOSE, Candidate, Guess, candidate, split_reply
-from loadtest.record.secrets import Value
+from loadtest.record.secrets import Value, last_word
 from loadtest.record.tape import Side, Tape
 from loadtest.record.turns import Turn
 
@@ -103,7 +103,7 @@ class Reader:
         self, conversation: Conversation, asked: Turn, answered: Turn | None, late: bool, ends: bool
     ) -> None:
         parts = self._parts(asked)
-        if conversation.pushes and (answer := _answer(conversation.pushes[-1], parts[0])):
+        if conversation.pushes and (answer := _answer(conversation.pushes[-1], parts[0], self.values)):
             if answer not in conversation.answers:
                 conversation.answers.append(answer)
             parts.pop(0)
@@ -138,7 +138,7 @@ class Reader:
         if self.guess.strict or seconds < ANSWERED_PUSH_SECONDS:
             return False
         last = self.guess.replies.split(answered.data) or [answered.data]
-        answers = after is not None and _answer(last[-1], after.parts[0].data) is not None
+        answers = after is not None and _answer(last[-1], after.parts[0].data, self.values) is not None
         return answers or seconds > PUSH_SECONDS
 
     def _messages(self, data: bytes) -> list[bytes]:
@@ -188,16 +188,16 @@ class Reader:
             conversation.pushes += self.guess.replies.split(push) or [push]
 
 
-def _answer(push: bytes, said: bytes) -> Answer | None:
+def _answer(push: bytes, said: bytes, values: Sequence[Value]) -> Answer | None:
     """How the client answered a push, or None where what it ``said`` has nothing to do with it."""
     message = said.rstrip(b"\r\n")
     if b"\n" in message:
         return None
     if re.fullmatch(rb"[A-Z]+", push) and re.fullmatch(rb"[A-Z]+", message):
         return Answer(push, message, False)
-    *start, word = re.split(rb"(?<= )", push)
-    *answered, same = re.split(rb"(?<= )", message)
+    start, word = last_word(push, values)
+    answered, same = last_word(message, values)
     colons = (b":" if word.startswith(b":") else b"", b":" if same.startswith(b":") else b"")
     if not start or not answered or word.removeprefix(b":") != same.removeprefix(b":"):
         return None
-    return Answer(b"".join(start) + colons[0], b"".join(answered) + colons[1], True)
+    return Answer(start + colons[0], answered + colons[1], True)

@@ -4,7 +4,8 @@ A reply that was seen once already tells what is likely to change: numbers, time
 and letters. One that was seen several times tells more: a word that differed stands as ``\\S+``, and a
 comment has two of its values. A number of three digits that is the first or second word stays, because it
 is a status (``250``). Of a long reply or one of many lines only the first line is looked at: its rest
-depends on what others have stored meanwhile, most of the time.
+depends on what others have stored meanwhile, most of the time. What ``--mask`` and ``--unique`` found is cut
+out before all of that.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from loadtest.record.secrets import Value, hidden, parts_of
+from loadtest.record.secrets import Value, Word, bytes_of, hidden, parts_of, words_of
 
 WHOLE_BYTES: Final = 200
 """Longest reply that is expected as a whole."""
@@ -26,7 +27,7 @@ _MONTHS: Final = b"Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
 _DATES: Final = b"(?<![A-Za-z])(?:" + _DAYS + b"|" + _MONTHS + b")(?![A-Za-z])"
 _MIXED: Final = rb"(?=[A-Za-z-]*\d)(?=[0-9-]*[A-Za-z])[0-9A-Za-z-]{8,}"
 _CHANGING: Final = re.compile(b"(?P<date>" + _DATES + b")|(?P<mixed>" + _MIXED + rb")|(?P<number>\d+)")
-_STATUS: Final = re.compile(rb"\d{3}(?:-|$)")
+_STATUS: Final = re.compile(rb"\d{3}(-|$)")
 
 
 _NAMED: Final = {13: rb"\r", 10: rb"\n", 9: rb"\t"}
@@ -54,23 +55,23 @@ class Expectation:
 
 def expectation_of(replies: Sequence[bytes], values: Sequence[Value]) -> Expectation:
     """What all of ``replies``, which one request got at different times, have in common."""
-    heads = [_head(reply) for reply in replies]
+    heads = [_head(reply, values) for reply in replies]
     whole = all(whole for _, whole in heads)
-    rows = [re.split(rb"(\s+)", head) for head, _ in heads]
+    rows = [words_of(head) for head, _ in heads]
     length = min(len(row) for row in rows)
     whole = whole and all(len(row) == length for row in rows)
     pattern, differing = b"", ""
     for index in range(length):
-        words = {row[index]: None for row in rows}
+        words = list({row[index]: None for row in rows})
         if len(words) == 1:
-            pattern += general(rows[0][index], index // 2, values)
+            pattern += general(words[0], index // 2)
         else:
-            forms = {general(word, index // 2, values) for word in words}
+            forms = {general(word, index // 2) for word in words}
             first, second = (
-                hidden(word, values).decode("utf-8", "backslashreplace") for word in list(words)[:2]
+                hidden(bytes_of(word), values).decode("utf-8", "backslashreplace") for word in words[:2]
             )
             differing = differing or f"differed: {first!r}, {second!r}"
-            pattern += forms.pop() if len(forms) == 1 else rb"\S+" if all(words) else rb"\S*"
+            pattern += forms.pop() if len(forms) == 1 else _any_of([bytes_of(word) for word in words])
     literal = replies[0] if whole and pattern == escape(replies[0]) else None
     return Expectation(literal, pattern, whole, differing)
 
@@ -80,14 +81,19 @@ def escape(data: bytes) -> bytes:
     return b"".join(_ESCAPES[byte] for byte in data)
 
 
-def general(word: bytes, position: int, values: Sequence[Value]) -> bytes:
+def general(word: Word, position: int) -> bytes:
     """``word``, at ``position`` in its line, as a regular expression without what is likely to change."""
-    if position < 2 and _STATUS.match(word):
-        return escape(word)
+    first = word[0] if word else b""
+    status = _STATUS.match(first) if position < 2 and isinstance(first, bytes) else None
+    if status and not status[1] and len(word) > 1:  # three digits, and a value that begins at once: no status
+        status = None
     pattern = b""
-    for part in parts_of(word, values):
+    for part in word:
         if isinstance(part, Value):
-            pattern += rb"\S+"
+            pattern += _any_of([part.data])
+            continue
+        if status:
+            pattern += escape(part)
             continue
         end = 0
         for match in _CHANGING.finditer(part):
@@ -105,10 +111,10 @@ def last_line_pattern(lines: Sequence[bytes], values: Sequence[Value], words: in
     before is the same in all that is constant.
     """
     *others, last = lines
-    tokens = re.split(rb"(\s+)", last)
+    tokens = words_of(parts_of(last, values))
     pattern = b""
     for index, token in enumerate(tokens):
-        pattern += general(token, index // 2, values)
+        pattern += general(token, index // 2)
         if index % 2 or (index // 2 + 1 < words and index < len(tokens) - 1):
             continue
         ended = pattern + rb"(?:\s|$)"
@@ -117,8 +123,32 @@ def last_line_pattern(lines: Sequence[bytes], values: Sequence[Value], words: in
     return None
 
 
-def _head(reply: bytes) -> tuple[bytes, bool]:
-    """The part of ``reply`` to look at, and whether that is all of it."""
+def _any_of(seen: Sequence[bytes]) -> bytes:
+    """An expression for anything of the kind of ``seen``: one word, unless one of them has white space."""
+    if all(each.isspace() for each in seen):
+        return rb"\s+"
+    if any(re.search(rb"\s", each) for each in seen):
+        return rb"(?s:.+)" if all(seen) else rb"(?s:.*)"
+    return rb"\S+" if all(seen) else rb"\S*"
+
+
+def _head(reply: bytes, values: Sequence[Value]) -> tuple[list[bytes | Value], bool]:
+    """The part of ``reply`` to look at, cut where a value stands, and whether that is all of it."""
+    pieces = parts_of(reply, values)
     if len(reply) <= WHOLE_BYTES and len(reply.splitlines()) <= WHOLE_LINES:
-        return reply, True
-    return reply[:WHOLE_BYTES].splitlines()[0] if reply else b"", False
+        return pieces, True
+    head: list[bytes | Value] = []
+    room = WHOLE_BYTES
+    for piece in pieces:
+        if room <= 0:
+            break
+        if isinstance(piece, Value):
+            head.append(piece)
+            room -= len(piece.data)
+            continue
+        text = re.split(rb"[\r\n]", piece[:room], maxsplit=1)
+        head.append(text[0])
+        if len(text) > 1:
+            break
+        room -= len(piece)
+    return head, False

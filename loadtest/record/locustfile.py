@@ -32,6 +32,15 @@ MOST_OCCURRENCES: Final = 50
 LINE_LENGTH: Final = 110
 """Longest line, but for a single long argument."""
 
+NAME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9_.-]{0,19}")
+"""What the name of a request is made of: the beginning of its message."""
+
+OWN_NAMES: Final = ("GREETING", "REPLY", "REQUEST", "text")
+"""Names of steps that have nothing of what was recorded."""
+
+MOST_TERMS: Final = 50
+"""Most byte strings that are added up; Python can not read a sum of thousands."""
+
 
 class Writer:
     """Writes one locustfile."""
@@ -42,6 +51,7 @@ class Writer:
         self.host = host
         self.guess = guess
         self.values = values
+        self.masked = [value for value in values if value.kind == MASK]
         self.conversations = conversations
         self.chatty = any(each.chatty for each in conversations)
         self.keeps = (
@@ -99,14 +109,14 @@ class Writer:
     def _user(self, steps: Sequence[Step]) -> list[str]:
         lines = [
             "class RecordedUser(TcpUser):",
-            f"    host = {raw(self.host)}",
+            f"    host = {self._text(parts_of(self.host.encode(), self.masked))}",
             f"    framing = {self.framing.text}",
         ]
         first = []
         if unique := [value for value in self.values if value.kind == UNIQUE]:
             lines += ["", "    def on_start(self):"]
             for value in sorted(unique, key=lambda value: value.name):
-                lines.append(f'        {value.name} = f"{_braces(value.data)}{{self.number}}"')
+                lines.append(f'        {value.name} = f"{self._inside(value)}{{self.number}}"')
             lines.append("        super().on_start()")
         if self.chatty:
             first = ["        self.client.push(self.on_push)"]
@@ -133,9 +143,12 @@ class Writer:
         lines = ["", "    def on_push(self, message):"]
         lines.append('        """Called with what the server says unasked; what it returns is sent."""')
         for answer in dict.fromkeys(answers):
-            lines.append(f"        if message.startswith({raw(answer.push)}):")
-            rest = f" + message[{len(answer.push)}:]" if answer.with_rest else ""
-            lines.append(f"            return {raw(answer.answer)}{rest}")
+            push, said = (
+                self._text(parts_of(data, self.values), text=False) for data in (answer.push, answer.answer)
+            )
+            lines.append(f"        if message.startswith({push}):")
+            rest = f" + message.removeprefix({push})" if answer.with_rest else ""
+            lines.append(f"            return {said}{rest}")
         return [*lines, "        return None"]
 
     def _call(self, step: Step) -> list[str]:
@@ -143,7 +156,7 @@ class Writer:
         words = []
         if step.kind != "receive":
             words.append(self._request(step.wire))
-        words.append(f'name="{_name(step)}"')
+        words.append(f'name="{_name(step, self.values)}"')
         comment: list[str] = []
         if step.kind != "send":
             if step.until:
@@ -184,7 +197,15 @@ class Writer:
                 return raw(b"".join(pieces).decode())  # type: ignore[arg-type]
             return 'f"' + "".join(_piece(piece) for piece in pieces) + '"'
         words = [f"{each.name}.encode()" if isinstance(each, Value) else raw(each) for each in pieces]
+        if len(words) > MOST_TERMS:
+            return f'b"".join(({", ".join(words)}))'
         return " + ".join(words) or 'b""'
+
+    def _inside(self, value: Value) -> str:
+        """What was recorded of a unique value, for within an f-string; a masked value may be a part of it."""
+        pieces = parts_of(value.data, self.masked)
+        self.used.update(piece.name for piece in pieces if isinstance(piece, Value))
+        return "".join(map(_piece, pieces))
 
     def _expect(self, expectation: Expectation) -> str:
         if expectation.literal is not None:
@@ -227,16 +248,16 @@ def _key(step: Step) -> tuple[bytes, str]:
     return step.wire, step.until.text if step.until else ""
 
 
-def _name(step: Step) -> str:
-    """A short name of a step for reports: the first word of what is sent."""
+def _name(step: Step, values: Sequence[Value]) -> str:
+    """A short name of a step for reports: the first word of what is sent, without what is masked."""
     if step.kind == "receive":
         return "REPLY" if step.follows else "GREETING"
-    lines = step.wire.splitlines()
+    lines = hidden(step.wire, values).splitlines()
     if words := resp_words(step.wire):
-        lines = words[:1]
+        lines = [hidden(words[0], values)]
     elif len(lines) > 2:
         return "text"
-    match = re.match(rb"[A-Za-z][A-Za-z0-9_.-]{0,19}", lines[0] if lines else b"")
+    match = NAME.match(lines[0] if lines else b"")
     return match[0].decode().upper() if match else "REQUEST"
 
 

@@ -57,6 +57,44 @@ def test_a_masked_value_is_in_no_expression_and_no_comment() -> None:
     assert b"hunter" not in expectation_of([b"pass=hunter2;"], values).pattern
 
 
+def test_a_masked_value_with_a_blank_is_one_word() -> None:
+    """It is cut out before the reply is split at white space, and any other value may stand for it."""
+    values = [Value("mask", b"correct horse", "SECRET_1")]
+    found = expectation_of([b"250 hello correct horse, welcome"], values)
+    assert b"correct" not in found.pattern
+    assert b"horse" not in found.pattern
+    assert re.fullmatch(found.pattern, b"250 hello battery staple, welcome")
+    found = expectation_of([b"hello correct horse", b"hello nobody"], values)
+    assert (b"horse" in found.pattern, "horse" in found.comment) == (False, False)
+    assert re.fullmatch(found.pattern, b"hello correct horse")
+    assert last_line_pattern([b"correct horse"], values) == rb"(?s:.+)(?:\s|$)"
+
+
+@pytest.mark.parametrize("reply", [b"555-1234-abcd", b"token 555-1234-abcd", b"250-555-1234-abcd ok"])
+def test_a_masked_value_that_begins_like_a_status_is_no_status(reply: bytes) -> None:
+    """Nor is what stands behind a real status kept with it."""
+    found = expectation_of([reply], [Value("mask", b"555-1234-abcd", "SECRET_1")])
+    assert found.literal is None
+    assert b"1234" not in found.pattern
+    assert b"abcd" not in found.pattern
+    assert re.fullmatch(found.pattern, reply)
+    assert found.pattern.startswith(b"250-") == reply.startswith(b"250-")
+
+
+def test_a_masked_value_at_the_end_of_what_is_looked_at_is_not_cut() -> None:
+    """Half of it would be a part of it that nothing hides."""
+    reply = b"x" * 195 + b"hunter2 and more"
+    found = expectation_of([reply], [Value("mask", b"hunter2", "SECRET_1")])
+    assert not found.whole
+    assert b"hun" not in found.pattern
+    assert re.match(found.pattern, reply)
+
+
+def test_white_space_that_differed_is_still_white_space() -> None:
+    """Not a word."""
+    assert expectation_of([b"a b", b"a  b"], []).pattern == rb"a\s+b"
+
+
 def test_the_last_line_of_a_reply_is_told_from_the_others() -> None:
     """With as few words as that takes; None where it can't be."""
     pattern = last_line_pattern([b":irc 353 me :a", b":irc 366 me :End"], [])

@@ -58,6 +58,88 @@ def test_a_masked_value_between_bytes_that_are_no_text() -> None:
     assert r'b"\xff " + SECRET_1.encode() + b" \xfe"' in text
 
 
+def test_a_password_of_redis_is_masked_by_the_expression_of_the_guide() -> None:
+    """Which is written for the command as people know it, not for its bytes."""
+    text = written(
+        tape_of(
+            (C, Resp.command(b"AUTH", b"hunter2")), (S, b"+OK\r\n"),
+            (C, Resp.command(b"GET", b"k")), (S, b"$1\r\nx\r\n"),
+        ),
+        mask=(r"AUTH (\S+)",),
+    )  # fmt: skip
+    assert "hunter2" not in text
+    assert 'self.client.request(f"AUTH {SECRET_1}", name="AUTH"' in text
+
+
+def test_a_masked_value_in_two_messages_is_not_written_in_two_pieces() -> None:
+    """Also where the server echoes each piece."""
+    text = written(
+        tape_of(
+            (S, b"Password: "), (C, b"hun"), (S, b"***"), (C, b"ter2\r\n"), (S, b"****\r\n"),
+            (C, b"QUIT\r\n"), (S, b"bye\r\n"),
+        ),
+        mask=("hunter2",),
+    )  # fmt: skip
+    assert "hun" not in text.lower()
+    assert "ter2" not in text.lower()
+
+
+def test_a_masked_value_is_no_name_of_a_request() -> None:
+    """Where it is a line of its own, as at a login of telnet."""
+    text = written(
+        tape_of(
+            (S, b"login: "), (C, b"bob\r\n"),
+            (S, b"Password: "), (C, b"hunter2\r\n"),
+            (S, b"welcome\r\n"),
+        ),
+        mask=("hunter2",),
+    )  # fmt: skip
+    assert "hunter2" not in text.lower()
+    assert 'name="REQUEST"' in text
+    assert 'name="BOB"' in text
+
+
+def test_a_masked_first_word_of_a_redis_command_is_no_name() -> None:
+    """Also there."""
+    text = written(tape_of((C, Resp.command(b"hunter2", b"x")), (S, b"+OK\r\n")), mask=("hunter2",))
+    assert "hunter2" not in text.lower()
+
+
+def test_masked_values_in_replies_and_the_greeting_are_not_written() -> None:
+    """With a blank, like a status, or both."""
+    text = written(
+        tape_of(
+            (S, b"220 correct horse is ready\n"), (C, b"TOKEN\n"), (S, b"555-1234-abcd\n"),
+            (C, b"PASS correct horse\n"), (S, b"hello correct horse\n"),
+        ),
+        mask=("correct horse", "555-1234-abcd"),
+    )  # fmt: skip
+    assert [each for each in ("correct", "horse", "1234", "abcd") if each in text] == []
+    assert 'self.client.request(f"PASS {SECRET_' in text
+
+
+def test_a_masked_value_in_the_host_is_not_written() -> None:
+    """The host is put together of what remains."""
+    tapes = [tape_of((C, b"AUTH example\n"), (S, b"ok\n"))]
+    text = write_locustfile(tapes, ("db.example.com", 7), ["example"], [])
+    assert "example" not in text
+    assert 'host = f"tcp://db.{SECRET_1}.com:7"' in text
+
+
+def test_a_masked_value_within_a_unique_one_is_not_written() -> None:
+    """The unique value is put together of what remains."""
+    text = written(tape_of((C, b"NICK bobby\n"), (S, b"ok\n")), mask=("bob",), unique=(r"NICK (\S+)",))
+    assert "bob" not in text
+    assert 'self.unique_1 = f"{SECRET_1}by{self.number}"' in text
+    assert 'SECRET_1 = os.environ["SECRET_1"]' in text
+
+
+def test_a_value_that_stands_in_a_message_a_thousand_times() -> None:
+    """Python could not read a sum of that many terms."""
+    text = written(tape_of((C, b"\xffsecret" * 5000 + b"\n"), (S, b"ok\n")), mask=("secret",))
+    assert r'b"".join((b"\xff", SECRET_1.encode(), b"\xff", ' in text
+
+
 def test_a_command_of_redis_is_written_in_words() -> None:
     """So that a password of another length has the right length; words with blanks stay words."""
 
@@ -138,6 +220,28 @@ def test_pushes_get_a_handler_that_answers_them() -> None:
     exec("class Handler:\n" + body, names)
     handler = names["Handler"]()  # type: ignore[operator]
     assert handler.on_push(b"PING 99") == b"PONG 99"
+    assert handler.on_push(b"news") is None
+
+
+def test_a_masked_value_in_a_push_and_its_answer_is_not_written() -> None:
+    """The answer is put together of the variable, and goes on with what stood behind the push."""
+    text = written(
+        tape_of(
+            (C, b"LIST\n"), (S, b"a\nend\n"), 2,
+            (S, b"PING correct horse 17\n"), (C, b"PONG correct horse 17\n"), 0.5,
+            (C, b"LIST\n"), (S, b"a\nend\n"), 2,
+            (S, b"TOKEN correct horse\n"), (C, b"SEEN correct horse\n"), 0.5,
+            (C, b"LIST\n"), (S, b"a\nend\n"),
+        ),
+        mask=("correct horse",),
+    )  # fmt: skip
+    assert "correct" not in text
+    assert "horse" not in text
+    names: dict[str, object] = {"SECRET_1": "battery staple"}
+    exec("class Handler:\n" + text[text.index("    def on_push") :], names)
+    handler = names["Handler"]()  # type: ignore[operator]
+    assert handler.on_push(b"PING battery staple 99") == b"PONG battery staple 99"
+    assert handler.on_push(b"TOKEN something") == b"SEEN something"
     assert handler.on_push(b"news") is None
 
 
