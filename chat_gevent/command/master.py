@@ -282,8 +282,8 @@ class ChatArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
     def make_places(self, settings: ServeSettings, connections: int) -> SharedPlaces | None:
         """Memory for clients per address, if there is a limit: what is there already, or else new.
 
-        Old workers count in what is there, so no new one takes its place. Raises StartError: there is none, or
-        too little for so many clients.
+        Old workers count in what is there, so no new one takes its place. Raises StartError: there is none,
+        or too little for so many clients.
         """
         most, places = settings.max_connections_per_address, self.places
         if most and places is not None and connections > places.most_clients:

@@ -55,7 +55,7 @@ class SharedPlaces(Places):
 
     @property
     def most_clients(self) -> int:
-        """Most clients of one worker that have room, each with its own address; the largest table bounds none."""
+        """Most clients of one worker, each with its own address, that have room; no bound in the largest."""
         return int(FULLEST * self._entries) if self._entries < MOST_ENTRIES else 2**62
 
     def open(self, slot: int) -> None:

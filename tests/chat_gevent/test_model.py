@@ -328,9 +328,7 @@ class World:
             replies = client.got.removesuffix(IDLE + b"\n") if timed_out else client.got
             due = expected.replies
             if self.custom:  # a handler that waits may be ended within: it has failed, and the client goes on
-                replies, due = (
-                    each.replace(b"Received: wait\n", FAILED + b"\n") for each in (replies, due)
-                )
+                replies, due = (each.replace(b"Received: wait\n", FAILED + b"\n") for each in (replies, due))
             assert due.startswith(replies)
         elif timed_out and client.got != expected.replies:
             replies = client.got.removesuffix(IDLE + b"\n")
