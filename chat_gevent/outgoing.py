@@ -256,6 +256,10 @@ class Outgoing(Stream):
             if self.state is PARKED and self._parked() is PARKED_SHORT:
                 self.move(PARKED_SHORT)
 
+    def give_up(self, reason: str) -> None:
+        """Close at once, because the client does not take what is due."""
+        raise NotImplementedError
+
     def lost(self, error: OSError) -> None:
         """The client vanished: nothing that is due can reach it."""
         raise NotImplementedError

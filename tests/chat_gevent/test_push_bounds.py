@@ -28,9 +28,10 @@ class Kept(Service):
         self.here: list[Client[Any]] = []
         self.reasons: list[str] = []
 
-    def connected(self, client: Client[Any]) -> None:
+    def connected(self, client: Client[Any]) -> str | None:
         """Keep it."""
         self.here.append(client)
+        return None
 
     def disconnected(self, client: Client[Any], reason: str) -> None:
         """Note why."""
