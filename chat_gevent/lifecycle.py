@@ -191,8 +191,10 @@ class Lifecycle(Outgoing):
 
     def _drop_input(self) -> None:
         """Let go of what was read and is not answered any more."""
-        self.core.input.hold(-len(self.kept))
-        self.kept, self.input = b"", None
+        if self.kept:
+            self.core.input.hold(-len(self.kept))
+            self.kept = b""
+        self.input = None
 
     def _leave_if_asked(self) -> bool:
         """Finish if somebody has asked for it; an error code is told to the client."""
