@@ -114,10 +114,13 @@ class Broadcasts:
             broadcast.frame(first.framing)  # what can't be framed is the caller's mistake, and raises here
             break
         if len(targets) <= AT_ONCE:
+            running = self.running
             for connection in targets:
-                if self.running:
+                if running:
                     self.catch_up(connection)
-                broadcast.push(connection)
+                if connection.framing is not broadcast.framing:
+                    broadcast.frame(connection.framing)
+                connection.push_framed(broadcast.framed)
             return len(targets)
         if len(self.running) >= MOST_RUNNING:
             self._put_into_outboxes()

@@ -177,12 +177,10 @@ class Core:
     def has_room(self, connection: Lifecycle, size: int) -> bool:
         """Whether a push of ``size`` bytes fits into an outbox; if not, the client or the push goes."""
         settings = self.settings
-        client = connection.known_client()
-        if (
-            client._queued + size <= settings.outbox_bytes
-            and self.queued + size <= settings.outbox_total_bytes
-        ):
-            self.owe(connection, size)
+        client = connection.client or connection.known_client()
+        of_client, of_all = client._queued + size, self.queued + size
+        if of_client <= settings.outbox_bytes and of_all <= settings.outbox_total_bytes:
+            client._queued, self.queued = of_client, of_all
             self.registry.pushes += 1
             return True
         if settings.slow_consumer == "close":

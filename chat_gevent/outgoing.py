@@ -184,9 +184,13 @@ class Outgoing(Stream):
 
     def push_framed(self, data: bytes) -> bool:
         """As :meth:`push`, with bytes that are framed."""
-        if self.is_leaving or not self.core.has_room(self, len(data)):
+        # In rooms this is most of what a delivery costs, so it makes few calls.
+        if self.state >= CLOSING or self.leaving or not self.core.has_room(self, len(data)):
             return False
-        self._due().append(data)
+        if self.outbox is None:
+            self.outbox = [data]
+        else:
+            self.outbox.append(data)
         if self.state is PARKED_SHORT:
             self.move(PARKED)
         self.core.engine.flush_soon(self)

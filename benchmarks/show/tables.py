@@ -5,9 +5,10 @@ A document marks a place with two comments, and ``python -m benchmarks tables`` 
     <!-- table: confirm -->
     <!-- end table -->
 
-The word is the stem of a report's file. Every server gets a row, ordered by the first primary metric, with
-that metric's ratio to the server that the report names first and the comparison's verdict on it; where that
-is *unclear*, it says how many blocks would tell. Latencies stand beside the cost. A rate that says something
+The word is the stem of a report's file; ``<!-- table: confirm of go, threads -->`` has only these servers, for
+a page that is short. Each server has a row, ordered by the first primary metric, with that metric's ratio to
+``chat_gevent``, or else to the server that the report names first, and the comparison's verdict on it; where
+that is *unclear*, it says how many blocks would tell. Latencies stand beside the cost. A rate that says something
 of saturated servers only has a ≥ where a server was not saturated in every trial: it can do that much, and
 how much more is not known. The line below has the checks that fired. ``--check`` writes nothing and says
 which documents are stale; a test does the same. Where the report is not there the place has to be empty.
@@ -33,8 +34,11 @@ HERE: Final = Path(__file__).parents[1]
 RESULTS: Final = HERE / "results"
 LATENCIES: Final = ("latency_p50", "latency_p99")
 _MARKED: Final = re.compile(
-    r"(?P<start><!-- table: (?P<name>[\w.-]+) -->\n)(?P<body>.*?)(?P<end><!-- end table -->)", re.DOTALL
+    r"(?P<start><!-- table: (?P<name>[\w.-]+)(?: of (?P<servers>[\w, ]+))? -->\n)"
+    r"(?P<body>.*?)(?P<end><!-- end table -->)",
+    re.DOTALL,
 )
+BASE: Final = "chat_gevent"
 
 
 def documents() -> list[Path]:
@@ -53,21 +57,28 @@ def update(document: Path, results: Path, *, write: bool) -> bool:
     if before.count("<!-- table:") != len(_MARKED.findall(before)):
         raise ReportError(f"{document}: a table marker has no <!-- end table -->")
     after = _MARKED.sub(
-        lambda m: m["start"] + _body(results / f"{m['name']}.json", m["body"]) + m["end"], before
+        lambda m: m["start"] + _body(results / f"{m['name']}.json", m["body"], m["servers"]) + m["end"],
+        before,
     )
     if write and after != before:
         document.write_text(after, encoding="utf-8")
     return after != before
 
 
-def _body(path: Path, before: str) -> str:
+def _body(path: Path, before: str, servers: str | None) -> str:
     if not before.strip() and not path.exists():
         return before
-    return table(Report.load(path))
+    return table(Report.load(path), [each.strip() for each in (servers or "").split(",") if each.strip()])
 
 
-def table(report: Report) -> str:
-    """The report's primary metrics as a Markdown table, and a line that says what they were measured on."""
+def table(report: Report, servers: Sequence[str] = ()) -> str:
+    """The report's primary metrics as a Markdown table, and a line that says what they were measured on.
+
+    Only ``servers`` have rows, where there are any. Raises ReportError: one of them was not measured.
+    """
+    names = [each.name for each in report.servers]
+    if unknown := [each for each in servers if each not in names]:
+        raise ReportError(f"{report.id}: {', '.join(unknown)}: not among {', '.join(names)}")
     primary = [figure for figure in figures(report) if figure.metric.primary]
     if not primary:
         raise ReportError(f"{report.id}: the report has no primary metric to make a table of")
@@ -76,6 +87,7 @@ def table(report: Report) -> str:
     columns = _columns(report, primary)
     sign = 1 if leading.metric.better == "lower" else -1
     order = sorted(leading.shown, key=lambda server: sign * leading.shown[server])
+    order = [each for each in order if not servers or each in servers]
     head = [
         "server",
         *(figure.metric.title for figure in columns),
@@ -100,7 +112,7 @@ def _columns(report: Report, primary: Sequence[Figure]) -> list[Figure]:
 def _judged(report: Report, leading: Figure) -> dict[str, tuple[str, str]]:
     """Of each server but the first: its ratio with the interval, and the verdict."""
     try:
-        result = compare([report], [report.scenario])
+        result = compare([report], [report.scenario], baseline=_base(report))
     except CompareError:  # one server: there is nothing to compare
         return {}
     return {
@@ -140,12 +152,17 @@ def _foot(report: Report, primary: Sequence[Figure]) -> str:
     kernel = str(environment["kernel"]).partition("-")[0]  # what follows is the build of one host
     machine = f"{environment['cpu']}, {environment['cores']} cores, {kernel}"
     base = (
-        f"; ratios of {leading.metric.title} to {report.servers[0].name}" if len(report.servers) > 1 else ""
+        f"; ratios of {leading.metric.title} to {_base(report)}" if len(report.servers) > 1 else ""
     )
     made = f"{report.created[:10]}, revision {report.revision.commit[:7] or 'unknown'}"
     bounds = any(_only_a_bound(report, figure, server) for figure in primary for server in figure.shown)
     bound = "; ≥: the server was not saturated in every trial, and may do more" if bounds else ""
     return f"{made}, {blocks} blocks, {parameters}; {machine}{base}{bound}{_checks(report)}."
+
+
+def _base(report: Report) -> str:
+    names = [each.name for each in report.servers]
+    return BASE if BASE in names else names[0]
 
 
 def _checks(report: Report) -> str:

@@ -54,6 +54,30 @@ def test_a_table_is_ordered_and_has_ratios(results: Path) -> None:
     assert "A processor" in lines[-1]
 
 
+def test_a_table_of_some_servers(results: Path) -> None:
+    """Only those that are named have rows; the ratios are those of the whole run."""
+    report = Report.load(results / "confirm.json")
+    whole = tables.table(report).splitlines()
+    document = results / "README.md"
+    document.write_text(DOCUMENT.replace("confirm -->", "confirm of slow, base -->"))
+    assert tables.update(document, results, write=True)
+    some = document.read_text().splitlines()
+    assert some[3:7] == [*whole[:2], whole[3], whole[4]]
+    assert not tables.update(document, results, write=False)
+    document.write_text(DOCUMENT.replace("confirm -->", "confirm of slow, nobody -->"))
+    with pytest.raises(ReportError, match="nobody: not among base, slow, fast"):
+        tables.update(document, results, write=True)
+
+
+def test_ratios_are_to_this_projects_server_where_it_was_measured() -> None:
+    """Whichever was named first; and the line below says so."""
+    lines = tables.table(make({"other": 10, "chat_gevent": 5})).splitlines()
+    assert lines[2].startswith("| chat_gevent ")
+    assert lines[2].endswith(" | 1 |  |")
+    assert lines[-1].split("; ")[2].startswith("ratios of ")
+    assert " to chat_gevent" in lines[-1]
+
+
 def test_a_rate_of_an_unsaturated_server_is_a_bound() -> None:
     """One trial in ten without saturation makes the rate a lower bound, which the line below explains."""
     report = make({"base": 10, "fast": 5})
