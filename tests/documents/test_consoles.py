@@ -100,8 +100,8 @@ SHORTER = {
     f"{BENCH} {MANY} 3000000 --output benchmarks/results/crowd.json": Shorter(
         f"{BENCH} {MANY} 1000 --output crowd.json", "5 minutes, 16 GiB"
     ),
-    f"{BENCH} {MANY} 3000000 --broadcasts 5 --output benchmarks/results/crowd-broadcasts.json": Shorter(
-        f"{BENCH} {MANY} 1000 --broadcasts 2 --output crowd-broadcasts.json", "minutes, and 16 GiB or more"
+    f"{BENCH} {MANY} 1000000 --broadcasts 10 --output benchmarks/results/crowd-broadcasts.json": Shorter(
+        f"{BENCH} {MANY} 1000 --broadcasts 2 --output crowd-broadcasts.json", "minutes, and 7 GiB"
     ),
     f"{BENCH} experiment faults": Shorter(f"{BENCH} experiment faults ports --scale 0.1", "three minutes"),
     f"{BENCH} experiment faults link memory --scale 0.1": Shorter(
