@@ -45,4 +45,7 @@ def _locked(name: str, kind: int) -> Iterator[None]:
         with (folder / f"{name}-gate").open("a") as gate:
             fcntl.flock(gate, fcntl.LOCK_EX)
             fcntl.flock(machine, kind)
-        yield
+        try:
+            yield
+        finally:  # a process that the test has forked, and left, would hold the lock on
+            fcntl.flock(machine, fcntl.LOCK_UN)

@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -22,6 +22,8 @@ Share = Callable[[int], SharedFigures]
 
 class Child:
     """A process that does ``work(step)`` for each byte it is sent, and says so; it has no event loop."""
+
+    living: ClassVar[list[Child]] = []
 
     def __init__(self, work: Callable[[int], Any]) -> None:
         theirs, self._steps = os.pipe()
@@ -39,6 +41,7 @@ class Child:
                 os._exit(0)
         os.close(theirs)
         os.close(their_done)
+        self.living.append(self)
 
     def step(self) -> None:
         """Have it work once."""
@@ -47,6 +50,7 @@ class Child:
 
     def kill(self) -> None:
         """End it at once, and wait for that."""
+        self.living.remove(self)
         os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
         os.close(self._steps)
@@ -63,6 +67,8 @@ def share() -> Iterator[Share]:
         return made[-1]
 
     yield make
+    for child in list(Child.living):  # a test that has failed
+        child.kill()
     for each in made:
         each.close()
 
