@@ -5,13 +5,14 @@ A document marks a place with two comments, and ``python -m benchmarks tables`` 
     <!-- table: confirm -->
     <!-- end table -->
 
-The word is the stem of a report's file; ``<!-- table: confirm of go, threads -->`` has only these servers, for
-a page that is short. Each server has a row, ordered by the first primary metric, with that metric's ratio to
-``chat_gevent``, or else to the server that the report names first, and the comparison's verdict on it; where
-that is *unclear*, it says how many blocks would tell. Latencies stand beside the cost. A rate that says something
-of saturated servers only has a ≥ where a server was not saturated in every trial: it can do that much, and
-how much more is not known. The line below has the checks that fired. ``--check`` writes nothing and says
-which documents are stale; a test does the same. Where the report is not there the place has to be empty.
+The word is the stem of a report's file; ``<!-- table: confirm of go, threads -->`` has only these servers,
+for a page that is short. Each server has a row, ordered by the first primary metric, with that metric's
+ratio to ``chat_gevent``, or else to the server that the report names first, and the comparison's verdict on
+it; where that is *unclear*, it says how many blocks would tell. Latencies stand beside the cost. A rate
+that says something of saturated servers only has a ≥ where a server was not saturated in every trial: it
+can do that much, and how much more is not known. The line below has the checks that fired. ``--check``
+writes nothing and says which documents are stale; a test does the same. Where the report is not there the
+place has to be empty.
 """
 
 from __future__ import annotations
@@ -151,9 +152,7 @@ def _foot(report: Report, primary: Sequence[Figure]) -> str:
     environment = report.environment
     kernel = str(environment["kernel"]).partition("-")[0]  # what follows is the build of one host
     machine = f"{environment['cpu']}, {environment['cores']} cores, {kernel}"
-    base = (
-        f"; ratios of {leading.metric.title} to {_base(report)}" if len(report.servers) > 1 else ""
-    )
+    base = f"; ratios of {leading.metric.title} to {_base(report)}" if len(report.servers) > 1 else ""
     made = f"{report.created[:10]}, revision {report.revision.commit[:7] or 'unknown'}"
     bounds = any(_only_a_bound(report, figure, server) for figure in primary for server in figure.shown)
     bound = "; ≥: the server was not saturated in every trial, and may do more" if bounds else ""
