@@ -183,7 +183,7 @@ class Stream:
         watcher = system.hub.loop.io(self.fd, 2)
         try:
             left, sent = system.untaken(self.fd), self.sent
-            began, taken = system.monotonic(), self.taken()
+            began, taken = system.monotonic(), sent - left
             while True:
                 try:
                     with Timeout.start_new(seconds, WriteTimeout()):
@@ -194,6 +194,6 @@ class Stream:
                     if left >= before and self.sent == sent:  # nor was there room for what the hub has sent
                         raise
                     sent = self.sent
-                    self.core.demand_rate(system.monotonic() - began, self.taken() - taken)
+                    self.core.demand_rate(system.monotonic() - began, sent - left - taken)
         finally:
             watcher.close()

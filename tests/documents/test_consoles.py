@@ -37,7 +37,7 @@ SHORTER = {
     "pip install .": Shorter(f"{PIP} --no-deps --no-build-isolation .", NETWORK),
     "pip install '.[loadtest]'": Shorter(f"{PIP} --no-deps --no-build-isolation .", NETWORK),
     "pip install -e '.[loadtest]'": Shorter(f"{PIP} --no-deps --no-build-isolation .", NETWORK),
-    "pip install 'chat-gevent[redis]'": Shorter(f"{PIP} 'chat-gevent[redis]'", NETWORK),
+    "pip install '.[redis]'": Shorter(f"{PIP} --no-deps --no-build-isolation .", NETWORK),
     f"{LOAD} -u 500 -r 250 -t 10s --report run.json": (
         Shorter(
             f"{LOAD} -u 20 -r 20 -t 3s --report run.json",
