@@ -163,7 +163,6 @@ class Answering(Lifecycle):
                     handled += 1
                 except BaseException:  # noqa: BLE001 - whatever a handler raises is its own failure
                     self._service_failed("message")
-                    core.broadcasts.catch_up(self)
                     self._tell_error(ErrorCode.HANDLER_FAILED, "the server could not handle the message")
             elif type(event) is Control:
                 outbox.append(event.data)

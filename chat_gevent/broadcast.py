@@ -118,7 +118,7 @@ class Broadcasts:
             for connection in targets:
                 if running:
                     self.catch_up(connection)
-                if connection.framing is not broadcast.framing:
+                if connection.framing is not broadcast.framing:  # as push(), without its call
                     broadcast.frame(connection.framing)
                 connection.push_framed(broadcast.framed)
             return len(targets)

@@ -272,7 +272,6 @@ class Lifecycle(Outgoing):
             if self.state is OPENING:
                 self.cut(reason)
             else:
-                self.core.broadcasts.catch_up(self)
                 self._tell_error(ErrorCode(reason), EXPLANATIONS[reason])
                 if self.flush():
                     self._end_output()

@@ -164,6 +164,8 @@ class Outgoing(Stream):
     def _tell_error(self, code: ErrorCode, explanation: str, due: list[str | bytes] | None = None) -> None:
         """Put an error into what is due, in the service's words; nothing where these fail."""
         self.core.registry.errors[code] += 1
+        if due is None:
+            self.core.broadcasts.catch_up(self)  # what was broadcast before comes before
         try:
             framed = error_bytes(self.core, self.framing, code, explanation)
             if not framed:

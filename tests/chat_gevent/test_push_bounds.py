@@ -224,9 +224,11 @@ def test_errors_and_greetings_keep_their_place_among_broadcasts(serve: Serve, jo
         for peer in peers:
             peer.expect(b"all\n")
         late.send(b"fail\n")
-        late.expect(b"fail\nError: handler-failed: ")
+        late.expect(b"fail\nError: handler-failed: the server could not handle the message\n")
+        late.send(b"heard\n\xff\n")
+        late.expect(b"heard\nError: invalid-utf8: ")
     for peer in peers:
-        peer.expect(b"fail\n")
+        peer.expect(b"fail\nheard\n")
 
 
 @pytest.mark.parametrize("end", [b"", b"/exit\n"])

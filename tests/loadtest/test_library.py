@@ -28,6 +28,20 @@ except OptionsError as error:
 """
 
 
+def python(*arguments: str) -> str:
+    """Run a program in Python, while the server of the test goes on; what it printed. It must succeed."""
+    process = gevent_subprocess.Popen(
+        [sys.executable, "-W", "ignore", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+    )
+    output, _ = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0, output
+    return str(output)
+
+
 @pytest.mark.timeout(200)
 def test_a_load_test_is_three_lines_of_python(tmp_path: Path) -> None:
     """Run, and ask what was measured; an option that the class does not use is an error."""
@@ -39,15 +53,7 @@ def test_a_load_test_is_three_lines_of_python(tmp_path: Path) -> None:
         first, rest = code[1].replace("tcp://127.0.0.1:7000", server.host).split("\n", 1)
         path = tmp_path / "test.py"
         path.write_text("\n".join([first, locustfile(tmp_path).read_text(), rest, CHECK]))
-        process = gevent_subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(path)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=ROOT,
-        )
-        output, _ = process.communicate(timeout=LIMIT)
-    assert process.returncode == 0, output
+        output = python(str(path))
     assert "TCP requests in milliseconds" in output
     assert output.splitlines()[-1] == "--message-size: StoreUser does not use it"
 
@@ -78,12 +84,4 @@ assert found[0] == found[1] == found[2]
 def test_runs_of_one_process_leave_nothing_open() -> None:
     """Each paced run has a timer of the kernel's and a callback of the garbage collector's, and ends both."""
     with ScriptedServer(servers.confirm) as server:
-        process = gevent_subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", AGAIN.format(host=server.host)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=ROOT,
-        )
-        output, _ = process.communicate(timeout=LIMIT)
-    assert process.returncode == 0, output
+        python("-c", AGAIN.format(host=server.host))
